@@ -1,0 +1,314 @@
+"""A folder of single-cell images as a table of cells, and its fingerprint.
+
+Two layouts are read, whatever the case of their names:
+
+* C-NMC 2019: ``fold_<k>/<all|hem>/UID_<subject>_<image>_<cell>_<all|hem>.<ext>``, the folds in the root or
+  one folder down (``C-NMC_training_data/fold_0/…``);
+* class folders: ``<class>/<file>``, two classes or more.
+
+Subjects come from ``subjects.csv`` (columns ``file,subject``) in the root, else from C-NMC's file names.
+"""
+
+import csv
+import hashlib
+import os
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from leukodash import settings
+from leukodash.errors import DataError
+
+Progress = Callable[[float, str], None]
+
+LABEL_TITLES = {"all": "ALL blast", "hem": "normal"}
+EXTENSIONS = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
+LAYOUTS = "fold_0/all/UID_11_10_1_all.bmp as in C-NMC, or a folder a class (blast/1.png, normal/2.png)"
+
+_FOLD = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
+_UID = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)", re.IGNORECASE)
+_DISEASE = re.compile(r"\b(all|blasts?|leuka?emi[ac]|malignant|cancer(ous)?|positive|abnormal|diseased?)\b")
+_HEALTHY = re.compile(r"\b(hem|normal|healthy|benign|negative|controls?|non|not|no)\b")
+
+
+def label_title(label: str) -> str:
+    """The words for a label on pages: "ALL blast" for ``all``, "normal" for ``hem``, else the label itself."""
+    return LABEL_TITLES.get(label, label)
+
+
+def printable(name: str) -> str:
+    """An untrusted file or folder name, fit for a message: 80 characters at most, none of them a control."""
+    return "".join(c if c.isprintable() else "?" for c in name[:80])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An indexed folder of cells.
+
+    Attributes:
+        root: the folder, resolved.
+        name: the folder's name.
+        cells: one row an image, sorted by ``file``, RangeIndex. Columns: ``file`` (str, posix path relative to
+            ``root``), ``label`` (str), ``subject`` (str in every row, or None in every row), ``fold`` (Int64,
+            NA in class folders), ``sha256`` (str, 64 hex digits, of the file's bytes).
+        fingerprint: SHA-256 over all of ``cells``, 64 hex digits.
+        generated: the cells were drawn by ``data/synthetic.py``, never seen under a microscope.
+    """
+
+    root: Path
+    name: str
+    cells: pd.DataFrame
+    fingerprint: str
+    generated: bool
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in sorted order: the order of the network's outputs. ``("all", "hem")`` for C-NMC."""
+        return tuple(sorted(self.cells["label"].unique()))
+
+    @cached_property
+    def positive(self) -> str:
+        """The class whose sensitivity is reported: the first named like a disease, else not like health."""
+        words = {label: re.sub("[^a-z]+", " ", label.lower()) for label in self.classes}
+        unhealthy = [label for label in self.classes if not _HEALTHY.search(words[label])] or self.classes
+        return next((label for label in unhealthy if _DISEASE.search(words[label])), unhealthy[0])
+
+    @cached_property
+    def has_subjects(self) -> bool:
+        """Whether every cell's subject is known (it is for all cells or for none)."""
+        return bool(self.cells["subject"].notna().all())
+
+    @cached_property
+    def has_folds(self) -> bool:
+        """Whether the cells lie in folders of folds."""
+        return bool(self.cells["fold"].notna().all())
+
+
+class _ClassFolder(NamedTuple):
+    path: Path
+    fold: int | None
+
+
+class _File(NamedTuple):
+    file: str  # posix path relative to the root
+    size: int  # bytes
+    mtime_ns: int
+    folder: _ClassFolder
+
+
+def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
+    """Index the cells under ``root``.
+
+    Every file is hashed once: hashes are kept in the cache folder, and used again while a file's size and time
+    of change stay the same.
+
+    Raises:
+        DataError: the folder is missing, empty, of one class or in no known layout, or subjects are incomplete.
+    """
+    root = Path(root).expanduser().resolve()
+    name = printable(root.name)
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}: give the folder that holds the cell images.")
+    try:
+        files = sorted(_files(root, _class_folders(root)))
+    except OSError as error:
+        raise DataError(f"'{name}' cannot be read ({error.strerror}): check its folders' permissions.") from error
+    if not files:
+        raise DataError(f"No cell images were found in '{name}': expected {LAYOUTS}.")
+    labels = _labels({file.folder.path.name for file in files})
+    cells = pd.DataFrame(
+        {
+            "file": [file.file for file in files],
+            "label": [labels[file.folder.path.name] for file in files],
+            "subject": _subjects(root, [file.file for file in files]),
+            "fold": pd.array([file.folder.fold for file in files], dtype="Int64"),
+        }
+    )
+    if cells["label"].nunique() < 2:
+        only = printable(cells["label"][0])
+        raise DataError(f"'{name}' holds one class, '{only}', and two or more are needed: expected {LAYOUTS}.")
+    cells["sha256"] = _hashes(root, files, progress)
+    return Dataset(root, root.name, cells, _fingerprint(cells), (root / "generated.json").is_file())
+
+
+def find_datasets(root: Path | str) -> list[Path]:
+    """Data sets in a data root, sorted: the root itself if it is one, and its direct subfolders that are.
+
+    Lists folders only and opens no file. Folds one folder down make that folder the data set, not the root.
+    """
+    root = Path(root).expanduser()
+    try:
+        subfolders = [path for path in _subfolders(root) if not _FOLD.fullmatch(path.name)]
+    except OSError:  # no such folder, or not ours to read: nothing to choose from
+        return []
+    found = []
+    for folder in [root, *subfolders]:
+        try:
+            folders = _class_folders(folder)
+        except OSError:
+            continue
+        classes = {path.name.lower() for path, _ in folders}
+        below_root = folder == root and any(path.parent.parent not in (root, root.parent) for path, _ in folders)
+        if len(classes) > 1 and not below_root:
+            found.append(folder)
+    return found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+
+
+def _image_folders(folder: Path) -> list[Path]:
+    return [path for path in _subfolders(folder) if next(_images(path), None)]
+
+
+def _fold_folders(folder: Path) -> list[_ClassFolder]:
+    """Class folders in the fold folders that lie directly in ``folder``."""
+    folds = [(path, match) for path in _subfolders(folder) if (match := _FOLD.fullmatch(path.name))]
+    return [_ClassFolder(path, int(match[1])) for fold, match in folds for path in _image_folders(fold)]
+
+
+def _class_folders(root: Path) -> list[_ClassFolder]:
+    """Folders of images named by class: those of folds in the root, else of folds in one subfolder, else its own.
+
+    The cancer archive's C-NMC has two folders of unlabelled test images beside the one that holds the folds: folds
+    come first. Two subfolders with folds are two data sets, and demo cells beside a user's class folders a third.
+    """
+    if folders := _fold_folders(root):
+        return folders
+    candidates = [path for path in _subfolders(root) if not (path / "generated.json").exists()]
+    with_folds = [folders for path in candidates if (folders := _fold_folders(path))]
+    if len(with_folds) == 1:
+        return with_folds[0]
+    return [_ClassFolder(path, None) for path in _image_folders(root)]
+
+
+def _images(folder: Path) -> Iterator[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            extension = entry.name[entry.name.rfind(".") :].lower()
+            if extension in EXTENSIONS and not entry.name.startswith(".") and entry.is_file():
+                yield entry
+
+
+def _files(root: Path, folders: list[_ClassFolder]) -> Iterator[_File]:
+    for folder in folders:
+        prefix = folder.path.relative_to(root).as_posix()
+        for entry in _images(folder.path):
+            file = f"{prefix}/{entry.name}"
+            if any("\ud800" <= c <= "\udfff" for c in file):  # how Python holds bytes that are not UTF-8
+                raise DataError(f"The name of '{printable(file)}' is not UTF-8 text: rename it.")
+            stat = entry.stat()
+            yield _File(file, stat.st_size, stat.st_mtime_ns, folder)
+
+
+def _labels(folders: set[str]) -> dict[str, str]:
+    """Label of each class folder: its name, one spelling for all cases, ``all`` and ``hem`` in lower case."""
+    spelling: dict[str, str] = {}
+    for name in sorted(folders):
+        spelling.setdefault(name.lower(), name)
+    if {"all", "hem"} <= spelling.keys():
+        spelling |= {"all": "all", "hem": "hem"}
+    return {name: spelling[name.lower()] for name in folders}
+
+
+def _subjects(root: Path, files: list[str]) -> list[str] | list[None]:
+    if (root / "subjects.csv").is_file():
+        return _listed_subjects(root / "subjects.csv", files)
+    matches = [_UID.fullmatch(Path(file).stem) for file in files]
+    unnamed = [file for file, match in zip(files, matches, strict=True) if not match]
+    if len(unnamed) == len(files):
+        return [None] * len(files)
+    if unnamed:  # going on without subjects would turn a split by subject into one by image, in silence
+        raise DataError(
+            f"{len(unnamed)} of {len(files)} file names tell no subject, as UID_11_10_1_all does, the first being "
+            f"'{printable(unnamed[0])}': rename them, or list every file in a subjects.csv (file,subject)."
+        )
+    for file, match in zip(files, matches, strict=True):
+        folder = Path(file).parent.name.lower()
+        if folder in LABEL_TITLES and folder != match[2].lower():
+            raise DataError(f"'{printable(file)}' lies in the folder of the other class: move or rename it.")
+    return [match[1].upper() for match in matches]
+
+
+def _listed_subjects(path: Path, files: list[str]) -> list[str]:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # ValueError: pandas' parser, and bytes that are not UTF-8
+        raise DataError("subjects.csv cannot be read: expected a UTF-8 table file,subject.") from error
+    if not {"file", "subject"} <= set(table.columns):
+        found = printable(", ".join(map(str, table.columns)))
+        raise DataError(f"subjects.csv needs the columns file,subject, and has: {found}.")
+    listed: dict[str, str] = {}
+    for file, subject in zip(table["file"], table["subject"].str.strip(), strict=True):
+        file_name = file.strip().replace("\\", "/").removeprefix("./")
+        if listed.setdefault(file_name, subject) != subject:
+            raise DataError(f"subjects.csv has two subjects for '{printable(file_name)}': keep one of them.")
+    times = Counter(Path(file).name for file in files)
+    # A bare file name stands for the one file of that name, whatever its folder.
+    bare = {file: listed.get(Path(file).name, "") for file in files if times[Path(file).name] == 1}
+    subjects = [listed.get(file) or bare.get(file, "") for file in files]
+    missing = [file for file, subject in zip(files, subjects, strict=True) if not subject]
+    if missing:
+        raise DataError(
+            f"subjects.csv has no subject for {len(missing)} of {len(files)} files, the first being "
+            f"'{printable(missing[0])}': add a line for each, with its file relative to the data folder."
+        )
+    return subjects
+
+
+def _hashes(root: Path, files: list[_File], progress: Progress | None) -> list[str]:
+    index = settings.cache() / "index" / f"{hashlib.sha256(str(root).encode()).hexdigest()[:32]}.csv"
+    known = _read_index(index)
+    missing = [file for file in files if file[:3] not in known]
+
+    def sha256(file: _File) -> str:
+        try:
+            with (root / file.file).open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"'{printable(file.file)}' cannot be read ({error.strerror}).") from error
+
+    with ThreadPoolExecutor(8) as pool:  # reading and hashing both let go of Python's lock
+        for done, (file, digest) in enumerate(zip(missing, pool.map(sha256, missing), strict=True), 1):
+            known[file[:3]] = digest
+            if progress and (done % 100 == 0 or done == len(missing)):
+                progress(done / len(missing), f"reading cells, {done:,} of {len(missing):,}")
+    if missing:
+        _write_index(index, {file[:3]: known[file[:3]] for file in files})
+    return [known[file[:3]] for file in files]
+
+
+def _read_index(index: Path) -> dict[tuple[str, int, int], str]:
+    try:
+        with index.open(newline="", encoding="utf-8") as stream:
+            return {(file, int(size), int(mtime)): digest for file, size, mtime, digest in csv.reader(stream)}
+    except (OSError, ValueError, csv.Error):  # absent or damaged: everything is hashed again
+        return {}
+
+
+def _write_index(index: Path, hashes: dict[tuple[str, int, int], str]) -> None:
+    temporary = index.with_suffix(f".{secrets.token_hex(4)}.tmp")  # several processes may write at once
+    try:
+        index.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows((*key, digest) for key, digest in hashes.items())
+        temporary.replace(index)
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {settings.cache()} cannot be written ({error.strerror}): set LEUKODASH_CACHE to one "
+            "that can."
+        ) from error
+
+
+def _fingerprint(cells: pd.DataFrame) -> str:
+    rows = cells.astype(object).where(cells.notna(), "").itertuples(index=False)
+    return hashlib.sha256("\n".join("\t".join(map(str, row)) for row in rows).encode()).hexdigest()

@@ -1,0 +1,247 @@
+"""Train, validation and test parts of a table of cells, and the check that none of them leaks into another.
+
+``cells`` is ``Dataset.cells`` (or a run's ``split.csv``): columns file, label, subject, fold, sha256.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from leukodash.errors import DataError
+
+PARTS = ("train", "validation", "test")
+Kind = Literal["subject", "fold", "image", "counts"]
+
+
+class Split(BaseModel):
+    """How to part the cells. The same split of the same cells gives the same parts.
+
+    Attributes:
+        kind: ``subject``: no subject on two sides. ``fold``: a fold of the data set is the test part. ``image``:
+            stratified at random over images, as both papers did, so that one subject's cells are on both sides.
+            ``counts``: as ``image``, with as many cells of every class and given numbers of cells.
+        seed: of the draw.
+        validation: fraction of all cells (for ``fold``: of the cells outside the test fold).
+        test: fraction of all cells; 0 makes no test part (Mamaev 2023 has none). Not used by ``fold``.
+        test_fold: for ``fold``: its number, by default the highest.
+        counts: for ``counts``: cells in training, validation and test, all classes together.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind = "subject"
+    seed: int = Field(0, ge=0, lt=2**32)
+    validation: float = Field(0.15, gt=0, le=0.5)
+    test: float = Field(0.2, ge=0, le=0.5)
+    test_fold: int | None = Field(None, ge=0)
+    counts: tuple[int, int, int] | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.kind == "counts") != (self.counts is not None):
+            raise ValueError("counts (training, validation, test) go with the split by counts, and only with it")
+        if self.counts and (min(self.counts[:2]) < 1 or self.counts[2] < 0):
+            raise ValueError("counts need one training and one validation cell at least, and no negative number")
+        if self.test_fold is not None and self.kind != "fold":
+            raise ValueError("test_fold goes with the split by fold only")
+        if self.validation > (1 - self.test) / 2 + 1e-9:
+            raise ValueError("training must keep at least as many cells as validation: lower validation or test")
+        return self
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A subject, or one image under several names, that is in more than one part.
+
+    Attributes:
+        kind: ``subject`` or ``image``.
+        subject: the subject; "20 = 21" where identical images carry two names; None where unknown.
+        parts: the parts concerned, in the order training, validation, test.
+        files: the files concerned, in the same order of parts.
+    """
+
+    kind: Literal["subject", "image"]
+    subject: str | None
+    parts: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def make_split(cells: pd.DataFrame, split: Split) -> pd.Series:
+    """Give every cell its part: "train", "validation", "test" or "unused".
+
+    Subjects that share a byte-identical image are one patient (20 and 21 of C-NMC share 71), so they stay together
+    in a split by subject. In a split by fold the test fold is kept whole, and the cells outside it whose subject
+    occurs in it become "unused": C-NMC's own folds leak. The splits by image and by counts do nothing against
+    leaks: showing them is what they are for.
+
+    Returns:
+        Series "part" of str, with the index of ``cells``. Every part that is made holds every class.
+
+    Raises:
+        DataError: too few subjects or cells of a class, no subjects, or no such fold.
+    """
+    part = {"subject": _by_subject, "fold": _by_fold, "image": _by_image, "counts": _by_counts}[split.kind]
+    return pd.Series(part(cells, split), index=cells.index, name="part", dtype="str")
+
+
+def find_leaks(cells: pd.DataFrame, part: pd.Series) -> list[Leak]:
+    """Subjects and byte-identical images that are in more than one of training, validation and test.
+
+    Subjects are taken as named; identical images under two subjects' names are listed as images.
+    """
+    used = cells.assign(part=part)[part.isin(PARTS)]
+    used = used.assign(part=pd.Categorical(used["part"], PARTS)).sort_values(["part", "file"])
+    leaks = []
+    for kind, column in (("subject", "subject"), ("image", "sha256")):
+        known = used[used[column].notna()]
+        parts = known.groupby(column)["part"].nunique()
+        both_sides = known[known[column].isin(parts.index[parts > 1])]
+        for _, group in both_sides.groupby(column, sort=True):
+            subjects = sorted(group["subject"].dropna().unique())
+            parts_met = tuple(str(name) for name in group["part"].unique())
+            leaks.append(Leak(kind, " = ".join(subjects) or None, parts_met, tuple(group["file"])))
+    return leaks
+
+
+def split_words(cells: pd.DataFrame, part: pd.Series, kind: Kind) -> str:
+    """A few words on a split for a badge, such as "split by subject · 7 test subjects".
+
+    A test subject that is in the training or the validation part too counts as "also in training".
+    """
+    words = {"counts": "balanced split by image"}.get(kind, f"split by {kind}")
+    test = cells[part == "test"]
+    if test.empty:
+        return f"{words} · no test part"
+    if test["subject"].isna().any():
+        return f"{words} · {len(test):,} test cells, subjects unknown"
+    subjects = set(test["subject"])
+    seen = subjects & set(cells.loc[part.isin(["train", "validation"]), "subject"])
+    noun = "subject" if len(subjects) == 1 else "subjects"
+    if seen:
+        return f"{words} · {len(seen)} of {len(subjects)} test {noun} also in training"
+    return f"{words} · {len(subjects)} test {noun}"
+
+
+def _groups(cells: pd.DataFrame) -> np.ndarray:
+    """Group number of each cell, int array (N,): joined by a common subject or a byte-identical image."""
+    subjects, _ = pd.factorize(cells["subject"].where(cells["subject"].notna(), cells["sha256"]))
+    images, _ = pd.factorize(cells["sha256"])
+    images = images + subjects.max() + 1
+    nodes = images.max() + 1
+    graph = coo_matrix((np.ones(len(cells)), (subjects, images)), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][subjects]
+
+
+def _by_subject(cells: pd.DataFrame, split: Split) -> np.ndarray:
+    if cells["subject"].isna().any():
+        raise DataError(
+            "The subjects of these cells are not known, so they cannot be split by subject: split by image, or add a "
+            "subjects.csv (file,subject) to the data folder."
+        )
+    labels, groups = cells["label"].to_numpy(), _groups(cells)
+    part = np.full(len(cells), "train", dtype=object)
+    rest = np.arange(len(cells))
+    if split.test:
+        test = _take_groups(labels, groups, split.test, split.seed, groups_left=2)
+        part[test] = "test"
+        rest = rest[~test]
+    share = split.validation / (1 - split.test)
+    validation = _take_groups(labels[rest], groups[rest], share, split.seed, groups_left=1)
+    part[rest[validation]] = "validation"
+    return part
+
+
+def _take_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, groups_left: int) -> np.ndarray:
+    """Whole groups that hold about ``share`` of every class's cells: a bool array (N,).
+
+    Of 200 random draws, each with its share of the groups of every class, the one nearest to the share of cells,
+    with ``groups_left`` groups of every class or more outside it. (scikit-learn's StratifiedGroupKFold deals groups
+    of unequal size out the same way whatever its seed: six seeds gave two test parts on C-NMC's folds 0 and 1.)
+    """
+    cells = pd.crosstab(groups, labels)  # cells of each group and class
+    subjects = (cells > 0).sum()
+    if subjects.min() <= groups_left:
+        raise DataError(
+            f"A split by subject needs {groups_left + 1} subjects of every class or more (identical images make "
+            f"two subjects one), and '{subjects.idxmin()}' has {subjects.min()}: split by image, or add subjects."
+        )
+    table = cells.to_numpy()
+    members = [np.flatnonzero(table.argmax(axis=1) == label) for label in range(table.shape[1])]
+    sizes = [min(max(1, round(share * len(rows))), max(1, len(rows) - groups_left)) for rows in members]
+    random = np.random.default_rng(seed)
+    best, smallest_error = None, np.inf
+    for _ in range(200):
+        draws = [random.permutation(rows)[:size] for rows, size in zip(members, sizes, strict=True)]
+        inside = np.isin(np.arange(len(table)), np.concatenate(draws))
+        taken = table[inside].sum(axis=0)
+        error = np.abs(taken / table.sum(axis=0) - share).max()
+        enough = taken.all() and ((table[~inside] > 0).sum(axis=0) >= groups_left).all()
+        if enough and error < smallest_error:
+            best, smallest_error = inside, error
+    if best is None:
+        raise DataError(
+            "No split by subject puts every class into training, validation and test: add subjects, or split by image."
+        )
+    return np.isin(groups, cells.index[best])
+
+
+def _by_fold(cells: pd.DataFrame, split: Split) -> np.ndarray:
+    folds = sorted(int(fold) for fold in cells["fold"].dropna().unique())
+    if len(folds) < 2 or cells["fold"].isna().any():
+        raise DataError("Split by fold needs two folders of folds or more (fold_0, fold_1): split another way.")
+    test_fold = folds[-1] if split.test_fold is None else split.test_fold
+    if test_fold not in folds:
+        raise DataError(f"There is no fold {test_fold} to test on: the data set has {', '.join(map(str, folds))}.")
+    test = (cells["fold"] == test_fold).to_numpy(dtype=bool)
+    missing = set(cells["label"]) - set(cells["label"][test])
+    if missing:
+        raise DataError(f"Fold {test_fold} has no cell of '{min(missing)}', so it cannot be the test part.")
+    groups = _groups(cells)
+    rest = ~test & ~np.isin(groups, groups[test])
+    if set(cells["label"][rest]) != set(cells["label"]):
+        raise DataError(f"Outside fold {test_fold}, too few cells have subjects of their own: split by subject.")
+    part = np.full(len(cells), "unused", dtype=object)
+    part[test] = "test"
+    inner = split.model_copy(update={"kind": "image", "test": 0.0, "test_fold": None})
+    draw = _by_image if cells["subject"].isna().any() else _by_subject
+    part[rest] = draw(cells[rest], inner)
+    return part
+
+
+def _by_image(cells: pd.DataFrame, split: Split) -> np.ndarray:
+    sizes = {}
+    for label, count in cells["label"].value_counts().items():
+        test = max(1, round(count * split.test)) if split.test else 0
+        validation = max(1, round(count * split.validation))
+        sizes[label] = (count - validation - test, validation, test)
+    return _draw(cells, sizes, split.seed)
+
+
+def _by_counts(cells: pd.DataFrame, split: Split) -> np.ndarray:
+    """Balanced classes. Fewer cells than the counts ask for: the same proportions of what can be had."""
+    counts = cells["label"].value_counts()
+    train, validation, test = (max(1, count // len(counts)) if count else 0 for count in split.counts)
+    available = int(counts.min())
+    if train + validation + test > available:
+        scale = available / (train + validation + test)
+        validation, test = (max(1, round(count * scale)) if count else 0 for count in (validation, test))
+        train = available - validation - test
+    return _draw(cells, dict.fromkeys(counts.index, (train, validation, test)), split.seed)
+
+
+def _draw(cells: pd.DataFrame, sizes: dict[str, tuple[int, int, int]], seed: int) -> np.ndarray:
+    """Draw each class's (training, validation, test) numbers of cells at random; the others are unused."""
+    part = np.full(len(cells), "unused", dtype=object)
+    random = np.random.default_rng(seed)
+    for label in sorted(sizes):
+        if sizes[label][0] < 1:
+            raise DataError(f"'{label}' has too few cells for all parts: add cells, or make the parts smaller.")
+        order = random.permutation(np.flatnonzero(cells["label"] == label))
+        names = np.repeat(PARTS, sizes[label])
+        part[order[: len(names)]] = names
+    return part

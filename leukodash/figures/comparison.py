@@ -1,0 +1,418 @@
+"""Figures of finished runs beside each other: accuracy with intervals, confusion, curves, subjects, pairs.
+
+`backbones` is always the backbone key (or None) by run name; scores are the positive class's probabilities.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+from leukodash.figures.theme import (
+    FAINT,
+    PUBLISHED_GREY,
+    SHARE_SCALE,
+    color,
+    layout,
+    symbol,
+    symbols,
+)
+
+CURVE_HEIGHT = 400
+CURVE_POINTS = 400  # of a ROC or precision–recall curve: more than a screen can show
+Normalise = Literal["truth", "prediction", "all"]
+
+
+def forest_figure(rows: pd.DataFrame) -> go.Figure:
+    """One line a run: its accuracy with its interval, published results in open grey below the others.
+
+    Args:
+        rows: in drawing order from the top: name (str), backbone (key or None), accuracy (0..1), low, high
+            (0..1, NaN where there is no interval), n (images), published (bool).
+    """
+    rows = pd.concat([rows[~rows["published"].astype(bool)], rows[rows["published"].astype(bool)]])
+    rows = rows.reset_index(drop=True)
+    figure = go.Figure()
+    for place, row in rows.iterrows():
+        ink = PUBLISHED_GREY if row["published"] else color(row["backbone"])
+        known = pd.notna(row["low"])
+        figure.add_scatter(
+            x=[row["accuracy"]],
+            y=[place],
+            name=row["name"],
+            mode="markers",
+            marker={
+                "color": ink,
+                "symbol": symbol(row["backbone"]) + ("-open" if row["published"] else ""),
+                "size": 12,
+                "line": {"width": 2 if row["published"] else 0, "color": ink},
+            },
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [row["high"] - row["accuracy"] if known else 0],
+                "arrayminus": [row["accuracy"] - row["low"] if known else 0],
+                "thickness": 2,
+                "width": 6,
+                "visible": bool(known),
+            },
+            hovertemplate=f"{_with_interval(row)}<extra>{row['name']}</extra>",
+        )
+    said = "; ".join(
+        f"{row['name']}{' (published)' if row['published'] else ''} {_with_interval(row)}" for _, row in rows.iterrows()
+    )
+    return layout(
+        figure,
+        f"Accuracy of each run with its 95 % interval. {said or 'No run yet'}.",
+        height=90 + 36 * max(len(rows), 1),
+        showlegend=False,
+        xaxis={"title": "accuracy", "tickformat": ".0%"},
+        yaxis={
+            "tickvals": list(rows.index),
+            "ticktext": list(rows["name"]),
+            "range": [len(rows) - 0.5, -0.5],
+            "showgrid": False,
+        },
+    )
+
+
+def confusion_figure(
+    matrix: np.ndarray, classes: Sequence[str], normalise: Normalise = "truth", height: int = 280
+) -> go.Figure:
+    """A square confusion matrix: counts and percentages, rows the truth.
+
+    A click goes to the square markers (the figure's only scatter trace), whose `customdata` is
+    (true class, predicted class), since selections on a heat map return nothing in Streamlit (issue 8760).
+
+    Args:
+        matrix: int array of shape (K, K), rows = truth.
+        classes: the K names to show.
+        normalise: percentages of each row, of each column or of all images.
+        height: pixels.
+    """
+    matrix, names = np.asarray(matrix), list(classes)
+    whole = {
+        "truth": matrix.sum(axis=1, keepdims=True),
+        "prediction": matrix.sum(axis=0, keepdims=True),
+        "all": matrix.sum(),
+    }[normalise]
+    shares = matrix / np.maximum(whole, 1)
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares, x=names, y=names, zmin=0, zmax=1, colorscale=SHARE_SCALE, showscale=False, hoverinfo="skip"
+        )
+    )
+    cells = [(t, p) for t in range(len(names)) for p in range(len(names))]
+    figure.add_scatter(
+        x=[names[p] for _, p in cells],
+        y=[names[t] for t, _ in cells],
+        mode="markers+text",
+        text=[f"<b>{matrix[c]:,}</b><br>{shares[c]:.1%}" for c in cells],
+        customdata=[[names[t], names[p]] for t, p in cells],
+        marker={
+            "symbol": "square",
+            "size": max(20, int(0.5 * height / len(names))),
+            "color": "rgba(0, 0, 0, 0)",
+            "line": {"width": 0},
+        },
+        # A chosen square must not fade the others' numbers.
+        selected={"marker": {"color": FAINT}},
+        unselected={"marker": {"opacity": 1}},
+        hovertemplate="%{customdata[0]}, called %{customdata[1]}: %{text}<extra></extra>",
+        showlegend=False,
+    )
+    of = {"truth": "of the true class", "prediction": "of the predicted class", "all": "of all images"}[normalise]
+    said = "; ".join(f"{names[t]} called {names[p]}: {matrix[t, p]:,} ({shares[t, p]:.1%})" for t, p in cells)
+    return layout(
+        figure,
+        f"Confusion matrix, percentages {of}. {said}.",
+        height,
+        xaxis={"title": "predicted", "side": "bottom", "showgrid": False, "constrain": "domain"},
+        yaxis={"title": "truth", "autorange": "reversed", "scaleanchor": "x", "showgrid": False},
+    )
+
+
+def roc_figure(
+    runs: dict[str, tuple[np.ndarray, np.ndarray]],
+    backbones: dict[str, str | None],
+    thresholds: dict[str, float] | None = None,
+) -> go.Figure:
+    """Receiver operating characteristic of each run, with its area, and where a threshold stands on it.
+
+    Args:
+        runs: by run name (is_positive bool (n,), score float (n,)), both classes present.
+        backbones: see the module.
+        thresholds: the working point of each run, marked on its curve.
+    """
+    curves = {}
+    for name, (truth, score) in runs.items():
+        false_rate, true_rate, cuts = roc_curve(truth, score)
+        curves[name] = (false_rate, true_rate, cuts, f"AUC {roc_auc_score(truth, score):.3f}")
+    figure = _curves(curves, backbones, thresholds or {}, "1 − specificity %{x:.3f}, sensitivity %{y:.3f}")
+    _reference(figure, [0, 1], [0, 1], "chance")
+    return layout(
+        figure,
+        f"ROC curves. {_areas(curves)}.",
+        CURVE_HEIGHT,
+        xaxis={"title": "false alarms (1 − specificity)", "range": [-0.01, 1.01]},
+        yaxis={"title": "found (sensitivity)", "range": [-0.01, 1.01]},
+    )
+
+
+def pr_figure(
+    runs: dict[str, tuple[np.ndarray, np.ndarray]],
+    backbones: dict[str, str | None],
+    thresholds: dict[str, float] | None = None,
+) -> go.Figure:
+    """Precision against recall (sensitivity) of each run; arguments as in `roc_figure`."""
+    curves, share = {}, 0.0
+    for name, (truth, score) in runs.items():
+        precision, recall, cuts = precision_recall_curve(truth, score)
+        cuts = np.append(cuts, np.inf)  # the last point calls no image positive
+        curves[name] = (
+            recall[::-1],
+            precision[::-1],
+            cuts[::-1],
+            f"average precision {average_precision_score(truth, score):.3f}",
+        )
+        share = float(np.mean(truth))
+    figure = _curves(curves, backbones, thresholds or {}, "sensitivity %{x:.3f}, precision %{y:.3f}")
+    _reference(figure, [0, 1], [share, share], "chance")
+    return layout(
+        figure,
+        f"Precision–recall curves; chance is {share:.1%}. {_areas(curves)}.",
+        CURVE_HEIGHT,
+        xaxis={"title": "found (sensitivity, recall)", "range": [-0.01, 1.01]},
+        yaxis={"title": "right when it says so (precision)", "range": [-0.01, 1.01]},
+    )
+
+
+def reliability_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str | None]) -> go.Figure:
+    """How often each run is right where it is this sure; on the diagonal it is as sure as it should be.
+
+    Args:
+        tables: by run name the table of `evaluation.metrics.reliability`.
+        backbones: see the module.
+    """
+    figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in tables})
+    _reference(figure, [0, 1], [0, 1], "as sure as right")
+    for name, table in tables.items():
+        figure.add_scatter(
+            x=table["confidence"],
+            y=table["accuracy"],
+            name=name,
+            mode="lines+markers",
+            line={"color": color(backbones.get(name))},
+            marker={"symbol": marker[name], "size": 9},
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": table["accuracy_high"] - table["accuracy"],
+                "arrayminus": table["accuracy"] - table["accuracy_low"],
+                "thickness": 1,
+            },
+            customdata=table["n"],
+            hovertemplate="%{x:.0%} sure, %{y:.0%} right, %{customdata:,} images<extra>%{fullData.name}</extra>",
+        )
+    said = "; ".join(
+        f"{name}: {np.average(table['confidence'], weights=table['n']):.0%} sure and "
+        f"{np.average(table['accuracy'], weights=table['n']):.0%} right on average"
+        for name, table in tables.items()
+        if len(table)
+    )
+    lowest = min((table["confidence"].min() for table in tables.values() if len(table)), default=0.0)
+    return layout(
+        figure,
+        f"Reliability diagram with Wilson intervals. {said or 'No run yet'}.",
+        CURVE_HEIGHT,
+        xaxis={"title": "how sure (probability of the chosen class)", "tickformat": ".0%", "range": [lowest - 0.05, 1]},
+        yaxis={"title": "how often right", "tickformat": ".0%", "range": [-0.01, 1.03]},
+    )
+
+
+def decision_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str | None]) -> go.Figure:
+    """Net benefit over the threshold, against calling every cell positive and calling none.
+
+    Args:
+        tables: by run name the table of `evaluation.metrics.net_benefit`, all on the same images.
+        backbones: see the module.
+    """
+    figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in tables})
+    for name, table in tables.items():
+        figure.add_scatter(
+            x=table["threshold"],
+            y=table["net_benefit"],
+            name=name,
+            mode="lines+markers",
+            line={"color": color(backbones.get(name))},
+            marker={"symbol": marker[name], "maxdisplayed": 8, "size": 8},
+            hovertemplate="threshold %{x:.2f}: net benefit %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    highest = 0.0
+    if tables:
+        table = next(iter(tables.values()))
+        highest = max(table["everyone"].max(), *(other["net_benefit"].max() for other in tables.values()))
+        _reference(figure, table["threshold"], table["everyone"], "call every cell positive")
+        _reference(figure, table["threshold"], 0 * table["everyone"], "call none positive", dash="dot")
+    said = "; ".join(
+        f"{name} is worth more than calling all or none at {np.mean(t['net_benefit'] > t['everyone'].clip(0)):.0%} "
+        "of the thresholds"
+        for name, t in tables.items()
+    )
+    return layout(
+        figure,
+        f"Decision curves. {said or 'No run yet'}.",
+        CURVE_HEIGHT,
+        xaxis={"title": "threshold (the chance of ALL from which one would act)", "range": [0, 1]},
+        yaxis={"title": "net benefit", "range": [-0.1 - 0.1 * highest, 1.1 * highest + 0.01]},
+    )
+
+
+def subject_figure(rows: pd.DataFrame, backbones: dict[str, str | None]) -> go.Figure:
+    """Accuracy on each subject, worst subject first: who is a run wrong about?
+
+    Args:
+        rows: name (run), subject (str), label (what the subject's cells are, str), n (images), accuracy (0..1).
+        backbones: see the module.
+    """
+    order = rows.groupby("subject")["accuracy"].mean().sort_values(kind="stable").index
+    labels = rows.groupby("subject")["label"].first()
+    names = list(dict.fromkeys(rows["name"]))
+    figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in names})
+    for name in names:
+        mine = rows[rows["name"] == name].set_index("subject").reindex(order).dropna(subset=["n"])
+        figure.add_scatter(
+            x=[f"{subject} ({labels[subject]})" for subject in mine.index],
+            y=mine["accuracy"],
+            name=name,
+            mode="markers",
+            marker={
+                "color": color(backbones.get(name)),
+                "symbol": marker[name],
+                "size": 6 + 14 * np.sqrt(mine["n"].astype(float) / max(rows["n"].max(), 1)),
+                "opacity": 0.85,
+            },
+            customdata=mine["n"].astype(int),
+            hovertemplate="subject %{x}: %{y:.1%} of %{customdata:,} images<extra>%{fullData.name}</extra>",
+        )
+    worst = f" Lowest on average: {', '.join(str(subject) for subject in order[:3])}." if len(order) else ""
+    return layout(
+        figure,
+        f"Accuracy on each of {len(order)} subjects for {', '.join(names) or 'no run yet'}.{worst}",
+        CURVE_HEIGHT,
+        xaxis={
+            "title": "subject",
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": [f"{subject} ({labels[subject]})" for subject in order],
+        },
+        yaxis={"title": "accuracy (size: images)", "tickformat": ".0%", "range": [-0.03, 1.05]},
+    )
+
+
+def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
+    """Which runs a test separates: the difference in points and the Holm-adjusted p-value of each pair.
+
+    Separated pairs are filled and say ≠, the others say =.
+
+    Args:
+        pairs: the table of `evaluation.statistics.all_pairs`.
+    """
+    names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
+    both = pd.concat([pairs, pairs.assign(a=pairs["b"], b=pairs["a"], difference=-pairs["difference"])])
+    texts = [
+        f"{'≠' if row['separated'] else '='} {100 * row['difference']:+.1f}<br>p {_p(row['p_holm'])}"
+        for _, row in both.iterrows()
+    ]
+    filled = both.assign(fill=both["separated"].astype(float)).pivot(index="a", columns="b", values="fill")
+    figure = go.Figure(
+        go.Heatmap(
+            z=filled.reindex(index=names, columns=names).to_numpy(dtype=float),
+            x=names,
+            y=names,
+            zmin=0,
+            zmax=1,
+            colorscale=SHARE_SCALE,
+            showscale=False,
+            hoverinfo="skip",
+        )
+    )
+    figure.add_scatter(
+        x=both["b"],
+        y=both["a"],
+        mode="text",
+        text=texts,
+        customdata=both[["a", "b"]].to_numpy(),
+        hovertemplate="%{customdata[0]} against %{customdata[1]}: %{text}<extra></extra>",
+        showlegend=False,
+    )
+    apart = pairs[pairs["separated"]]
+    said = "; ".join(f"{row['a']} and {row['b']}, p = {_p(row['p_holm'])}" for _, row in apart.iterrows())
+    return layout(
+        figure,
+        f"Paired tests of {len(names)} runs. {'Separated: ' + said if said else 'No test separates any two'}.",
+        height=120 + 56 * len(names),
+        xaxis={"showgrid": False, "side": "top"},
+        yaxis={"showgrid": False, "autorange": "reversed"},
+    )
+
+
+def _curves(
+    curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, str]],
+    backbones: dict[str, str | None],
+    thresholds: dict[str, float],
+    hover: str,
+) -> go.Figure:
+    """Lines of (x, y, threshold, area in words), thinned out, each with its working point."""
+    figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in curves})
+    for name, (x, y, cuts, area) in curves.items():
+        ink = color(backbones.get(name))
+        kept = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).round().astype(int))
+        figure.add_scatter(
+            x=x[kept],
+            y=y[kept],
+            name=f"{name}, {area}",
+            mode="lines+markers",
+            legendgroup=name,
+            line={"color": ink, "width": 2.5},
+            marker={"symbol": marker[name], "size": 8, "maxdisplayed": 6},
+            customdata=cuts[kept],
+            hovertemplate=hover + ", threshold %{customdata:.3f}<extra>%{fullData.name}</extra>",
+        )
+        if name in thresholds:
+            at = int(np.flatnonzero(cuts >= thresholds[name])[-1])
+            figure.add_scatter(
+                x=[x[at]],
+                y=[y[at]],
+                name=f"{name} at {thresholds[name]:.2f}",
+                mode="markers",
+                legendgroup=name,
+                showlegend=False,
+                marker={"color": ink, "symbol": "circle-open", "size": 16, "line": {"width": 2.5}},
+                hovertemplate=hover + "<extra>%{fullData.name}</extra>",
+            )
+    return figure
+
+
+def _reference(figure: go.Figure, x: Sequence[float], y: Sequence[float], name: str, dash: str = "dash") -> None:
+    figure.add_scatter(
+        x=x, y=y, name=name, mode="lines", line={"color": FAINT, "dash": dash, "width": 1.5}, hoverinfo="skip"
+    )
+
+
+def _areas(curves: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray, str]]) -> str:
+    return "; ".join(f"{name}: {curve[3]}" for name, curve in curves.items()) or "No run yet"
+
+
+def _with_interval(row: pd.Series) -> str:
+    said = f"{row['accuracy']:.1%}"
+    if pd.notna(row["low"]):
+        said += f" ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+    return f"{said} of {row['n']:,.0f} images"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

@@ -1,0 +1,115 @@
+"""Training histories as curves: training dotted, validation solid, the best epoch marked."""
+
+from typing import Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from leukodash.figures.theme import TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
+
+HEIGHT = 340
+SYMBOLS_SHOWN = 12  # of a long curve: enough to tell runs apart without color, few enough to see the line
+
+
+def history_figure(
+    runs: dict[str, pd.DataFrame],
+    metric: Literal["accuracy", "loss"],
+    backbones: dict[str, str | None],
+    steps: dict[str, pd.DataFrame] | None = None,
+) -> go.Figure:
+    """Accuracy or loss over the epochs of one or several runs.
+
+    The best epoch, marked by a ring, is the first one of the lowest validation loss: its weights are the ones
+    that a run keeps, whichever metric is drawn.
+
+    Args:
+        runs: by run name a DataFrame with columns epoch, loss, accuracy, val_loss, val_accuracy (as in
+            `history.csv`), perhaps empty.
+        metric: what to draw.
+        backbones: backbone key by run name.
+        steps: by run name a DataFrame with columns step, epoch, loss, accuracy (as in `steps.csv`). Only what
+            comes after the last finished epoch is drawn.
+    """
+    figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in runs})
+    for name, history in runs.items():
+        ink = color(backbones.get(name))
+        training = history[["epoch", metric]].dropna()
+        validation = history[["epoch", f"val_{metric}"]].dropna()
+        current = _unfinished(history, (steps or {}).get(name), metric)
+        if not len(training) and not len(current):
+            continue
+        shared = {"legendgroup": name, "mode": "lines+markers"}
+        figure.add_scatter(
+            x=[*training["epoch"], *current["epoch"]],
+            y=[*training[metric], *current[metric]],
+            name=f"{name}, training",
+            line={"color": ink, "dash": TRAIN_DASH, "width": 1.5},
+            marker={"color": ink, "symbol": marker[name], "size": 4, "maxdisplayed": SYMBOLS_SHOWN},
+            showlegend=not len(validation),
+            hovertemplate="epoch %{x:.2~f}: %{y:.3f}<extra>%{fullData.name}</extra>",
+            **shared,
+        )
+        if not len(validation):
+            continue
+        figure.add_scatter(
+            x=validation["epoch"],
+            y=validation[f"val_{metric}"],
+            name=name,
+            line={"color": ink, "dash": VALIDATION_DASH, "width": 2.5},
+            marker={"color": ink, "symbol": marker[name], "size": 7, "maxdisplayed": SYMBOLS_SHOWN},
+            hovertemplate="epoch %{x}: %{y:.3f}<extra>%{fullData.name}, validation</extra>",
+            **shared,
+        )
+        best = _best(history)
+        figure.add_scatter(
+            x=[best["epoch"]],
+            y=[best[f"val_{metric}"]],
+            name=f"{name}, best epoch",
+            mode="markers",
+            legendgroup=name,
+            showlegend=False,
+            marker={"color": ink, "symbol": "circle-open", "size": 16, "line": {"width": 2.5}},
+            hovertemplate="best epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+        )
+    layout(
+        figure,
+        _alt(runs, metric),
+        HEIGHT,
+        uirevision=metric,
+        xaxis={"title": "epoch", "rangemode": "tozero"},
+        yaxis={"title": f"{metric} (validation solid, training dotted)", "tickformat": _format(metric)},
+    )
+    return figure
+
+
+def _unfinished(history: pd.DataFrame, steps: pd.DataFrame | None, metric: str) -> pd.DataFrame:
+    """The steps after the last finished epoch, their place given in epochs (1.5 = half through the second)."""
+    if steps is None or steps.empty:
+        return pd.DataFrame({"epoch": [], metric: []})
+    finished = history["epoch"].max() if len(history) else 0
+    # How many steps an epoch has is not in the file: the farthest step seen tells. In the first epoch, where that
+    # is not known yet, the newest step stands at 1.
+    in_epoch = (steps["step"] / steps["epoch"]).max()
+    placed = pd.DataFrame({"epoch": steps["step"] / in_epoch, metric: steps[metric]})
+    return placed[steps["epoch"] > finished].dropna()
+
+
+def _best(history: pd.DataFrame) -> pd.Series:
+    return history.loc[history["val_loss"].fillna(float("inf")).idxmin()]
+
+
+def _format(metric: str) -> str:
+    return ".0%" if metric == "accuracy" else ".2~f"
+
+
+def _alt(runs: dict[str, pd.DataFrame], metric: str) -> str:
+    said = []
+    for name, history in runs.items():
+        values = history[f"val_{metric}"].dropna()
+        if len(values):
+            best = _best(history)
+            said.append(
+                f"{name}: validation {metric} {values.iloc[-1]:.3f} after epoch {int(history['epoch'].iloc[-1])}, "
+                f"{best[f'val_{metric}']:.3f} in its best epoch {int(best['epoch'])}"
+            )
+    return f"Curves of {metric} over the epochs. {'; '.join(said) or 'No finished epoch yet'}."

@@ -1,0 +1,218 @@
+"""Config → one flat Keras model; and the cut of that model into a frozen prefix and a trained suffix.
+
+`Input → preprocessing → backbone → pool → head → logits → probabilities`, all in one graph. A model takes raw RGB
+values 0 to 255, so that training and serving cannot differ, and every layer can be reached for heat maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from leukodash.errors import WeightsError
+from leukodash.models.backbones import ALL, HEAD, constructor
+
+if TYPE_CHECKING:  # the name alone: what a run asks for lives a floor higher
+    from leukodash.runs.config import RunConfig
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+# scale and offset of RGB (or BGR) values 0 to 255, in the order of the channels that the network sees
+_SCALING = {
+    "tf": (1 / 127.5, -1.0),
+    "torch": ([1 / (255 * s) for s in (0.229, 0.224, 0.225)], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
+    "caffe": (1.0, [-103.939, -116.779, -123.68]),
+    "bvlc": (1.0, [-104.0, -117.0, -123.0]),
+    "divide_by_255": (1 / 255, 0.0),
+}
+_BGR = ("caffe", "bvlc")
+
+
+def build(config: RunConfig, classes: int, weights: Path | None, precision: str = "float32") -> keras.Model:
+    """Build the flat model of a run.
+
+    Args:
+        config: the run's settings.
+        classes: number of classes.
+        weights: file of pretrained backbone weights; None starts from random numbers.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for the backbone's arithmetic. Variables, head and
+            outputs are float32 always.
+
+    Returns:
+        Model from ``cell``, float32 (n, size, size, 3), RGB 0 to 255, to ``probabilities``, float32
+        (n, ``config.outputs or classes``). The layers ``pool`` and ``logits`` stand before and after the head.
+
+    Raises:
+        WeightsError: the file does not fit the backbone.
+    """
+    keras.utils.set_random_seed(config.seed)
+    cell = keras.Input((config.input_size, config.input_size, 3), name="cell")
+    backbone = _backbone(config, _preprocess(cell, config), precision)
+    if weights is None:
+        _quicken_batchnorm(backbone)
+    else:
+        try:
+            backbone.load_weights(weights)
+        except (OSError, ValueError, KeyError) as error:
+            raise WeightsError(
+                f"'{weights.name}' holds no {config.row.title} weights without top that fit ({_first_line(error)}). "
+                "Delete the file, so that it is downloaded again, or put the right one in its place."
+            ) from error
+    x = {
+        "average": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "flatten": keras.layers.Flatten,
+    }[config.pooling](name="pool", dtype="float32")(backbone.output)
+    for number, step in enumerate(config.head, start=1):
+        if isinstance(step, int):
+            x = keras.layers.Dense(step, activation="relu", name=f"head_{number}_dense")(x)
+        else:
+            x = keras.layers.Dropout(step, seed=config.seed + number, name=f"head_{number}_dropout")(x)
+    logits = keras.layers.Dense(config.outputs or classes, name="logits")(x)
+    model = keras.Model(cell, keras.layers.Softmax(name="probabilities")(logits), name=config.backbone)
+    _mark_trainable(model, config)
+    return model
+
+
+def frozen_layer(config: RunConfig) -> str | None:
+    """Return the name of the last layer before the cut; None where everything is trained."""
+    if config.cut == ALL:
+        return None
+    if config.cut == HEAD:
+        return "pool"
+    return next(block.after for block in config.row.blocks if block.name == config.cut)
+
+
+def cut(model: keras.Model, after: str | None) -> tuple[keras.Model | None, keras.Model]:
+    """Cut a flat model behind the layer `after`; both parts share their layers with the whole.
+
+    The tensors that cross the cut are all those that `after` or a layer before it gives to a layer that is not before
+    it: one for most networks, two for NASNet.
+
+    Returns:
+        (prefix, suffix): images → crossing tensors, and crossing tensors → logits. The prefix is None for a cut at
+        the input.
+    """
+    logits = model.get_layer("logits").output
+    if after is None:
+        return None, keras.Model(model.input, logits, name="suffix")
+    frozen = ancestors(model, [model.get_layer(after).output])
+    rest = [operation for operation in model.operations if operation not in frozen]
+    crossing: list[keras.KerasTensor] = []
+    for operation in rest:
+        for tensor in _inputs(operation):
+            if _maker(tensor) in frozen and not any(tensor is other for other in crossing):
+                crossing.append(tensor)
+    crossing = crossing[0] if len(crossing) == 1 else crossing
+    return keras.Model(model.input, crossing, name="prefix"), keras.Model(crossing, logits, name="suffix")
+
+
+def ancestors(model: keras.Model, tensors: Iterable[keras.KerasTensor]) -> set[keras.Operation]:
+    """Return every operation of the graph that the tensors depend on, those that make them included."""
+    found: set[keras.Operation] = set()
+    open_ = [_maker(tensor) for tensor in tensors]
+    while open_:
+        operation = open_.pop()
+        if operation not in found:
+            found.add(operation)
+            open_.extend(_maker(tensor) for tensor in _inputs(operation))
+    return found
+
+
+def trained_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers that hold anything a run changes, in graph order."""
+    return [layer for layer in model.layers if layer.trainable and layer.weights]
+
+
+def save_trained(layers: Sequence[keras.layers.Layer], path: Path) -> None:
+    """Write the layers' variables as one HDF5 file, a group a layer (``trained.weights.h5``)."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for layer in layers:
+            for number, variable in enumerate(layer.weights):
+                file.create_dataset(f"{layer.name}/{number}", data=keras.ops.convert_to_numpy(variable))
+
+
+def load_trained(model: keras.Model, path: Path) -> None:
+    """Read what `save_trained` wrote into a model of the same config. Raises WeightsError where it does not fit."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            for name, group in file.items():
+                model.get_layer(name).set_weights([np.asarray(group[str(n)]) for n in range(len(group))])
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"The trained layers in '{path.name}' of '{path.parent.name}' cannot be read ({_first_line(error)}). "
+            "The run's folder is incomplete: train it again."
+        ) from error
+
+
+def class_probabilities(logits: np.ndarray, classes: int) -> np.ndarray:
+    """Softmax over the classes; output units beyond them (Mamaev's third) are left out.
+
+    Args:
+        logits: (n, units), units ≥ classes.
+
+    Returns:
+        (n, classes), rows that sum to one.
+    """
+    logits = logits[:, :classes]
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def _preprocess(x: keras.KerasTensor, config: RunConfig) -> keras.KerasTensor:
+    mode = config.row.preprocessing if config.preprocessing == "native" else config.preprocessing
+    if mode == "none":
+        return x
+    if mode in _BGR:
+        x = keras.ops.flip(x, axis=-1)
+    scale, offset = _SCALING[mode]
+    return keras.layers.Rescaling(scale, offset, name="preprocessing", dtype="float32")(x)
+
+
+def _backbone(config: RunConfig, x: keras.KerasTensor, precision: str) -> keras.Model:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[precision])
+    try:
+        return constructor(config.row)(include_top=False, weights=None, input_tensor=x)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _quicken_batchnorm(model: keras.Model) -> None:
+    """From random weights the moving statistics must follow within tens of steps, not Keras' hundreds."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9
+
+
+def _mark_trainable(model: keras.Model, config: RunConfig) -> None:
+    after = frozen_layer(config)
+    frozen = ancestors(model, [model.get_layer(after).output]) if after else set()
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # a frozen BatchNormalization runs in inference mode, with ImageNet's statistics
+            layer.trainable = config.batchnorm == "everywhere" or (
+                layer not in frozen and config.batchnorm == "trained"
+            )
+        else:
+            layer.trainable = layer not in frozen
+
+
+def _inputs(operation: keras.Operation) -> list[keras.KerasTensor]:
+    return list(operation._inbound_nodes[0].input_tensors) if operation._inbound_nodes else []
+
+
+def _maker(tensor: keras.KerasTensor) -> keras.Operation:
+    return tensor._keras_history.operation
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__

@@ -1,0 +1,258 @@
+"""Find, download and verify pretrained weights. Nothing here imports Keras.
+
+Three places are looked through: the folder ``LEUKODASH_WEIGHTS``, Keras' own cache, and LeukoDash's cache, which a
+download fills. A folder's ``SHA256SUMS`` (as ``sha256sum`` writes it) is believed over everything else; LeukoDash's
+cache has one, so that a file that changed on the disk is fetched anew.
+"""
+
+import base64
+import hashlib
+import os
+import shutil
+import urllib.request
+from collections.abc import Callable
+from functools import lru_cache
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+
+import h5py
+from filelock import FileLock
+
+from leukodash import settings
+from leukodash.errors import WeightsError
+from leukodash.models.backbones import Backbone, WeightFile
+from leukodash.models.convert import convert
+
+Progress = Callable[[float, str], None]
+
+TIMEOUT_SECONDS = 30  # without a byte
+CHUNK_BYTES = 1 << 20
+
+
+def find_weights(backbone: Backbone) -> Path | None:
+    """Find a backbone's pretrained weights on this machine, ready for `keras.Model.load_weights`.
+
+    Returns:
+        The file, or None where it would have to be downloaded (or, for GoogLeNet and AlexNet, converted).
+
+    Raises:
+        WeightsError: ``LEUKODASH_WEIGHTS`` is no folder, or its file does not have the checksum that the
+            ``SHA256SUMS`` beside it states.
+    """
+    file = backbone.weights
+    given = _given_folder()
+    if given:
+        for name in (file.name,) if file.converts else (file.name, file.published_name):
+            path = given / name
+            if path.is_file():
+                stated = _stated(path)
+                if stated and stated != sha256_of(path):
+                    raise WeightsError(
+                        f"{path} is damaged: its SHA-256 is {sha256_of(path)[:16]}…, but SHA256SUMS beside it "
+                        f"says {stated[:16]}…. Copy the file again, or remove it to have it downloaded."
+                    )
+                return path
+
+    if not file.converts:
+        home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+        path = Path(home) / "models" / file.name
+        if path.is_file() and _fault(path, file) is None:
+            return path
+
+    path = _own_folder() / _own_name(backbone)
+    if path.is_file() and _stated(path) == sha256_of(path):
+        return path
+    return None
+
+
+def obtain_weights(backbone: Backbone, progress: Progress | None = None) -> Path:
+    """Find a backbone's pretrained weights, or download them from their publisher, verify and convert them.
+
+    Processes that ask at the same time wait for one download.
+
+    Args:
+        backbone: a row of `BACKBONES`.
+        progress: called with the fraction that has arrived and a few words.
+
+    Returns:
+        A file for `keras.Model.load_weights` of the network without its classifier.
+
+    Raises:
+        WeightsError: the weights are neither here nor to be had, or what came is damaged. The text says what to do.
+    """
+    found = find_weights(backbone)
+    if found:
+        return found
+    folder = _own_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{backbone.name}.lock"):
+            return find_weights(backbone) or _fetch(backbone, folder, progress)
+    except OSError as error:
+        raise WeightsError(
+            f"The weights of {backbone.title} cannot be kept in {folder} ({error}). "
+            "Make room there, or set LEUKODASH_CACHE to a folder that can be written."
+        ) from error
+
+
+def identity(path: Path) -> str:
+    """Identify weights for a run: the SHA-256 of the publisher's file for converted ones, else of the file itself."""
+    with h5py.File(path, "r") as file:
+        source = file.attrs.get("source_sha256")
+    return str(source) if source else sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 as 64 hex digits; computed once while its size and time stay the same."""
+    return _digest(path, "sha256")
+
+
+def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
+    """Bring the weights into LeukoDash's own folder: from LEUKODASH_WEIGHTS, else from the publisher."""
+    file = backbone.weights
+    target = folder / _own_name(backbone)
+    given = _given_folder()
+    local = given / file.published_name if given and file.converts else None
+    work = folder / f"{backbone.name}.part"  # the caller's lock makes it ours; a killed download leaves it behind
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        if local and local.is_file():
+            source = local
+            fault = _fault(source, file)
+            if fault:
+                raise WeightsError(f"{local} is not the file that {file.url} offers: {fault}. Copy it again.")
+        else:
+            source = work / file.published_name
+            _download(backbone, source, progress)
+        ready = source
+        if file.converts:
+            ready = work / target.name
+            convert(backbone, source, ready, sha256_of(source))
+        checksum = sha256_of(ready)
+        ready.replace(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    _state(target, checksum)
+    return target
+
+
+def _download(backbone: Backbone, target: Path, progress: Progress | None) -> None:
+    file = backbone.weights
+    words = f"Downloading the weights of {backbone.title}"
+    advice = _advice(file)
+    request = urllib.request.Request(file.url, headers={"User-Agent": "leukodash"})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response, target.open("wb") as copy:
+            total = int(response.headers.get("Content-Length") or file.size_bytes or 0)
+            received = 0
+            while chunk := response.read(CHUNK_BYTES):
+                copy.write(chunk)
+                received += len(chunk)
+                if progress and total:
+                    progress(min(received / total, 1.0), f"{words} ({total / 1e6:.0f} MB)")
+            sent_md5 = _sent_md5(response.headers)
+    except (OSError, HTTPException) as error:
+        raise WeightsError(
+            f"The weights of {backbone.title} could not be downloaded from {file.url} ({error}). {advice}"
+        ) from error
+    fault = f"only {received:,} of {total:,} bytes came" if received < total else _fault(target, file, sent_md5)
+    if fault is None and not (file.sha256 or file.md5) and _parameters(target) != backbone.parameters:
+        fault = f"it does not hold the {backbone.parameters:,} parameters of {backbone.title}"
+    if fault:
+        target.unlink()
+        raise WeightsError(
+            f"What came from {file.url} is not the weight file of {backbone.title}: {fault}. "
+            f"It has been deleted; try again later. {advice}"
+        )
+
+
+def _advice(file: WeightFile) -> str:
+    folder = settings.weights()
+    where = f"the folder {folder}" if folder else "a folder and set LEUKODASH_WEIGHTS to that folder"
+    return f"Check the network, or put the file {file.published_name} into {where}."
+
+
+def _sent_md5(headers: HTTPMessage) -> str | None:
+    """Return the MD5, in hex, that Google's storage sends along with each file."""
+    for value in headers.get_all("x-goog-hash") or ():
+        for part in value.split(","):
+            kind, _, digest = part.strip().partition("=")
+            if kind == "md5":
+                return base64.b64decode(digest).hex()
+    return None
+
+
+def _fault(path: Path, file: WeightFile, sent_md5: str | None = None) -> str | None:
+    """Say in words how a file differs from what its publisher states, or return None."""
+    size = path.stat().st_size
+    if file.size_bytes and size != file.size_bytes:
+        return f"it has {size:,} bytes and {file.size_bytes:,} were expected"
+    for algorithm, expected in (("sha256", file.sha256), ("md5", file.md5 or sent_md5)):
+        if expected and not (actual := _digest(path, algorithm)).startswith(expected):
+            return f"its {algorithm.upper()} begins with {actual[:8]} and {expected[:8]} was expected"
+    return None
+
+
+def _parameters(path: Path) -> int:
+    """Count the parameters in one of Keras' HDF5 weight files; 0 where it is none."""
+    try:
+        with h5py.File(path, "r") as file:
+            groups = [file[name] for name in file.attrs["layer_names"]]
+            return sum(group[name].size for group in groups for name in group.attrs["weight_names"])
+    except (OSError, KeyError):
+        return 0
+
+
+def _given_folder() -> Path | None:
+    folder = settings.weights()
+    if folder and not folder.is_dir():
+        raise WeightsError(
+            f"LEUKODASH_WEIGHTS is {folder}, but there is no such folder. "
+            "Set it to a folder of weight files, or unset it."
+        )
+    return folder
+
+
+def _own_folder() -> Path:
+    return settings.cache() / "weights"
+
+
+def _own_name(backbone: Backbone) -> str:
+    """Name of the file in LeukoDash's cache; a converted one carries the beginning of its source's checksum."""
+    file = backbone.weights
+    return f"{backbone.name}-{file.sha256[:8]}.h5" if file.converts and file.sha256 else file.name
+
+
+def _stated(path: Path) -> str | None:
+    """Return the checksum that the ``SHA256SUMS`` beside a file states for it."""
+    return _sums(path.parent).get(path.name)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    try:
+        lines = (folder / "SHA256SUMS").read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    pairs = (line.split(maxsplit=1) for line in lines)
+    return {pair[1].lstrip("*"): pair[0] for pair in pairs if len(pair) == 2}
+
+
+def _state(path: Path, checksum: str) -> None:
+    """Write a file's checksum into the ``SHA256SUMS`` beside it."""
+    with FileLock(path.parent / "SHA256SUMS.lock"):
+        sums = {**_sums(path.parent), path.name: checksum}
+        new = path.parent / "SHA256SUMS.new"
+        new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
+        new.replace(path.parent / "SHA256SUMS")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    found = path.stat()
+    return _digest_of_version(str(path.resolve()), found.st_size, found.st_mtime_ns, algorithm)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_version(path: str, size: int, mtime_ns: int, algorithm: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()

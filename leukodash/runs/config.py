@@ -1,0 +1,307 @@
+"""What a run is asked to do: one flat, complete, JSON-ready `RunConfig`, and the presets that fill it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from leukodash.data.dataset import Dataset
+from leukodash.data.split import Split
+from leukodash.errors import RunError
+from leukodash.models.backbones import ALL, BACKBONES, HEAD, Backbone
+from leukodash.models.weights import find_weights, identity
+
+
+class RunConfig(BaseModel):
+    """Every setting of one run. Descriptions are the help texts of the train page and of the command line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: str = Field(description="Folder of the data set.")
+    fingerprint: str = Field("", description="The data set's fingerprint when the run was asked for.")
+    backbone: str = Field(description="The network whose ImageNet features are used.")
+    preset: str = Field("recommended", description="The recipe that the other settings started from.")
+    weights: Literal["imagenet", "random"] = Field(
+        "imagenet", description="Start from features learnt on ImageNet photographs, or from random numbers."
+    )
+    weights_file: str | None = Field(None, description="Name of the pretrained weight file.")
+    weights_sha256: str | None = Field(None, description="SHA-256 of the pretrained weight file.")
+
+    input_size: int = Field(224, ge=32, le=600, description="Cells are resized to this many pixels a side.")
+    preprocessing: Literal["native", "divide_by_255"] = Field(
+        "native",
+        description="How pixel values are scaled: as the network was trained, or merely divided by 255 "
+        "(a common fault, here to learn from).",
+    )
+    pooling: Literal["average", "max", "flatten"] = Field(
+        "average", description="How the last feature maps become one list of numbers."
+    )
+    head: tuple[int | float, ...] = Field(
+        (0.3,),
+        description="New layers after pooling: a whole number is a dense layer of that many units with ReLU, "
+        "a fraction is dropout at that rate. The output layer follows by itself.",
+    )
+    outputs: int | None = Field(
+        None, ge=2, description="Units of the output layer; one for each class unless a paper had more."
+    )
+    cut: str = Field(
+        HEAD,
+        description="Where training begins: 'head' trains the new layers only, a block's name trains from that "
+        "block on, 'all' trains everything. What lies before is frozen and computed once.",
+    )
+    batchnorm: Literal["frozen", "trained", "everywhere"] = Field(
+        "frozen",
+        description="Batch normalization behind the cut: keep ImageNet's statistics, train them with the rest, "
+        "or train them in the whole network, frozen blocks included.",
+    )
+
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = Field(
+        "adam", description="The rule that turns errors into changes of the weights."
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Size of each change of the weights.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last change that SGD carries on.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Pull of the weights towards zero (AdamW).")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="Keep the learning rate, or let it glide to zero along a cosine."
+    )
+    warmup_epochs: int = Field(0, ge=0, description="Epochs in which the learning rate rises from zero.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Cells looked at before each change of the weights.")
+    epochs: int = Field(30, ge=1, le=10_000, description="Times that every training cell is looked at.")
+    early_stopping: int = Field(
+        0,
+        ge=0,
+        description="Stop after this many epochs without a better validation loss; 0 never stops early.",
+    )
+    class_weights: bool = Field(False, description="Let the rarer class count more, so that both count the same.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Ask for a little less than full certainty.")
+
+    flips: Literal["none", "flips", "views"] = Field(
+        "none",
+        description="Show cells mirrored (four views), or mirrored and turned by quarters (eight views).",
+    )
+    brightness: float = Field(0.0, ge=0, le=0.9, description="Random change of brightness, as a share.")
+    stain: float = Field(0.0, ge=0, le=0.9, description="Random change of each color channel, as a share.")
+    rotation: float = Field(0.0, ge=0, le=180, description="Random turn by up to this many degrees.")
+
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Digits that the network calculates with; auto takes fewer where that is safe and faster.",
+    )
+    split: Split = Field(default_factory=Split, description="How cells are divided into parts.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Start of all random numbers: same seed, same result.")
+
+    @field_validator("backbone")
+    @classmethod
+    def _known_backbone(cls, value: str) -> str:
+        if value not in BACKBONES:
+            raise ValueError(f"there is no backbone '{value}'; choose one of {', '.join(BACKBONES)}")
+        return value
+
+    @field_validator("head")
+    @classmethod
+    def _head_steps(cls, steps: tuple[int | float, ...]) -> tuple[int | float, ...]:
+        for step in steps:
+            if not (isinstance(step, int) and 1 <= step <= 65_536) and not (isinstance(step, float) and 0 < step < 1):
+                raise ValueError(f"head steps are units (1 to 65536) or dropout rates (between 0 and 1), not {step!r}")
+        return steps
+
+    @model_validator(mode="after")
+    def _settings_fit_together(self) -> "RunConfig":
+        row = self.row
+        cuts = [HEAD, *(block.name for block in row.blocks), ALL]
+        if self.cut not in cuts:
+            raise ValueError(f"{row.title} can be cut at {', '.join(cuts)}, not at '{self.cut}'")
+        if self.input_size < row.min_size:
+            raise ValueError(
+                f"{row.title} needs an input size of {row.min_size} or more, not {self.input_size}; raise it"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"{self.warmup_epochs} warm-up epochs leave nothing of {self.epochs} epochs; have fewer, or more epochs"
+            )
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError("weight decay belongs to the optimizer adamw; choose adamw or set weight_decay to 0")
+        if self.weights == "random" and self.cut != ALL:
+            raise ValueError("random weights that are never trained teach nothing; set cut to 'all'")
+        return self
+
+    @property
+    def row(self) -> Backbone:
+        """The backbone's row in the table."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def pixel_augmentation(self) -> bool:
+        """Whether images change in ways that no stored view holds."""
+        return bool(self.brightness or self.stain or self.rotation)
+
+    @property
+    def full_path(self) -> bool:
+        """Whether every epoch runs the whole network: nothing is frozen for good, or pixels differ each time."""
+        return self.cut == ALL or self.pixel_augmentation or self.batchnorm == "everywhere"
+
+    def as_random_start(self) -> "RunConfig":
+        """Return this run without pretrained weights: random numbers in every layer, and all of them trained."""
+        return self.changed(
+            weights="random",
+            weights_file=None,
+            weights_sha256=None,
+            cut=ALL,
+            batchnorm="trained",
+            precision="float32",
+        )
+
+    def changed(self, **settings: Any) -> "RunConfig":
+        """Return a copy with some settings replaced, checked as a whole. Raises RunError."""
+        return checked({**self.model_dump(), **settings})
+
+
+def checked(settings: Mapping[str, Any]) -> RunConfig:
+    """Validate settings; raises RunError with one sentence a fault."""
+    try:
+        return RunConfig.model_validate(dict(settings))
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            place = ".".join(str(part) for part in fault["loc"] if not isinstance(part, int))
+            words = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "extra_forbidden":
+                words = "there is no such setting"
+            faults.append(f"{place}: {words}" if place else words)
+        raise RunError("These settings cannot be used: " + "; ".join(dict.fromkeys(faults)) + ".") from error
+
+
+# Dhuri & Guinde (2020). Dropout rates are not given: 0.5, as in the original VGG. Their preprocessing is not given
+# either: division by 255 is the usual setting of the ImageDataGenerator that they name.
+# VGG16: the 4,464,680 weights they print as frozen match no block boundary (1.7 million lie before block 4,
+# 7.6 million before block 5); block 5 is trained, as "lower layers frozen" is commonly done.
+# ResNet50: a softmax over the one unit they print is constant; their text says categorical cross-entropy, so there
+# are two units. "Batch normalization layers are fine-tuned" is taken at its word: in the whole network.
+# The counts they print for MobileNet do not add up; its layers do and are used.
+_DHURI = {
+    "input_size": 224,
+    "preprocessing": "divide_by_255",
+    "head": (0.5,),
+    "optimizer": "sgd",
+    "learning_rate": 1e-4,
+    "momentum": 0.9,
+    "batch_size": 32,
+    "epochs": 100,
+    "split": {"kind": "counts", "counts": (6036, 70, 70)},
+}
+_DHURI_BACKBONES = {
+    "mobilenet": {"head": (0.5, 2048, 0.5)},
+    "vgg16": {"pooling": "flatten", "head": (4096, 4096, 0.5, 2048, 0.5), "cut": "block5"},
+    "resnet50": {"batchnorm": "everywhere"},
+}
+
+# Mamaev (2023), after its notebook. It has no test set: its figures are validation figures, and so are this preset's.
+# No ImageNet normalization: ToTensor divides by 255. Three output units for two classes, as there. Sharpening by 1.5
+# is left out, and validation cells are not augmented. VGG16's first two dense layers start from random numbers here:
+# the published weights without top do not hold them.
+_MAMAEV = {
+    "input_size": 128,
+    "preprocessing": "divide_by_255",
+    "cut": ALL,
+    "batchnorm": "trained",
+    "head": (0.5,),
+    "outputs": 3,
+    "optimizer": "sgd",
+    "learning_rate": 1e-3,
+    "momentum": 0.9,
+    "batch_size": 128,
+    "epochs": 5,
+    "flips": "flips",
+    "split": {"kind": "image", "validation": 0.2, "test": 0.0},
+}
+_MAMAEV_BACKBONES = {
+    "resnet50": {"head": (0.5, 1024)},
+    "googlenet": {
+        "head": (0.5, 1000, 0.5, 512, 0.5, 128, 0.5, 64),
+        "optimizer": "adam",
+        "learning_rate": 3e-3,
+    },
+    "vgg16": {"pooling": "flatten", "head": (4096, 0.5, 4096, 0.5), "epochs": 4},
+}
+
+_RECOMMENDED = {
+    "head": (0.3,),
+    "optimizer": "adam",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "batch_size": 32,
+    "epochs": 60,
+    "early_stopping": 15,
+    "class_weights": True,
+    "flips": "views",
+}
+_QUICK = {"input_size": 128, "head": (0.2,), "learning_rate": 1e-3, "batch_size": 32, "epochs": 20}
+
+PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
+    "quick": ("Quick: small images, a minute or two", _QUICK, {}),
+    "recommended": ("Recommended: split by subject, eight views of each cell", _RECOMMENDED, {}),
+    "dhuri-guinde-2020": ("Dhuri & Guinde 2020, as published", _DHURI, _DHURI_BACKBONES),
+    "mamaev-2023": ("Mamaev 2023, as published", _MAMAEV, _MAMAEV_BACKBONES),
+}
+
+
+def preset_title(preset: str) -> str:
+    """Words for a preset's name."""
+    return PRESETS[preset][0] if preset in PRESETS else preset
+
+
+def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -> RunConfig:
+    """Fill a config from a preset; `settings` win over it, and a `split` given in part keeps the preset's rest.
+
+    Where the data set names no subjects, a split by subject becomes one by image. The pretrained weights that this
+    machine has, or else the publisher's, are named in the config.
+    Raises RunError for an unknown preset, backbone or setting, or for settings that do not fit together.
+    """
+    if preset not in PRESETS:
+        raise RunError(f"There is no preset '{preset}'. Choose one of {', '.join(PRESETS)}.")
+    _, common, per_backbone = PRESETS[preset]
+    values = {
+        "data": str(dataset.root),
+        "fingerprint": dataset.fingerprint,
+        "backbone": backbone,
+        "preset": preset,
+    }
+    values |= {**common, **per_backbone.get(backbone, {})}
+    row = BACKBONES.get(backbone)
+    if row:
+        values["input_size"] = max(values.get("input_size", 224), row.min_size)
+    if settings.get("weights") == "random":
+        values |= {"cut": ALL, "batchnorm": "trained"}
+    split = {**values.get("split", {}), **settings.pop("split", {})}
+    if not dataset.has_subjects and split.get("kind", "subject") == "subject":
+        split["kind"] = "image"
+    config = checked({**values, **settings, "split": split})
+    if config.weights == "imagenet" and not config.weights_file:
+        here, published = find_weights(config.row), config.row.weights
+        config = config.changed(
+            weights_file=here.name if here else published.name,
+            weights_sha256=identity(here) if here else published.sha256,
+        )
+    return config
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` pairs of a command line; values are JSON where they parse, else text.
+
+    ``split.seed=3`` reaches into the split. Raises RunError for a pair without '='.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign:
+            raise RunError(f"Expected KEY=VALUE after --set, for example epochs=10, not '{pair}'.")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        if key.startswith("split."):
+            settings.setdefault("split", {})[key.removeprefix("split.")] = value
+        else:
+            settings[key] = value
+    return settings

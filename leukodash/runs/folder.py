@@ -1,0 +1,250 @@
+"""The run folder: the only thing that trainer, pages and command line share. Created here, read here.
+
+Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leukodash import settings
+from leukodash.errors import RunError
+from leukodash.files import write_whole
+from leukodash.runs.config import RunConfig, checked
+from leukodash.runs.queue import is_held
+
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
+STAGES = ("preparing", "features", "training", "evaluating")
+LIVE = ("queued", "running")
+STARTING_SECONDS = 20  # a process that was just spawned has this long to take its lock before it counts as lost
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Holds nothing but its path: every property reads the file as it is now (or as cached)."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The folder's name, ``YYYYmmdd-HHMMSS-<backbone>-<4 hex>``."""
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        """What was asked for. Raises RunError where config.json is missing or not a config."""
+        return _config(self.path / "config.json", _stamp(self.path / "config.json"))
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What was really built (``model.json``); empty until the trainer has built it."""
+        return _json(self.path / "model.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Test results (``metrics.json``); empty until the run has finished."""
+        return _json(self.path / "metrics.json")
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Title, owner and notes, as people wrote them (``about.json``)."""
+        return {"title": "", "owner": "", "notes": "", **_json(self.path / "about.json")}
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """``status.json``, its state corrected to `lost` where the trainer is gone without having said so."""
+        status = {
+            "state": "queued",
+            "stage": "",
+            "progress": 0.0,
+            "message": "",
+            **_json(self.path / "status.json"),
+        }
+        if status["state"] in LIVE and not self.alive():
+            age = time.time() - status.get("updated", 0.0)
+            if not status.get("starting") or age > STARTING_SECONDS:
+                status["state"] = "lost"
+        return status
+
+    @property
+    def state(self) -> str:
+        """One of queued, running, finished, stopped, failed, lost."""
+        return self.status["state"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch, columns `HISTORY_COLUMNS`; empty until the first epoch is over."""
+        return _table(self.path / "history.csv", HISTORY_COLUMNS)
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """Running loss and accuracy inside epochs, columns `STEP_COLUMNS`."""
+        return _table(self.path / "steps.csv", STEP_COLUMNS)
+
+    @property
+    def split(self) -> pd.DataFrame:
+        """Columns file, label, subject, part, sha256."""
+        return _table(self.path / "split.csv", ("file", "label", "subject", "part", "sha256"))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Columns file, label, subject, part, and ``p_<class>`` for each class."""
+        return _table(self.path / "predictions.csv", ("file", "label", "subject", "part"))
+
+    @property
+    def title(self) -> str:
+        """The name that people gave, or the backbone's title and the time of the start."""
+        if self.about["title"]:
+            return self.about["title"]
+        stamp = self.id.split("-")
+        when = f"{stamp[1][:2]}:{stamp[1][2:4]}:{stamp[1][4:]}" if len(stamp) > 2 and len(stamp[1]) == 6 else self.id
+        return f"{self.config.row.title} {when}"
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the last lines of the trainer's output."""
+        try:
+            with (self.path / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
+                text = file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def alive(self) -> bool:
+        """Whether the run's process lives, waiting or training."""
+        return is_held(self.path / "lock")
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file whole: to a temporary name first, then moved into place."""
+        write_whole(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
+
+
+def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "") -> Run:
+    """Claim a new folder under the checkpoints folder and write config.json into it.
+
+    Raises RunError where the folder cannot be written.
+    """
+    root = settings.checkpoints()
+    while True:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.backbone}-{secrets.token_hex(2)}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / name).mkdir()
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(
+                f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
+                "Set LEUKODASH_CHECKPOINTS to a folder of your own."
+            ) from error
+    run = Run(root / name)
+    run.write("config.json", config.model_dump(mode="json"))
+    run.write("about.json", {"title": title, "owner": owner, "notes": notes})
+    run.write("status.json", {"state": "queued", "starting": True, "updated": time.time()})
+    return run
+
+
+def list_runs(root: Path | None = None) -> list[Run]:
+    """Return all run folders with a config, newest first."""
+    root = root or settings.checkpoints()
+    if not root.is_dir():
+        return []
+    names = sorted((entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."), reverse=True)
+    return [Run(root / name) for name in names if (root / name / "config.json").is_file()]
+
+
+def find_run(name: str) -> Run:
+    """Return the run of an id, a unique beginning or end of one, or a path. Raises RunError."""
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return Run(path)
+    runs = list_runs()
+    found = [run for run in runs if run.id == name] or [
+        run for run in runs if run.id.startswith(name) or run.id.endswith(name)
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(run.id for run in (found or runs)[:5]) or "none yet"
+    problem = "matches several runs" if found else "is no run"
+    raise RunError(f"'{name}' {problem} under '{settings.checkpoints()}'. Give one run's id, such as: {known}.")
+
+
+def finished(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that have results."""
+    return [run for run in runs if (run.path / "metrics.json").is_file()]
+
+
+def delete_run(run: Run) -> None:
+    """Remove a run's folder for good. Raises RunError while it is being trained."""
+    if run.alive():
+        raise RunError(f"{run.title} is still training. Stop it before deleting it.")
+    shutil.rmtree(run.path, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does: (mtime in ns, bytes); (0, 0) where there is none."""
+    try:
+        info = path.stat()
+    except OSError:
+        return 0, 0
+    return info.st_mtime_ns, info.st_size
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(_json_at(path, _stamp(path)))
+
+
+@lru_cache(maxsize=2048)
+def _json_at(path: Path, stamp: tuple[int, int]) -> dict[str, Any]:
+    if stamp == (0, 0):
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@lru_cache(maxsize=2048)
+def _config(path: Path, stamp: tuple[int, int]) -> RunConfig:
+    content = _json_at(path, stamp)
+    if not content:
+        raise RunError(f"'{path.parent.name}' has no readable config.json, so it is no run. Delete the folder.")
+    return checked(content)
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    return _table_at(path, _stamp(path), columns).copy(deep=False)
+
+
+@lru_cache(maxsize=512)
+def _table_at(path: Path, stamp: tuple[int, int], columns: tuple[str, ...]) -> pd.DataFrame:
+    if stamp != (0, 0):
+        text = {name: str for name in ("file", "label", "subject", "part", "sha256") if name in columns}
+        try:
+            return pd.read_csv(path, dtype=text, keep_default_na=True)
+        except (OSError, ValueError):
+            pass
+    return pd.DataFrame(columns=list(columns))

@@ -1,0 +1,121 @@
+"""The queue of runs, without a scheduler that could die. Light on purpose: thirty processes may wait at once.
+
+Each run's process waits by itself. It puts a ticket, named by the time of arrival, into a folder and holds the
+ticket's lock; a ticket whose lock is free belongs to a dead process and is cleared away. The first live ticket takes
+the first device whose lock is free.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from leukodash import settings
+
+POLL_SECONDS = 0.3
+
+
+class Stopped(Exception):
+    """The run was asked to stop."""
+
+
+def run_lock(folder: Path) -> FileLock:
+    """Return the lock that a run's process holds as long as it lives. A killed process frees it at once."""
+    return FileLock(folder / "lock", thread_local=False)
+
+
+def is_held(lock_file: Path) -> bool:
+    """Whether some process holds this lock."""
+    if not lock_file.exists():
+        return False
+    try:
+        with FileLock(lock_file, thread_local=False).acquire(blocking=False):
+            return False
+    except (Timeout, PermissionError):
+        return True
+
+
+def stop_requested(folder: Path) -> bool:
+    """Whether someone asked the run in this folder to stop."""
+    return (folder / "stop").exists()
+
+
+def devices() -> list[str]:
+    """Return the names of what runs can train on: ``gpu-0`` … for visible GPUs, else ``cpu-0`` … for CPU slots."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        gpus = [number.strip() for number in visible.split(",") if number.strip() not in ("", "-1")]
+    else:
+        gpus = [str(number) for number in range(_nvidia_gpus())]
+    return [f"gpu-{number}" for number in gpus] or [f"cpu-{number}" for number in range(settings.cpu_slots())]
+
+
+def _nvidia_gpus() -> int:
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listing.splitlines())
+
+
+def waiting() -> list[str]:
+    """Return the ids of the runs in the queue, first in line first."""
+    return [name.partition("_")[2] for name in _tickets(settings.checkpoints() / ".queue")]
+
+
+@contextmanager
+def turn(folder: Path, on_wait: Callable[[int], None] | None = None) -> Iterator[str]:
+    """Wait for the turn of the run in `folder`, and hold a device while the block runs; yields the device's name.
+
+    `on_wait` hears the number of runs ahead, several times a second. Raises Stopped when the run is asked to stop.
+    """
+    queue = folder.parent / ".queue"
+    queue.mkdir(parents=True, exist_ok=True)
+    names = devices()
+    ticket = queue / f"{time.time_ns():020d}_{folder.name}"
+    held = None
+    with FileLock(ticket, thread_local=False):
+        try:
+            while held is None:
+                if stop_requested(folder):
+                    raise Stopped
+                ahead = _ahead(queue, ticket)
+                held = _free_device(queue, names) if ahead == 0 else None
+                if held is None:
+                    if on_wait:
+                        on_wait(ahead)
+                    time.sleep(POLL_SECONDS)
+        finally:
+            ticket.unlink(missing_ok=True)
+    name, lock = held
+    with lock:
+        yield name
+
+
+def _tickets(queue: Path) -> list[str]:
+    return sorted(name for name in os.listdir(queue) if "_" in name) if queue.is_dir() else []
+
+
+def _ahead(queue: Path, ticket: Path) -> int:
+    """Return how many tickets came before this one, after clearing those of dead processes from the front."""
+    before = [name for name in _tickets(queue) if name < ticket.name]
+    for position, name in enumerate(before):
+        if is_held(queue / name):
+            return len(before) - position
+        (queue / name).unlink(missing_ok=True)
+    return 0
+
+
+def _free_device(queue: Path, names: list[str]) -> tuple[str, FileLock] | None:
+    for name in names:
+        lock = FileLock(queue / f"{name}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        return name, lock
+    return None

@@ -1,0 +1,51 @@
+"""`status.json`, as its one writer sees it. Light on purpose: waiting processes import it, and little else."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from leukodash.files import write_whole
+
+WRITE_SECONDS = 0.25  # a status that only moves forward is written this often, not at every step
+
+
+class Status:
+    """Writes a run's ``status.json``.
+
+    Fields: state, stage, progress (0 to 1 of the stage), message, seconds_left (of the stage, or None), device, pid,
+    created, started, updated (Unix seconds), and whatever else `set` is given (epoch, error, traceback …).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "status.json"
+        try:
+            self.fields: dict[str, Any] = json.loads(self.path.read_bytes())
+        except (OSError, ValueError):
+            self.fields = {}
+        self.fields.pop("starting", None)
+        self._written = self._stage_start = 0.0
+        self._stage_start_progress = 0.0
+
+    def set(self, **fields: Any) -> None:
+        """Change fields and write them at once."""
+        if "stage" in fields and fields["stage"] != self.fields.get("stage"):
+            self.fields |= {"progress": 0.0, "message": "", "seconds_left": None}
+            self._stage_start, self._stage_start_progress = time.monotonic(), fields.get("progress", 0.0)
+        self.fields |= fields
+        self._write()
+
+    def progress(self, fraction: float, message: str = "", **fields: Any) -> None:
+        """Say how far the stage is (0 to 1); the time left follows from its pace so far. Written now and then."""
+        now = time.monotonic()
+        done = fraction - self._stage_start_progress
+        pace = (now - self._stage_start) / done if done > 0 else None
+        left = None if pace is None else max(0.0, pace * (1 - fraction))
+        self.fields |= {"progress": round(fraction, 4), "message": message, "seconds_left": left, **fields}
+        if now - self._written >= WRITE_SECONDS or fraction >= 1:
+            self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        self.fields["updated"] = time.time()
+        write_whole(self.path, json.dumps(self.fields, indent=1).encode())

@@ -1,0 +1,49 @@
+"""Every path and limit that the environment can set, in one place. Read at each call, so that tests can change them."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+MAX_IMAGE_PIXELS = 50_000_000  # a decoded image of this many pixels is 150 MB
+MAX_UPLOAD_MB = 200
+
+
+def _folder(variable: str, default: Path) -> Path:
+    return Path(os.environ.get(variable) or default).expanduser()
+
+
+def data_root() -> Path:
+    """Folder whose subfolders are data sets (``LEUKODASH_DATA``, default ``data``); it may itself be one."""
+    return _folder("LEUKODASH_DATA", Path("data"))
+
+
+def checkpoints() -> Path:
+    """Folder of run folders (``LEUKODASH_CHECKPOINTS``, default ``checkpoints``)."""
+    return _folder("LEUKODASH_CHECKPOINTS", Path("checkpoints"))
+
+
+def weights() -> Path | None:
+    """Folder of pretrained weight files that is tried before the publishers (``LEUKODASH_WEIGHTS``)."""
+    value = os.environ.get("LEUKODASH_WEIGHTS")
+    return Path(value).expanduser() if value else None
+
+
+def cache() -> Path:
+    """Folder of decoded images and features (``LEUKODASH_CACHE``, default the user's cache folder)."""
+    return _folder("LEUKODASH_CACHE", Path(platformdirs.user_cache_dir("leukodash", appauthor=False)))
+
+
+def cache_limit_bytes() -> int:
+    """Size that the feature store is kept under (``LEUKODASH_CACHE_GB``, default 20)."""
+    return int(float(os.environ.get("LEUKODASH_CACHE_GB") or 20) * 1e9)
+
+
+def public() -> bool:
+    """Whether the limits for a public demo apply (``LEUKODASH_PUBLIC=1``)."""
+    return os.environ.get("LEUKODASH_PUBLIC", "") not in ("", "0")
+
+
+def cpu_slots() -> int:
+    """Runs that train at once on a machine without a GPU (``LEUKODASH_CPU_SLOTS``, default 1)."""
+    return max(1, int(os.environ.get("LEUKODASH_CPU_SLOTS") or 1))

@@ -1,0 +1,76 @@
+"""``python -m leukodash.training RUN``: the process of one run. It waits for its turn, trains, and says how it ended.
+
+Imports little until it is the run's turn: waiting costs a few megabytes.
+"""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from filelock import Timeout
+
+from leukodash.errors import LeukoDashError
+from leukodash.runs.queue import Stopped, run_lock, stop_requested, turn
+from leukodash.runs.status import Status
+
+
+def main(folder: Path) -> int:
+    """Run the training of a run folder; returns the exit status."""
+    try:
+        lock = run_lock(folder).acquire(timeout=5)
+    except Timeout:
+        print(f"{folder.name} is already under way in another process.")
+        return 2
+    with lock:
+        status = Status(folder)
+        status.set(state="queued", stage="", pid=os.getpid(), message="", error="", traceback="", seconds_left=None)
+        signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
+        try:
+            with turn(folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead)) as device:
+                _use(device)
+                status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
+                if stop_requested(folder):
+                    raise Stopped
+                from leukodash.training.fit import train
+
+                train(folder, device, status)
+        except Stopped:
+            print("Stopped, as asked. Resume goes on from here.")
+            status.set(state="stopped", message="", seconds_left=None)
+            (folder / "stop").unlink(missing_ok=True)
+        except LeukoDashError as error:
+            print(error)
+            status.set(state="failed", error=str(error), seconds_left=None)
+            return 2
+        except Exception as error:  # noqa: BLE001  (whatever it was, the page must be able to show it)
+            traceback.print_exc()
+            words = f"The training ended with an error that LeukoDash did not expect: {type(error).__name__}: {error}"
+            status.set(state="failed", error=words[:500], traceback=traceback.format_exc(), seconds_left=None)
+            return 1
+        else:
+            status.set(state="finished", progress=1.0, message="", seconds_left=None, ended=time.time())
+    return 0
+
+
+def _line(ahead: int) -> str:
+    return "next in line" if ahead == 0 else f"{ahead} ahead in line"
+
+
+def _use(device: str) -> None:
+    """Point the deep-learning libraries, not yet imported, at this device alone."""
+    kind, _, number = device.partition("-")
+    os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "gpu" else "-1"
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+
+
+def _title(device: str) -> str:
+    kind, _, number = device.partition("-")
+    return f"GPU {number}" if kind == "gpu" else f"CPU ({os.cpu_count()} cores)"
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,50 @@
+"""Which arithmetic a run uses: fewer digits where the machine has units for them and the network stays true."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from leukodash.models.backbones import Backbone
+
+FIDELITY = 0.999  # lowest cosine similarity between float32 and bfloat16 features that counts as the same
+BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # what Linux calls them; Arm's says bf16
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware. False where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
+    return bool(BFLOAT16_UNITS.intersection(flags) or "bf16" in flags)
+
+
+def choose_precision(asked: str, row: Backbone, device: str, measure: Callable[[], float]) -> str:
+    """Decide a run's precision.
+
+    Args:
+        asked: the setting; anything but ``"auto"`` is taken as it is.
+        row: the backbone. Its ``bfloat16`` says whether its features survive; None asks `measure`.
+        device: ``"gpu-…"`` or ``"cpu-…"``.
+        measure: returns the lowest cosine similarity of features in float32 and bfloat16 over a few images.
+
+    Returns:
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``. float16 has three more binary digits than bfloat16, so a GPU,
+        which is as fast in either, uses it; its loss is scaled by Keras.
+    """
+    if asked != "auto":
+        return asked
+    if device.startswith("gpu"):
+        return "float16"
+    if not cpu_has_bfloat16() or row.bfloat16 is False:
+        return "float32"
+    return "bfloat16" if row.bfloat16 or measure() >= FIDELITY else "float32"
+
+
+def lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the lowest cosine similarity between the rows of two arrays of shape (n, features)."""
+    a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / np.maximum(norms, 1e-12)).min())

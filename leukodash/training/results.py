@@ -1,0 +1,75 @@
+"""A trained suffix's answers on the validation and test cells, and the numbers made from them."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from leukodash.data.dataset import Dataset
+from leukodash.data.images import cell_store
+from leukodash.data.split import find_leaks, split_words
+from leukodash.evaluation.metrics import area_auc, cell_area, evaluate
+from leukodash.models.build import class_probabilities
+from leukodash.runs.config import RunConfig
+from leukodash.training.batches import Batches
+
+PREDICT_BATCH = 64
+
+
+def _logits(suffix: keras.Model, batches: Batches, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), PREDICT_BATCH):
+        yield np.asarray(suffix.predict_on_batch(batches.inputs(rows[start : start + PREDICT_BATCH])), np.float64)
+
+
+def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -> tuple[float, float]:
+    """Return the plain cross-entropy (no smoothing, no class weights) and the share of right answers."""
+    logits = np.concatenate(list(_logits(suffix, batches, rows)))
+    codes = batches.codes[rows]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_likelihood = shifted[np.arange(len(rows)), codes] - np.log(np.exp(shifted).sum(axis=1))
+    return float(-log_likelihood.mean()), float((logits.argmax(axis=1) == codes).mean())
+
+
+def predict(
+    suffix: keras.Model, batches: Batches, dataset: Dataset, part: pd.Series, progress: Callable[[float, str], None]
+) -> pd.DataFrame:
+    """Return the rows of predictions.csv: probabilities of every class for the validation and test cells."""
+    rows = np.concatenate([batches.rows["validation"], batches.rows["test"]])
+    logits = []
+    for done, chunk in enumerate(_logits(suffix, batches, rows)):
+        progress(min(1.0, (done + 1) * PREDICT_BATCH / len(rows)), f"{len(rows):,} cells")
+        logits.append(chunk)
+    probabilities = class_probabilities(np.concatenate(logits), len(dataset.classes))
+    table = dataset.cells.iloc[rows][["file", "label", "subject"]].assign(part=part.iloc[rows])
+    for column, name in enumerate(dataset.classes):
+        table[f"p_{name}"] = probabilities[:, column].round(7)
+    return table.reset_index(drop=True)
+
+
+def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config: RunConfig) -> dict[str, Any]:
+    """Return what metrics.json says of the predictions.
+
+    The numbers are those of the test part, or of the validation part where the split has no test part; ``part`` says
+    which. ``area_auc`` is what cell area alone reaches on the same cells: a network below it has learnt nothing.
+    """
+    results = {}
+    for name, rows in predictions.groupby("part"):
+        subjects = rows["subject"].to_numpy() if dataset.has_subjects else None
+        probabilities = rows[[f"p_{c}" for c in dataset.classes]].to_numpy()
+        results[name] = evaluate(
+            rows["label"].to_numpy(), probabilities, dataset.classes, dataset.positive, subjects=subjects
+        )
+    tested = "test" if "test" in results else "validation"
+    rows = np.flatnonzero(part == tested)
+    cells = cell_store(dataset, config.input_size)
+    area = np.concatenate([cell_area(cells[chunk]) for chunk in np.array_split(rows, len(rows) // 256 + 1)])
+    return {
+        **results[tested],
+        "part": tested,
+        "validation": results["validation"],
+        "split": split_words(dataset.cells, part, config.split.kind),
+        "leaks": len(find_leaks(dataset.cells, part)),
+        "area_auc": area_auc(area, (dataset.cells["label"].iloc[rows] == dataset.positive).to_numpy()),
+    }

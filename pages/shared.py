@@ -1,0 +1,94 @@
+"""What several pages show: the choice of a data set, of finished runs, and the marks beside a run's numbers."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from leukodash import settings
+from leukodash.data.dataset import Dataset, find_datasets, load_dataset
+from leukodash.data.synthetic import make_demo
+from leukodash.errors import LeukoDashError
+from leukodash.evaluation.metrics import wilson
+from leukodash.runs.folder import Run, finished, list_runs
+
+
+@st.cache_resource(show_spinner="Drawing the demo cells, once (about 10 seconds) …")
+def demo_folder() -> Path:
+    """Return the folder of the generated demo cells, made on first use."""
+    try:
+        return make_demo(settings.data_root() / "demo")
+    except (LeukoDashError, OSError):  # a data root of others, or one that cannot be written
+        return make_demo(settings.cache() / "demo")
+
+
+def dataset_folders() -> list[Path]:
+    """Return the data sets that can be chosen, the user's own before the generated one."""
+    demo = demo_folder()
+    own = [folder for folder in find_datasets(settings.data_root()) if folder.resolve() != demo.resolve()]
+    return [*own, demo]
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the data set …")
+def _dataset(folder: str, stamp: tuple[float, ...]) -> Dataset:
+    return load_dataset(folder)
+
+
+def dataset(folder: Path | str) -> Dataset:
+    """Return a data set, read anew only when a folder in it has changed. Raises DataError."""
+    folder = Path(folder)
+    below = [path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern) if path.is_dir()]
+    return _dataset(str(folder), tuple(path.stat().st_mtime for path in [folder, *sorted(below)] if path.is_dir()))
+
+
+def dataset_title(folder: Path) -> str:
+    """Words for a data set's folder: generated cells are always called so."""
+    return "Demo cells (generated)" if (folder / "generated.json").is_file() else folder.name
+
+
+def choose_dataset(key: str = "data") -> Dataset:
+    """Let the user choose a data set, remembered in the page's address; stops the page where it cannot be used."""
+    folders = dataset_folders()
+    names = [folder.name for folder in folders]
+    asked = st.query_params.get(key)
+    start = names.index(asked) if asked in names else 0
+    folder = st.selectbox("Data set", folders, index=start, format_func=dataset_title, key=f"choose-{key}")
+    st.query_params[key] = folder.name
+    try:
+        return dataset(folder)
+    except LeukoDashError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+
+
+def finished_runs() -> list[Run]:
+    """Return the runs that have results, newest first."""
+    return finished(list_runs())
+
+
+def run_label(run: Run) -> str:
+    """One line for choosing a run: its title, its test accuracy, and what is odd about it."""
+    metrics = run.metrics
+    marks = [f"{metrics['accuracy']:.1%} of {metrics['n']}"] if metrics else []
+    marks += ["random start"] if metrics.get("random_start") else []
+    return " · ".join([run.title, *marks])
+
+
+def badges(run: Run) -> str:
+    """Return the marks of a run as Markdown badges: split, generated data, random start, leaks."""
+    metrics, model = run.metrics, run.model
+    marks = [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
+    if metrics.get("leaks"):
+        marks.append(f":red-badge[:material/warning: {metrics['leaks']} leaks between parts]")
+    if metrics.get("part") == "validation":
+        marks.append(":orange-badge[:material/warning: no test part: validation cells]")
+    if model.get("generated"):
+        marks.append(":violet-badge[:material/draw: generated cells]")
+    if model.get("random_start"):
+        marks.append(":orange-badge[:material/casino: random start]")
+    return " ".join(marks)
+
+
+def accuracy_words(metrics: dict) -> str:
+    """Return for example ``"91.4 % (64 of 70; 82.5–96.0 %)"``: accuracy, counts, and its Wilson interval."""
+    low, high = wilson(metrics["correct"], metrics["n"])
+    return f"{metrics['accuracy']:.1%} ({metrics['correct']} of {metrics['n']}; {low:.1%}–{high:.1%})"

@@ -1,0 +1,244 @@
+import hashlib
+import os
+
+import pandas as pd
+import pytest
+
+from leukodash.data.dataset import Dataset, find_datasets, label_title, load_dataset
+from leukodash.errors import DataError
+
+
+def write(root, *files):
+    """Files whose content is their own path: indexing never decodes an image."""
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file)
+    return root
+
+
+@pytest.fixture
+def cnmc(tmp_path):
+    return write(
+        tmp_path / "cnmc",
+        "fold_0/all/UID_11_10_1_all.bmp",
+        "fold_0/hem/UID_H24_7_5_hem.bmp",
+        "fold_1/all/UID_12_1_1_all.bmp",
+        "fold_1/hem/UID_h3_1_2_hem.bmp",
+    )
+
+
+def dataset_of(*labels):
+    return Dataset(None, "", pd.DataFrame({"label": labels}), "", False)
+
+
+def test_the_cnmc_layout_gives_label_subject_and_fold(cnmc):
+    cells = load_dataset(cnmc).cells
+    assert list(cells["label"]) == ["all", "hem", "all", "hem"]
+    assert list(cells["subject"]) == ["11", "H24", "12", "H3"]
+    assert list(cells["fold"]) == [0, 0, 1, 1]
+    assert list(cells.columns) == ["file", "label", "subject", "fold", "sha256"]
+
+
+def test_hashes_are_those_of_the_files(cnmc):
+    for row in load_dataset(cnmc).cells.itertuples():
+        assert row.sha256 == hashlib.sha256((cnmc / row.file).read_bytes()).hexdigest()
+
+
+def test_the_case_of_folders_names_and_extensions_does_not_matter(tmp_path):
+    write(
+        tmp_path, "Fold_0/ALL/uid_11_10_1_ALL.BMP", "FOLD_1/Hem/Uid_h24_7_5_heM.Jpeg", "fold_1/all/UID_1_1_1_all.webp"
+    )
+    dataset = load_dataset(tmp_path)
+    assert dataset.classes == ("all", "hem")
+    assert sorted(dataset.cells["subject"]) == ["1", "11", "H24"]
+    assert sorted(dataset.cells["fold"]) == [0, 1, 1]
+
+
+def test_folds_may_lie_one_folder_down_beside_unlabeled_test_images(cnmc, tmp_path):
+    outer = tmp_path / "outer"
+    cnmc.rename(write(outer, "prelim/1.bmp", "final/1.bmp") / "C-NMC_training_data")
+    dataset = load_dataset(outer)
+    assert dataset.cells["file"][0] == "C-NMC_training_data/fold_0/all/UID_11_10_1_all.bmp"
+    assert (len(dataset.cells), dataset.has_folds) == (4, True)
+
+
+def test_demo_cells_beside_class_folders_do_not_hide_them(tmp_path):
+    write(tmp_path, "blast/1.png", "normal/1.png", "demo/generated.json", "demo/fold_0/all/UID_1_1_1_all.png")
+    write(tmp_path, "demo/fold_0/hem/UID_H1_1_1_hem.png")
+    assert load_dataset(tmp_path).classes == ("blast", "normal")
+    assert find_datasets(tmp_path) == [tmp_path, tmp_path / "demo"]
+
+
+def test_class_folders_keep_their_names_and_have_no_subjects(tmp_path):
+    dataset = load_dataset(write(tmp_path, "Early/1.png", "Benign/1.tif", "Pro/1.jpg"))
+    assert dataset.classes == ("Benign", "Early", "Pro")
+    assert (dataset.has_subjects, dataset.has_folds) == (False, False)
+    assert list(dataset.cells["subject"]) == [None] * 3
+
+
+def test_class_folders_of_cnmc_files_know_their_subjects(tmp_path):
+    dataset = load_dataset(write(tmp_path, "ALL/UID_11_10_1_all.bmp", "HEM/UID_H2_1_1_hem.bmp"))
+    assert (dataset.classes, list(dataset.cells["subject"])) == (("all", "hem"), ["11", "H2"])
+
+
+def test_hidden_files_other_files_and_empty_folders_are_ignored(cnmc):
+    before = load_dataset(cnmc)
+    write(cnmc, ".DS_Store", "manifest.csv", "fold_0/all/._UID_11_10_1_all.bmp", "fold_0/all/notes.txt", ".git/x.png")
+    write(cnmc, "__MACOSX/fold_7/all/UID_1_1_1_all.bmp")
+    (cnmc / "fold_0" / "unsure").mkdir()
+    assert load_dataset(cnmc).fingerprint == before.fingerprint
+
+
+def test_subjects_csv_names_files_by_path_or_by_unique_name(tmp_path):
+    write(tmp_path, "blast/1.png", "blast/2.png", "normal/1.png")
+    (tmp_path / "subjects.csv").write_text("\ufefffile,subject\n.\\blast\\1.png, NA\n2.png,P2\nnormal/1.png,P3\n")
+    assert list(load_dataset(tmp_path).cells["subject"]) == ["NA", "P2", "P3"]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("file,subject\nblast/1.png,A\n", "no subject for 2 of 3 files, the first being 'blast/2.png'"),
+        ("file,subject\n1.png,A\n2.png,B\n", "no subject for 2 of 3 files, the first being 'blast/1.png'"),
+        ("file,subject\nblast/1.png,A\nblast/1.png,B\n", "two subjects for 'blast/1.png'"),
+        ("name,patient\nblast/1.png,A\n", "needs the columns file,subject, and has: name, patient"),
+        ("", "cannot be read"),
+    ],
+)
+def test_incomplete_subjects_are_refused(tmp_path, table, words):
+    write(tmp_path, "blast/1.png", "blast/2.png", "normal/1.png")
+    (tmp_path / "subjects.csv").write_text(table)
+    with pytest.raises(DataError, match=words):
+        load_dataset(tmp_path)
+
+
+def test_files_without_a_subject_among_files_with_one_are_refused(cnmc):
+    write(cnmc, "fold_0/all/cell.bmp")
+    with pytest.raises(DataError, match=r"1 of 5 file names tell no subject.*'fold_0/all/cell.bmp'"):
+        load_dataset(cnmc)
+
+
+def test_a_file_in_the_folder_of_the_other_class_is_refused(cnmc):
+    write(cnmc, "fold_0/all/UID_H9_1_1_hem.bmp")
+    with pytest.raises(DataError, match=r"UID_H9_1_1_hem.bmp' lies in the folder of the other class"):
+        load_dataset(cnmc)
+
+
+def test_a_missing_folder_an_empty_one_and_one_class_are_refused(tmp_path):
+    with pytest.raises(DataError, match="There is no folder"):
+        load_dataset(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="No cell images were found"):
+        load_dataset(tmp_path)
+    write(tmp_path, "blast/1.png", "fold/notes.txt")
+    with pytest.raises(DataError, match=r"holds one class, 'blast'.*expected fold_0/all/UID_11_10_1_all.bmp"):
+        load_dataset(tmp_path)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path):
+    write(tmp_path, "blast/1.png", "normal/1.png")
+    try:
+        (tmp_path / "normal" / os.fsdecode(b"\xff.png")).touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(DataError, match=r"'normal/\?.png' is not UTF-8"):
+        load_dataset(tmp_path)
+
+
+def test_known_files_are_not_read_again(cnmc):
+    first = load_dataset(cnmc)
+    file = cnmc / first.cells["file"][0]
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_bytes(b"?" * file.stat().st_size)
+    os.utime(file, ns=times)  # the change that size and time cannot show: only a second reading would see it
+    assert load_dataset(cnmc).fingerprint == first.fingerprint
+    os.utime(file, ns=(times[0], times[1] + 1))
+    assert load_dataset(cnmc).fingerprint != first.fingerprint
+
+
+def test_a_damaged_index_is_made_again(cnmc, tmp_path):
+    first = load_dataset(cnmc)
+    (index,) = (tmp_path / "cache" / "index").iterdir()
+    index.write_text("fold_0/all\n\0,,")
+    assert load_dataset(cnmc).fingerprint == first.fingerprint
+    assert len(index.read_text().splitlines()) == 4
+
+
+def test_progress_reaches_the_end_once_and_is_silent_when_nothing_is_to_do(cnmc):
+    heard = []
+    load_dataset(cnmc, lambda fraction, words: heard.append((fraction, words)))
+    load_dataset(cnmc, lambda fraction, words: heard.append((fraction, words)))
+    assert heard == [(1.0, "reading cells, 4 of 4")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: (root / "fold_0/all/UID_11_10_1_all.bmp").write_text("other content"),
+        lambda root: (root / "fold_0/all/UID_11_10_1_all.bmp").rename(root / "fold_0/all/UID_13_10_1_all.bmp"),
+        lambda root: (root / "fold_1").rename(root / "fold_2"),
+        lambda root: (root / "subjects.csv").write_text(
+            "file,subject\nUID_11_10_1_all.bmp,11\nUID_12_1_1_all.bmp,11\nUID_H24_7_5_hem.bmp,H24\nUID_h3_1_2_hem.bmp,H3\n"
+        ),
+    ],
+    ids=["content", "name", "fold", "subject"],
+)
+def test_the_fingerprint_tells_every_change(cnmc, change):
+    before = load_dataset(cnmc).fingerprint
+    change(cnmc)
+    assert load_dataset(cnmc).fingerprint != before
+
+
+def test_the_fingerprint_is_of_the_cells_and_not_of_the_place(cnmc, tmp_path):
+    before = load_dataset(cnmc).fingerprint
+    assert load_dataset(cnmc.rename(tmp_path / "elsewhere")).fingerprint == before
+    assert len(before) == 64
+
+
+def test_generated_cells_are_known_by_their_mark(cnmc):
+    assert not load_dataset(cnmc).generated
+    (cnmc / "generated.json").write_text("{}")
+    assert load_dataset(cnmc).generated
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"),
+    [
+        (("hem", "all"), "all"),
+        (("normal", "Leukaemia cells"), "Leukaemia cells"),
+        (("Blast", "Healthy"), "Blast"),
+        (("not malignant", "malignant"), "malignant"),
+        (("Benign", "Early", "Pre", "Pro"), "Early"),
+        (("monocyte", "basophil"), "basophil"),
+        (("normal", "healthy"), "healthy"),
+    ],
+)
+def test_the_positive_class_is_the_disease(labels, positive):
+    assert dataset_of(*labels).positive == positive
+
+
+def test_labels_have_titles():
+    assert [label_title(label) for label in ("all", "hem", "Early")] == ["ALL blast", "normal", "Early"]
+
+
+def test_data_sets_are_found_in_a_root_and_as_a_root(cnmc, tmp_path):
+    write(tmp_path, "classes/blast/1.png", "classes/normal/1.png", "photos/1.jpg", "one/blast/1.png", ".hid/a/1.png")
+    assert find_datasets(tmp_path) == [tmp_path / "classes", cnmc]
+    assert find_datasets(cnmc) == [cnmc]
+    assert find_datasets(tmp_path / "nowhere") == []
+    assert find_datasets(tmp_path / "photos" / "1.jpg") == []
+
+
+def test_a_data_root_with_one_cnmc_copy_lists_the_copy_only(cnmc, tmp_path):
+    assert find_datasets(tmp_path) == [cnmc]
+
+
+@pytest.mark.real
+def test_real_cells_agree_with_their_manifest(real_cnmc):
+    cells = load_dataset(real_cnmc).cells
+    manifest = pd.read_csv(real_cnmc / "manifest.csv", dtype={"subject": str}).sort_values("file", ignore_index=True)
+    for column in ("file", "label", "subject", "fold"):
+        assert list(cells[column]) == list(manifest[column]), column
+    twins = cells["sha256"].duplicated(keep=False)
+    original_twins = manifest["sha256_of_original_bmp"].duplicated(keep=False)
+    assert list(twins) == list(original_twins)

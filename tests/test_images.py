@@ -1,0 +1,288 @@
+import io
+import shutil
+import threading
+
+import cv2
+import filelock
+import numpy as np
+import pytest
+from PIL import Image
+
+from leukodash import settings
+from leukodash.data import images
+from leukodash.data.dataset import load_dataset
+from leukodash.data.images import cell_store, cell_store_key, read_image, square
+from leukodash.errors import DataError, ImageError
+
+RED = np.full((8, 12, 3), (200, 30, 40), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+
+
+def encoded(image, extension):
+    """Bytes as OpenCV writes them (BGR order), a second opinion to the reader's Pillow."""
+    return cv2.imencode(extension, image[:, :, ::-1] if image.ndim == 3 else image)[1].tobytes()
+
+
+def saved(image, form, **options):
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("extension", [".bmp", ".png", ".tif"])
+def test_lossless_images_come_back_as_rgb(extension, tmp_path):
+    (tmp_path / f"cell{extension}").write_bytes(encoded(NOISE, extension))
+    image = read_image(tmp_path / f"cell{extension}")
+    assert (image.dtype, image.flags.writeable) == (np.uint8, True)
+    np.testing.assert_array_equal(image, NOISE)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".webp"])
+def test_lossy_images_come_back_nearly_so(extension):
+    assert np.abs(read_image(encoded(RED, extension)).astype(int) - RED).max() < 10
+
+
+def test_gray_palette_and_two_tone_images_become_rgb():
+    gray = NOISE[:, :, 0]
+    np.testing.assert_array_equal(read_image(encoded(gray, ".png")), np.dstack([gray] * 3))
+    palette = Image.fromarray(RED).convert("P", palette=Image.Palette.ADAPTIVE)
+    np.testing.assert_array_equal(read_image(saved(palette, "PNG")), RED)
+    two_tone = read_image(saved(Image.fromarray(gray > 127), "PNG"))
+    np.testing.assert_array_equal(two_tone[:, :, 0], np.where(gray > 127, 255, 0))
+
+
+@pytest.mark.parametrize("extension", [".png", ".tif"])
+def test_sixteen_bits_become_eight(extension):
+    gray = np.linspace(0, 65535, 12 * 8).astype(np.uint16).reshape(8, 12)
+    np.testing.assert_array_equal(read_image(encoded(gray, extension))[:, :, 1], np.round(gray / 257))
+    color = NOISE.astype(np.uint16) * 257
+    np.testing.assert_array_equal(read_image(encoded(color, extension)), NOISE)
+
+
+def test_thirty_two_bits_are_refused():
+    for mode in ("F", "I"):
+        image = Image.new(mode, (4, 4), 70000)
+        with pytest.raises(ImageError, match=r"'x.tif' has 32 bits a channel"):
+            read_image(saved(image, "TIFF"), "x.tif")
+
+
+def test_what_is_transparent_becomes_black():
+    alpha = np.zeros(RED.shape[:2], np.uint8)
+    alpha[:, 6:] = 255
+    alpha[0, 0] = 128
+    image = read_image(saved(Image.fromarray(np.dstack([RED, alpha])), "PNG"))
+    np.testing.assert_array_equal(image[:, 6:], RED[:, 6:])
+    assert not image[1:, :6].any()
+    np.testing.assert_allclose(image[0, 0], RED[0, 0] * (128 / 255), atol=1)
+
+
+def test_cmyk_jpegs_and_rotation_marks_are_obeyed():
+    cmyk = Image.fromarray(RED).convert("CMYK")
+    assert np.abs(read_image(saved(cmyk, "JPEG", quality=100)).astype(int) - RED).max() < 10
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to show it upright
+    turned = read_image(saved(Image.fromarray(NOISE), "PNG", exif=exif))
+    np.testing.assert_array_equal(turned, np.rot90(NOISE, -1))
+
+
+def test_the_first_frame_of_several_is_read():
+    frames = [Image.fromarray(RED), Image.fromarray(255 - RED)]
+    for form in ("TIFF", "PNG"):
+        data = saved(frames[0], form, save_all=True, append_images=frames[1:])
+        np.testing.assert_array_equal(read_image(data), RED)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
+@pytest.mark.parametrize("extension", [".bmp", ".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
+def test_a_file_cut_short_is_refused(extension, kept):
+    data = encoded(NOISE, extension)
+    with pytest.raises(ImageError, match=r"'cut.img' is"):
+        read_image(data[: int(len(data) * kept)], "cut.img")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "'x.png' is empty"),
+        (b"no image at all", "'x.png' is not an image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "'x.png' is"),
+        (saved(Image.fromarray(RED), "GIF"), "'x.png' is not an image"),
+    ],
+)
+def test_what_is_no_image_is_refused(data, words, tmp_path):
+    (tmp_path / "x.png").write_bytes(data)
+    with pytest.raises(ImageError, match=words):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ImageError, match=r"'x.png' cannot be read \(No such file"):
+        read_image(tmp_path / "x.png")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
+def test_damaged_bytes_never_raise_anything_but_an_image_error():
+    random = np.random.default_rng(1)
+    refused = 0
+    for extension in (".bmp", ".png", ".jpg", ".tif", ".webp"):
+        whole = encoded(NOISE, extension)
+        for _ in range(100):
+            data = bytearray(whole)
+            for place in random.integers(0, min(len(data), 100), 3):
+                data[place] = random.integers(256)
+            try:
+                assert min(read_image(bytes(data)).shape) > 0
+            except ImageError:
+                refused += 1
+    assert refused > 50
+
+
+def test_a_huge_image_is_refused_by_its_header(monkeypatch):
+    data = saved(Image.new("1", (9000, 9000)), "PNG")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("pixels were decoded"))
+    with pytest.raises(ImageError, match="has 9,000 × 9,000 pixels, over the limit of 50 million"):
+        read_image(data)
+    larger_than_pillow_takes = b"BM" + bytes(12) + np.array([40, 30000, 30000], "<i4").tobytes() + bytes(28)
+    with pytest.raises(ImageError):
+        read_image(larger_than_pillow_takes)
+
+
+def test_an_untrusted_name_is_cut_and_cleaned():
+    with pytest.raises(ImageError) as caught:
+        read_image(b"x", "a\x1b[2J\n" + "b" * 500)
+    assert str(caught.value).startswith("'a?[2J?bbb")
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(("height", "width"), [(450, 450), (10, 10), (40, 20), (7, 90), (1, 500), (224, 224)])
+def test_a_square_has_the_size_asked_for(height, width):
+    image = square(np.full((height, width, 3), 255, np.uint8), 64)
+    assert (image.shape, image.dtype) == ((64, 64, 3), np.uint8)
+    rows, columns = image.any(axis=(1, 2)).sum(), image.any(axis=(0, 2)).sum()
+    assert rows == max(1, round(64 * height / max(height, width)))
+    assert columns == max(1, round(64 * width / max(height, width)))
+
+
+def test_a_square_keeps_proportions_and_centers():
+    image = square(np.full((20, 40, 3), 255, np.uint8), 40)
+    np.testing.assert_array_equal(np.flatnonzero(image[:, 0, 0]), np.arange(10, 30))
+
+
+def test_shrinking_to_a_third_averages_nine_pixels():
+    means = NOISE[:39, :39].reshape(13, 3, 13, 3, 3).mean(axis=(1, 3))
+    assert np.abs(square(NOISE[:39, :39], 13) - means).max() <= 0.51
+
+
+@pytest.fixture
+def cells(tmp_path):
+    root = tmp_path / "cells"
+    random = np.random.default_rng(2)
+    for label in ("blast", "normal"):
+        (root / label).mkdir(parents=True)
+        for number in range(5):
+            image = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            (root / label / f"{number}.png").write_bytes(encoded(image, ".png"))
+    return root
+
+
+def test_the_store_holds_every_cell_in_order(cells):
+    dataset = load_dataset(cells)
+    store = cell_store(dataset, 16)
+    assert isinstance(store, np.memmap)
+    assert (store.shape, store.dtype, store.flags.writeable) == ((10, 16, 16, 3), np.uint8, False)
+    for row, file in enumerate(dataset.cells["file"]):
+        np.testing.assert_array_equal(store[row], square(read_image(cells / file), 16))
+
+
+def test_the_store_is_written_once_and_read_again(cells, monkeypatch):
+    dataset = load_dataset(cells)
+    heard = []
+    first = np.array(cell_store(dataset, 16, lambda *said: heard.append(said)))
+    assert heard == [(1.0, "decoding cells, 10 of 10")]
+    monkeypatch.setattr(images, "read_image", lambda *_: pytest.fail("decoded again"))
+    np.testing.assert_array_equal(cell_store(dataset, 16), first)
+
+
+def test_the_key_tells_size_and_content(cells):
+    dataset = load_dataset(cells)
+    keys = {cell_store_key(dataset, 16), cell_store_key(dataset, 17)}
+    (cells / "blast" / "0.png").write_bytes(encoded(RED, ".png"))
+    keys.add(cell_store_key(load_dataset(cells), 16))
+    assert len(keys) == 3
+    assert all(len(key) == 64 for key in keys)
+
+
+def test_unreadable_cells_are_named_and_nothing_is_left_behind(cells):
+    for number in range(4):
+        (cells / "blast" / f"{number}.png").write_text("no image")
+    with pytest.raises(DataError) as caught:
+        cell_store(load_dataset(cells), 16)
+    message = str(caught.value)
+    assert message.startswith("4 of 10 cells are unusable. 'blast/0.png' is not an image")
+    assert "'blast/2.png'" in message
+    assert "'blast/3.png'" not in message
+    assert message.endswith("And 1 more.")
+    assert {path.suffix for path in (settings.cache() / "cells").iterdir()} <= {".lock"}
+
+
+def test_a_cell_that_changed_after_indexing_is_not_stored(cells):
+    dataset = load_dataset(cells)
+    (cells / "blast" / "0.png").write_bytes(encoded(RED, ".png"))
+    with pytest.raises(DataError, match=r"'blast/0.png' changed after it was indexed"):
+        cell_store(dataset, 16)
+
+
+def test_a_full_disk_is_told_before_anything_is_written(cells, monkeypatch):
+    usage = shutil.disk_usage(cells)._replace(free=5000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"needs 0.00 GB .* set LEUKODASH_CACHE to another disk"):
+        cell_store(load_dataset(cells), 16)
+
+
+def test_a_cache_that_cannot_be_written_is_told(cells, tmp_path, monkeypatch):
+    dataset = load_dataset(cells)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LEUKODASH_CACHE", str(tmp_path / "file"))
+    for attempt in (lambda: cell_store(dataset, 16), lambda: load_dataset(cells)):
+        with pytest.raises(DataError, match=r"cannot be written .*: set LEUKODASH_CACHE"):
+            attempt()
+
+
+def test_a_second_process_waits_for_the_first_and_says_so(cells):
+    dataset = load_dataset(cells)
+    path = settings.cache() / "cells" / f"{cell_store_key(dataset, 16)}.npy"
+    path.parent.mkdir(parents=True)
+    lock = filelock.FileLock(path.with_suffix(".lock"))
+    lock.acquire()
+    heard, waiting = [], threading.Event()
+
+    def progress(fraction, words):
+        heard.append(words)
+        waiting.set()
+
+    result = []
+    thread = threading.Thread(target=lambda: result.append(cell_store(dataset, 16, progress)))
+    thread.start()
+    assert waiting.wait(20)
+    assert heard == ["waiting for another run, which decodes the cells"]
+    np.save(path, np.full((10, 16, 16, 3), 7, np.uint8))  # what the lock's holder would have made
+    lock.release()
+    thread.join(20)
+    assert (result[0] == 7).all()
+    assert len(heard) == 1
+
+
+def test_a_leftover_of_a_killed_process_is_overwritten(cells):
+    dataset = load_dataset(cells)
+    path = settings.cache() / "cells" / f"{cell_store_key(dataset, 16)}.npy"
+    path.parent.mkdir(parents=True)
+    path.with_suffix(".tmp").write_bytes(b"half a store")
+    assert cell_store(dataset, 16).shape == (10, 16, 16, 3)
+    assert not path.with_suffix(".tmp").exists()
+
+
+@pytest.mark.real
+def test_real_cells_read_as_opencv_reads_them(real_cnmc):
+    for file in sorted((real_cnmc / "fold_0" / "all").iterdir())[:20]:
+        np.testing.assert_array_equal(read_image(file), cv2.imread(str(file))[:, :, ::-1])

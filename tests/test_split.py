@@ -1,0 +1,304 @@
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from leukodash.data.dataset import load_dataset
+from leukodash.data.split import Leak, Split, find_leaks, make_split, split_words
+from leukodash.errors import DataError
+
+
+def table(subjects, cells_each=10, folds=1):
+    """Cells of subjects named as in C-NMC (H… is hem), every image different; subjects go round the folds."""
+    rows = [
+        {
+            "file": f"{subject}_{number}.png",
+            "label": "hem" if subject.startswith("H") else "all",
+            "subject": subject,
+            "fold": place % folds,
+            "sha256": f"{subject}_{number}",
+        }
+        for place, subject in enumerate(subjects)
+        for number in range(cells_each)
+    ]
+    return pd.DataFrame(rows).astype({"fold": "Int64"})
+
+
+@pytest.fixture
+def cells():
+    """24 subjects of 25 cells in three folds, like the demo's."""
+    blasts, normals = [str(n) for n in range(12)], [f"H{n}" for n in range(12)]
+    return table([name for pair in zip(blasts, normals, strict=True) for name in pair], 25, folds=3)
+
+
+@pytest.fixture
+def no_subjects(cells):
+    return cells.assign(subject=pd.Series([None] * len(cells), dtype=object))
+
+
+def share_it(cells, first, second):
+    """Let two cells be the same image."""
+    cells.loc[cells["file"] == second, "sha256"] = cells.loc[cells["file"] == first, "sha256"].item()
+    return cells
+
+
+def part_of(cells, part, subject):
+    return set(part[cells["subject"] == subject])
+
+
+def shares(part):
+    return part.value_counts(normalize=True)
+
+
+def test_a_split_by_subject_keeps_subjects_whole_and_the_shares(cells):
+    part = make_split(cells, Split())
+    assert part.groupby(cells["subject"]).nunique().max() == 1
+    assert find_leaks(cells, part) == []
+    np.testing.assert_allclose(shares(part)[["train", "validation", "test"]], [0.65, 0.15, 0.2], atol=0.06)
+    assert (pd.crosstab(part, cells["label"]) > 0).all(axis=None)
+
+
+@pytest.mark.parametrize("kind", ["subject", "fold", "image", "counts"])
+def test_a_split_is_the_same_for_the_same_seed_and_another_for_another(cells, kind):
+    counts = (200, 20, 20) if kind == "counts" else None
+    parts = [make_split(cells, Split(kind=kind, seed=seed, counts=counts)) for seed in (0, 0, 1)]
+    pd.testing.assert_series_equal(parts[0], parts[1])
+    assert not parts[0].equals(parts[2])
+
+
+def test_every_seed_keeps_every_class_in_every_part_with_three_subjects_a_class():
+    few = table(["1", "2", "3", "H1", "H2", "H3"])
+    for seed in range(10):
+        part = make_split(few, Split(seed=seed))
+        assert (pd.crosstab(part, few["label"]) == 10).all(axis=None)
+
+
+def test_subjects_of_very_different_size_still_give_about_the_share_asked_for():
+    sizes = np.random.default_rng(0).integers(1, 200, 40)
+    names = [f"{'H' if n % 3 == 0 else ''}{n}" for n in range(40)]
+    uneven = pd.concat([table([name], size) for name, size in zip(names, sizes, strict=True)], ignore_index=True)
+    for seed in range(5):
+        part = make_split(uneven, Split(seed=seed))
+        by_class = pd.crosstab(part, uneven["label"], normalize="columns")
+        assert by_class.loc["test"].between(0.14, 0.26).all()
+        assert by_class.loc["validation"].between(0.09, 0.21).all()
+
+
+def test_subjects_that_share_an_image_stay_together_even_over_a_third(cells):
+    share_it(share_it(cells, "0_0.png", "1_0.png"), "1_1.png", "2_0.png")
+    for seed in range(10):
+        part = make_split(cells, Split(seed=seed))
+        assert len(part_of(cells, part, "0") | part_of(cells, part, "1") | part_of(cells, part, "2")) == 1
+
+
+def test_subjects_with_cells_of_both_classes_can_be_split(cells):
+    mixed = cells.assign(subject=cells["subject"].str.removeprefix("H"))
+    part = make_split(mixed, Split())
+    assert part.groupby(mixed["subject"]).nunique().max() == 1
+    assert (pd.crosstab(part, mixed["label"]) > 0).all(axis=None)
+
+
+def mixed_subjects(hem_cells):
+    """Six subjects of 40 blasts; the first ones have as many normal cells as given."""
+    names = [str(number) for number in range(6)]
+    normals = [table([name], count).assign(label="hem") for name, count in zip(names, hem_cells, strict=False)]
+    cells = pd.concat([table(names, 40), *normals], ignore_index=True)
+    return cells.assign(sha256=cells.index.astype(str))
+
+
+def test_a_class_that_two_subjects_have_is_on_both_sides():
+    cells = mixed_subjects([5, 5])
+    for seed in range(5):
+        part = make_split(cells, Split(test=0, seed=seed))
+        assert pd.crosstab(part, cells["label"])["hem"].to_list() == [5, 5]
+
+
+def test_the_test_part_leaves_every_class_for_the_other_two():
+    cells = mixed_subjects([5, 5, 10])  # the first two make half of the cells, and would leave one subject
+    for seed in range(5):
+        part = make_split(cells, Split(test=0.5, validation=0.2, seed=seed))
+        assert (pd.crosstab(part, cells["label"])["hem"] > 0).to_list() == [True] * 3
+
+
+def test_validation_is_a_share_of_all_cells(cells):
+    part = make_split(cells, Split(test=0.5, validation=0.25))
+    assert shares(part).to_dict() == {"test": 0.5, "train": 0.25, "validation": 0.25}
+
+
+def test_three_classes_can_be_split(cells):
+    three = cells.assign(label=cells["label"].where(cells["subject"].str.len() < 3, "Pre"))
+    three.loc[three["subject"].isin(["3", "4", "5"]), "label"] = "Pre"
+    part = make_split(three, Split())
+    assert pd.crosstab(part, three["label"]).shape == (3, 3)
+    assert (pd.crosstab(part, three["label"]) > 0).all(axis=None)
+
+
+def test_too_few_subjects_are_told_with_the_number_needed():
+    with pytest.raises(DataError, match=r"needs 3 subjects of every class.*'hem' has 2"):
+        make_split(table(["1", "2", "3", "H1", "H2"]), Split())
+    make_split(table(["1", "2", "H1", "H2"]), Split(test=0))
+    with pytest.raises(DataError, match=r"needs 2 subjects of every class.*'hem' has 1"):
+        make_split(table(["1", "2", "H1"]), Split(test=0))
+
+
+def test_joined_subjects_count_as_one():
+    few = share_it(table(["1", "2", "3", "H1", "H2", "H3"]), "H1_0.png", "H2_0.png")
+    with pytest.raises(DataError, match="'hem' has 2"):
+        make_split(few, Split())
+
+
+def test_cells_without_subjects_are_not_split_by_subject(no_subjects):
+    with pytest.raises(DataError, match=r"split by image, or add a subjects.csv"):
+        make_split(no_subjects, Split())
+
+
+@pytest.mark.parametrize("kind", ["subject", "image"])
+def test_no_test_part_is_made_where_none_is_asked_for(cells, kind):
+    part = make_split(cells, Split(kind=kind, test=0, validation=0.25))
+    assert set(part) == {"train", "validation"}
+    assert shares(part)["validation"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_fold_is_the_whole_test_part(cells):
+    for test_fold, split in ((2, Split(kind="fold")), (0, Split(kind="fold", test_fold=0))):
+        part = make_split(cells, split)
+        assert ((part == "test") == (cells["fold"] == test_fold)).all()
+        assert set(part) == {"train", "validation", "test"}
+        assert find_leaks(cells, part) == []
+
+
+def test_cells_whose_subject_is_in_the_test_fold_are_not_used(cells):
+    in_fold = cells.groupby("subject")["fold"].first()
+    tested, other, joined = (in_fold.index[in_fold == fold][0] for fold in (2, 0, 1))
+    cells.loc[cells["file"] == f"{other}_0.png", "fold"] = 2  # one cell of a subject strays into the test fold
+    share_it(cells, f"{tested}_3.png", f"{joined}_4.png")
+    part = make_split(cells, Split(kind="fold"))
+    assert part_of(cells, part, other) == {"test", "unused"}
+    assert part_of(cells, part, joined) == {"unused"}
+    assert (part == "unused").sum() == 24 + 25
+    assert find_leaks(cells, part) == []
+
+
+def test_folds_without_subjects_are_split_inside_by_image(no_subjects):
+    share_it(no_subjects, "2_0.png", "0_0.png")  # folds 1 and 0
+    part = make_split(no_subjects, Split(kind="fold", test_fold=1))
+    assert part[no_subjects["file"] == "0_0.png"].item() == "unused"
+    assert set(part[no_subjects["fold"] == 0]) == {"train", "validation", "unused"}
+
+
+def test_a_fold_that_cannot_be_tested_on_is_told(cells):
+    with pytest.raises(DataError, match="no fold 7 to test on: the data set has 0, 1, 2"):
+        make_split(cells, Split(kind="fold", test_fold=7))
+    with pytest.raises(DataError, match="two folders of folds"):
+        make_split(cells.assign(fold=pd.array([pd.NA] * len(cells), "Int64")), Split(kind="fold"))
+    one_class = cells[(cells["fold"] != 2) | (cells["label"] == "all")]
+    with pytest.raises(DataError, match="Fold 2 has no cell of 'hem'"):
+        make_split(one_class, Split(kind="fold"))
+
+
+def test_a_split_by_image_is_stratified_as_mamaevs(cells):
+    # Mamaev 2023: 2,397 ALL and 1,130 normal cells, 80/20: 2,822 in training and 705 in validation.
+    fold_0 = pd.DataFrame({"label": ["all"] * 2397 + ["hem"] * 1130})
+    part = make_split(fold_0, Split(kind="image", validation=0.2, test=0))
+    assert part.value_counts().to_dict() == {"train": 2822, "validation": 705}
+    leaks = find_leaks(cells, make_split(cells, Split(kind="image")))
+    assert {leak.subject for leak in leaks} == set(cells["subject"])
+
+
+def test_the_counts_of_dhuri_and_guinde_are_met_where_there_are_enough_cells():
+    cnmc = pd.DataFrame({"label": ["all"] * 7272 + ["hem"] * 3389})
+    part = make_split(cnmc, Split(kind="counts", counts=(6036, 70, 70)))
+    counts = pd.crosstab(part, cnmc["label"])
+    assert counts.loc["train"].to_list() == [3018, 3018]
+    assert counts.loc["validation"].to_list() == counts.loc["test"].to_list() == [35, 35]
+
+
+@pytest.mark.parametrize(("available", "expected"), [(1544, (1508, 18, 18)), (100, (98, 1, 1)), (3, (1, 1, 1))])
+def test_fewer_cells_keep_the_proportions_of_the_counts(available, expected):
+    few = pd.DataFrame({"label": ["all"] * available + ["hem"] * (available + 5)})
+    counts = pd.crosstab(make_split(few, Split(kind="counts", counts=(6036, 70, 70))), few["label"])
+    for part, number in zip(("train", "validation", "test"), expected, strict=True):
+        assert counts.loc[part].to_list() == [number, number]
+    assert counts.loc["unused"].to_list() == [0, 5]
+
+
+@pytest.mark.parametrize("split", [Split(kind="image"), Split(kind="counts", counts=(10, 2, 2))])
+def test_too_few_cells_are_told(split):
+    with pytest.raises(DataError, match="'all' has too few cells for all parts"):
+        make_split(pd.DataFrame({"label": ["all"] * 2 + ["hem"] * 20}), split)
+
+
+def test_the_parts_keep_the_index_of_the_cells(cells):
+    some = cells.sample(frac=0.8, random_state=0)
+    for kind in ("subject", "fold", "image"):
+        part = make_split(some, Split(kind=kind))
+        assert (part.index == some.index).all()
+        assert part.name == "part"
+    assert find_leaks(some, make_split(some, Split())) == []
+
+
+def test_leaks_are_found_and_unused_cells_never_leak():
+    cells = table(["1", "2", "3", "H1"], cells_each=2)
+    share_it(cells, "2_1.png", "3_1.png")
+    part = pd.Series(["test", "train", "train", "train", "unused", "validation", "test", "unused"])
+    assert find_leaks(cells, part) == [
+        Leak("subject", "1", ("train", "test"), ("1_1.png", "1_0.png")),
+        Leak("image", "2 = 3", ("train", "validation"), ("2_1.png", "3_1.png")),
+    ]
+
+
+def test_identical_images_leak_without_subjects(no_subjects):
+    share_it(no_subjects, "0_0.png", "H5_3.png")
+    part = pd.Series("train", index=no_subjects.index).mask(no_subjects["file"] == "H5_3.png", "test")
+    assert find_leaks(no_subjects, part) == [Leak("image", None, ("train", "test"), ("0_0.png", "H5_3.png"))]
+
+
+def test_a_badge_says_how_it_was_split(cells, no_subjects):
+    by_subject = make_split(cells, Split())
+    tested = cells["subject"][by_subject == "test"].nunique()
+    assert split_words(cells, by_subject, "subject") == f"split by subject · {tested} test subjects"
+    by_image = make_split(cells, Split(kind="image"))
+    assert split_words(cells, by_image, "image") == "split by image · 24 of 24 test subjects also in training"
+    counts = make_split(no_subjects, Split(kind="counts", counts=(400, 20, 20)))
+    words = "balanced split by image · 20 test cells, subjects unknown"
+    assert split_words(no_subjects, counts, "counts") == words
+    assert split_words(cells, by_image.replace("test", "train"), "image") == "split by image · no test part"
+    one = pd.Series("train", index=cells.index).mask(cells["subject"] == "3", "test")
+    assert split_words(cells, one, "subject") == "split by subject · 1 test subject"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": "patient"},
+        {"validation": 0},
+        {"validation": 0.5, "test": 0.2},
+        {"test": 1},
+        {"kind": "counts"},
+        {"counts": (10, 1, 1)},
+        {"kind": "counts", "counts": (10, 0, 1)},
+        {"test_fold": 1},
+        {"seed": -1},
+        {"fraction": 0.1},
+    ],
+)
+def test_a_split_that_makes_no_sense_is_refused(fields):
+    with pytest.raises(ValidationError):
+        Split(**fields)
+
+
+def test_a_split_survives_json():
+    split = Split(kind="counts", counts=(6036, 70, 70), seed=3)
+    assert Split.model_validate_json(split.model_dump_json()) == split
+
+
+@pytest.mark.real
+def test_real_cells_leak_by_image_and_not_by_subject(real_cnmc):
+    cells = load_dataset(real_cnmc).cells
+    for seed in range(3):
+        part = make_split(cells, Split(seed=seed))
+        assert find_leaks(cells, part) == []
+        by_class = pd.crosstab(part, cells["label"], normalize="columns")
+        assert by_class.loc["test"].between(0.16, 0.25).all()
+    leaks = find_leaks(cells, make_split(cells, Split(kind="image")))
+    assert {leak.kind for leak in leaks} == {"subject", "image"}
