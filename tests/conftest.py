@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: every test gets its own checkpoints, cache and data folders."""
 
 import os
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,56 @@ def real_weights(monkeypatch):
     path = _shared("weights")
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def _train_once(tmp_path_factory):
+    """Return a function that trains a tiny run in this process, once a session for the same settings."""
+    folder = tmp_path_factory.mktemp("tiny")
+    trained = {}
+
+    def train(settings):
+        key = repr(sorted(settings.items()))
+        if key not in trained:
+            from leukodash.data.dataset import load_dataset
+            from leukodash.data.synthetic import make_demo
+            from leukodash.runs.config import make_config
+            from leukodash.runs.folder import create_run
+            from leukodash.training.__main__ import main
+
+            handler = signal.getsignal(signal.SIGTERM)
+            with pytest.MonkeyPatch.context() as patch:
+                for name in ("data", "checkpoints", "cache"):
+                    patch.setenv(f"LEUKODASH_{name.upper()}", str(folder / name))
+                for name in ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_DETERMINISTIC_OPS"):
+                    patch.setenv(name, os.environ.get(name, "-1" if name.startswith("CUDA") else "true"))
+                dataset = load_dataset(make_demo(folder / "data" / "demo", cells=24, subjects=6))
+                run = create_run(make_config("quick", dataset=dataset, **settings))
+                assert main(run.path) == 0, run.log_tail()
+            signal.signal(signal.SIGTERM, handler)
+            trained[key] = run.path
+        return trained[key]
+
+    return train
+
+
+@pytest.fixture
+def tiny_run(_train_once, own_folders):
+    """Return a function that gives a finished run of one epoch, from random weights, on 24 generated cells.
+
+    The run lies in the test's own checkpoints folder, so the test may change it. Mark such tests `slow`.
+    """
+    from leukodash.runs.folder import Run
+
+    def make(backbone="mobilenet", **settings):
+        common = {"weights": "random", "input_size": 32, "epochs": 1, "batch_size": 8}
+        source = _train_once({**common, "backbone": backbone, **settings})
+        copy = Path(os.environ["LEUKODASH_CHECKPOINTS"]) / source.name
+        if not copy.exists():
+            shutil.copytree(source, copy)
+        return Run(copy)
+
+    return make
 
 
 def pytest_configure():

@@ -56,21 +56,20 @@ def predicted(
 
 
 def confusions(
-    labels: Sequence[str],
-    predictions: Sequence[str],
-    classes: Sequence[str],
-    subjects: Sequence[str | None] | None = None,
-) -> tuple[np.ndarray, bool]:
-    """What `rates` takes: a confusion matrix for each subject, and whether subjects are known.
+    labels: Sequence[str], predictions: Sequence[str], classes: Sequence[str], group: np.ndarray
+) -> np.ndarray:
+    """A confusion matrix for each group of images, as `rates` takes them; their sum is that of all images.
 
-    Their sum over the first axis is the confusion matrix of all images. Where subjects are unknown, each
-    image is a group of its own (see `statistics.groups`).
+    Args:
+        labels: the true class of each image, (n,).
+        predictions: what `predicted` gives, (n,).
+        classes: the K class labels.
+        group: int array of shape (n,), what `statistics.groups` gives.
 
     Returns:
-        int array of shape (G, K, K), rows = truth, in the order of `classes`; True where by subject.
+        int array of shape (G, K, K), rows = truth, both in the order of `classes`.
     """
-    group, by_subject = groups(subjects, len(labels))
-    return _count(_codes(labels, classes), _codes(predictions, classes), len(classes), group), by_subject
+    return _count(_codes(labels, classes), _codes(predictions, classes), len(classes), group)
 
 
 def rates(by_group: np.ndarray, classes: Sequence[str], positive: str, by_subject: bool = False) -> dict[str, Any]:
@@ -308,9 +307,12 @@ def area_auc(areas: np.ndarray, is_positive: np.ndarray) -> float | None:
 
 
 def _codes(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    codes = pd.Index(classes).get_indexer(pd.Index(labels))
+    labels = np.asarray(labels)
+    codes = np.full(len(labels), -1)
+    for place, name in enumerate(classes):
+        codes[labels == name] = place
     if (codes < 0).any():
-        unknown = sorted({str(label) for label in np.asarray(labels, dtype=object)[codes < 0]})
+        unknown = sorted({str(label) for label in labels[codes < 0]})
         raise DataError(
             f"Labels must be among {', '.join(classes)}; found {', '.join(unknown[:5])}. Correct these rows."
         )

@@ -176,14 +176,14 @@ def pr_figure(
             recall[::-1],
             precision[::-1],
             cuts[::-1],
-            f"average precision {average_precision_score(truth, score):.3f}",
+            f"AP {average_precision_score(truth, score):.3f}",
         )
         share = float(np.mean(truth))
     figure = _curves(curves, backbones, thresholds or {}, "sensitivity %{x:.3f}, precision %{y:.3f}")
     _reference(figure, [0, 1], [share, share], "chance")
     return layout(
         figure,
-        f"Precision–recall curves; chance is {share:.1%}. {_areas(curves)}.",
+        f"Precision–recall curves with average precision (AP); chance is {share:.1%}. {_areas(curves)}.",
         CURVE_HEIGHT,
         xaxis={"title": "found (sensitivity, recall)", "range": [-0.01, 1.01]},
         yaxis={"title": "right when it says so (precision)", "range": [-0.01, 1.01]},
@@ -266,7 +266,7 @@ def decision_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str | 
         figure,
         f"Decision curves. {said or 'No run yet'}.",
         CURVE_HEIGHT,
-        xaxis={"title": "threshold (the chance of ALL from which one would act)", "range": [0, 1]},
+        xaxis={"title": "threshold from which one would act", "range": [0, 1]},
         yaxis={"title": "net benefit", "range": [-0.1 - 0.1 * highest, 1.1 * highest + 0.01]},
     )
 

@@ -71,6 +71,11 @@ def history_figure(
             marker={"color": ink, "symbol": "circle-open", "size": 16, "line": {"width": 2.5}},
             hovertemplate="best epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
         )
+    if not figure.data:  # the same axes, so that nothing jumps when the first point arrives
+        figure.add_annotation(
+            text="the curve appears here", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, opacity=0.6
+        )
+        figure.update_layout(xaxis_range=[0, 20], yaxis_range=[0, 1])
     layout(
         figure,
         _alt(runs, metric),
@@ -80,6 +85,29 @@ def history_figure(
         yaxis={"title": f"{metric} (validation solid, training dotted)", "tickformat": _format(metric)},
     )
     return figure
+
+
+def sparkline(values: list[float], ink: str, width: int = 140, height: int = 36) -> str:
+    """A curve as small as a word, as SVG text: what a list of runs shows beside each.
+
+    Args:
+        values: at least one; the curve fills the height whatever they are.
+        ink: its color.
+        width, height: pixels.
+    """
+    low, high = min(values), max(values)
+    spread, last = (high - low) or 1.0, max(len(values) - 1, 1)
+    points = [
+        (3 + (width - 6) * number / last, height - 3 - (height - 6) * (value - low) / spread)
+        for number, value in enumerate(values)
+    ]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    x, y = points[-1]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">'
+        f'<polyline points="{line}" fill="none" stroke="{ink}" stroke-width="2" stroke-linejoin="round"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{ink}"/></svg>'
+    )
 
 
 def _unfinished(history: pd.DataFrame, steps: pd.DataFrame | None, metric: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ values 0 to 255, so that training and serving cannot differ, and every layer can
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,14 +128,20 @@ def trained_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if layer.trainable and layer.weights]
 
 
-def save_trained(layers: Sequence[keras.layers.Layer], path: Path) -> None:
-    """Write the layers' variables as one HDF5 file, a group a layer (``trained.weights.h5``)."""
+def save_trained(model: keras.Model, path: Path) -> None:
+    """Write the variables of the trained layers as one HDF5 file (``trained.weights.h5``).
+
+    A group is a layer, named by its place in the model: names such as ``conv2d_93`` depend on what else was built.
+    """
     import h5py
 
+    trained = trained_layers(model)
     with h5py.File(path, "w") as file:
-        for layer in layers:
-            for number, variable in enumerate(layer.weights):
-                file.create_dataset(f"{layer.name}/{number}", data=keras.ops.convert_to_numpy(variable))
+        for place, layer in enumerate(model.layers):
+            if layer in trained:
+                for number, variable in enumerate(layer.weights):
+                    file.create_dataset(f"{place}/{number}", data=keras.ops.convert_to_numpy(variable))
+                file[str(place)].attrs["layer"] = layer.name
 
 
 def load_trained(model: keras.Model, path: Path) -> None:
@@ -144,9 +150,9 @@ def load_trained(model: keras.Model, path: Path) -> None:
 
     try:
         with h5py.File(path, "r") as file:
-            for name, group in file.items():
-                model.get_layer(name).set_weights([np.asarray(group[str(n)]) for n in range(len(group))])
-    except (OSError, ValueError, KeyError) as error:
+            for place, group in file.items():
+                model.layers[int(place)].set_weights([np.asarray(group[str(n)]) for n in range(len(group))])
+    except (OSError, ValueError, KeyError, IndexError) as error:
         raise WeightsError(
             f"The trained layers in '{path.name}' of '{path.parent.name}' cannot be read ({_first_line(error)}). "
             "The run's folder is incomplete: train it again."

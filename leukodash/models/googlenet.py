@@ -132,7 +132,8 @@ def GoogLeNet(
     elif pooling == "max":
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
 
-    model = keras.Model(keras.utils.get_source_inputs(input_tensor), x, name=name)
+    (inputs,) = keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(inputs, x, name=name)
     if weights is not None:
         model.load_weights(weights)
     return model

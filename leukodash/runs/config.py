@@ -142,13 +142,19 @@ class RunConfig(BaseModel):
         return self.cut == ALL or self.pixel_augmentation or self.batchnorm == "everywhere"
 
     def as_random_start(self) -> "RunConfig":
-        """Return this run without pretrained weights: random numbers in every layer, and all of them trained."""
+        """Return this run without pretrained weights: random numbers in every layer, and all of them trained.
+
+        From nothing, small batches and eight views of each cell make the most of few cells; a recipe for a new head
+        on a trained network would leave it at chance.
+        """
         return self.changed(
             weights="random",
             weights_file=None,
             weights_sha256=None,
             cut=ALL,
             batchnorm="trained",
+            flips="views",
+            batch_size=min(self.batch_size, 16),
             precision="float32",
         )
 
@@ -272,7 +278,7 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
     if row:
         values["input_size"] = max(values.get("input_size", 224), row.min_size)
     if settings.get("weights") == "random":
-        values |= {"cut": ALL, "batchnorm": "trained"}
+        values |= {"cut": ALL, "batchnorm": "trained", "flips": "views", "batch_size": 16}
     split = {**values.get("split", {}), **settings.pop("split", {})}
     if not dataset.has_subjects and split.get("kind", "subject") == "subject":
         split["kind"] = "image"
@@ -280,7 +286,7 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
     if config.weights == "imagenet" and not config.weights_file:
         here, published = find_weights(config.row), config.row.weights
         config = config.changed(
-            weights_file=here.name if here else published.name,
+            weights_file=here.name if here else published.published_name,
             weights_sha256=identity(here) if here else published.sha256,
         )
     return config

@@ -3,6 +3,7 @@
 Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -103,6 +104,11 @@ class Run:
         return _table(self.path / "predictions.csv", ("file", "label", "subject", "part"))
 
     @property
+    def test_set(self) -> str:
+        """Hash of the cells that the results are about; runs with the same one can be compared cell by cell."""
+        return _test_set(self.path / "split.csv", _stamp(self.path / "split.csv"), self.metrics.get("part", "test"))
+
+    @property
     def title(self) -> str:
         """The name that people gave, or the backbone's title and the time of the start."""
         if self.about["title"]:
@@ -136,24 +142,30 @@ def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: st
     Raises RunError where the folder cannot be written.
     """
     root = settings.checkpoints()
-    while True:
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.backbone}-{secrets.token_hex(2)}"
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            (root / name).mkdir()
-            break
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunError(
-                f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
-                "Set LEUKODASH_CHECKPOINTS to a folder of your own."
-            ) from error
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        name = _claim(root, config.backbone)
+    except OSError as error:
+        raise RunError(
+            f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
+            "Set LEUKODASH_CHECKPOINTS to a folder of your own."
+        ) from error
     run = Run(root / name)
     run.write("config.json", config.model_dump(mode="json"))
     run.write("about.json", {"title": title, "owner": owner, "notes": notes})
     run.write("status.json", {"state": "queued", "starting": True, "updated": time.time()})
     return run
+
+
+def _claim(root: Path, backbone: str) -> str:
+    """Make a folder of a name that nobody else has, and return the name: ``mkdir`` is atomic."""
+    while True:
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{backbone}-{secrets.token_hex(2)}"
+        try:
+            (root / name).mkdir()
+        except FileExistsError:
+            continue
+        return name
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
@@ -237,6 +249,13 @@ def _config(path: Path, stamp: tuple[int, int]) -> RunConfig:
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return _table_at(path, _stamp(path), columns).copy(deep=False)
+
+
+@lru_cache(maxsize=2048)
+def _test_set(path: Path, stamp: tuple[int, int], part: str) -> str:
+    split = _table_at(path, stamp, ("file", "label", "subject", "part", "sha256"))
+    hashes = sorted(split.loc[split["part"] == part, "sha256"].astype(str))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()[:12]
 
 
 @lru_cache(maxsize=512)

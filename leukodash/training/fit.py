@@ -96,7 +96,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     best.restore_best()
     predictions = results.predict(suffix, batches, dataset, part, progress)
     _write_table(run.path / "predictions.csv", predictions)
-    models.save_trained(models.trained_layers(model), run.path / "trained.weights.h5")
+    models.save_trained(model, run.path / "trained.weights.h5")
     numbers = results.metrics(dataset, part, predictions, config)
     clock.lap("evaluating")
     run.write(  # last of all: it marks the run as finished

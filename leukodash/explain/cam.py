@@ -1,0 +1,226 @@
+"""Class activation maps: at which places of a layer the network finds what speaks for a class.
+
+The flat model is cut behind one layer. What comes before runs forward once, for class and map together; only what
+comes after runs backward. A method is its weighting rule alone: feature maps and gradients in, one map out. Gradients
+are those of the logit: behind the softmax they vanish for cells that the network is sure about. Keras is imported
+when a network is cut, so that pages can list the methods without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leukodash.errors import RunError
+
+if TYPE_CHECKING:
+    import keras
+
+PREDICTED = -1  # as a target: whichever class the network finds the likeliest
+
+Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Step = Callable[[list[np.ndarray], np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to turn a layer's feature maps into one map.
+
+    Attributes:
+        title: its name for people.
+        one_line: what it does, for the reader of a page.
+        paper: short citation.
+        rule: (activations, gradients), both float32 (n, h, w, channels), → maps (n, h, w), any sign, any scale.
+    """
+
+    title: str
+    one_line: str
+    paper: str
+    rule: Rule
+
+
+def grad_cam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Each channel weighs its gradient, averaged over all places. Selvaraju et al. (2017), equations 1 and 2."""
+    return np.einsum("nhwc,nc->nhw", activations, gradients.mean(axis=(1, 2)))
+
+
+def grad_cam_plus_plus(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Each channel weighs its positive gradients, each place by a share of its own.
+
+    Chattopadhay et al. (2018), section 3, for a score that is the exponential of the logit. With gradient g and the
+    channel's sum S of activations, a place's share g² / (2 g² + S g³) is 1 / (2 + S g), and 0 where g is 0. As in the
+    authors' program, the shares of a channel are divided by their sum.
+    """
+    total = activations.sum(axis=(1, 2), keepdims=True)
+    share = _quotient(1.0, 2 + total * gradients) * (gradients != 0)
+    share = _quotient(share, share.sum(axis=(1, 2), keepdims=True))
+    return np.einsum("nhwc,nc->nhw", activations, (share * np.maximum(gradients, 0)).sum(axis=(1, 2)))
+
+
+def hires_cam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Activation times gradient, place by place. Draelos & Carin (2020), section 3."""
+    return np.einsum("nhwc,nhwc->nhw", activations, gradients)
+
+
+def layer_cam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Activation times positive gradient, place by place. Jiang et al. (2021), section 3."""
+    return np.einsum("nhwc,nhwc->nhw", activations, np.maximum(gradients, 0))
+
+
+def eigen_cam(activations: np.ndarray, _: np.ndarray) -> np.ndarray:
+    """The first principal component of the activations, whatever the class. Muhammad & Yeasin (2020).
+
+    A singular vector has no sign of its own: the one is taken that makes the map positive on the whole.
+    """
+    n, height, width, channels = activations.shape
+    left, values, _ = np.linalg.svd(activations.reshape(n, height * width, channels), full_matrices=False)
+    maps = (left[:, :, 0] * values[:, :1]).reshape(n, height, width)
+    return maps * np.where(maps.sum(axis=(1, 2), keepdims=True) < 0, -1, 1)
+
+
+METHODS = {
+    "gradcam": Method(
+        "Grad-CAM",
+        "weighs each feature by how much the class rises with it on average",
+        "Selvaraju et al., 2017",
+        grad_cam,
+    ),
+    "gradcam++": Method(
+        "Grad-CAM++",
+        "as Grad-CAM, but counts only what raises the class",
+        "Chattopadhay et al., 2018",
+        grad_cam_plus_plus,
+    ),
+    "hirescam": Method(
+        "HiResCAM",
+        "shows exactly the places that the class score was made from",
+        "Draelos & Carin, 2020",
+        hires_cam,
+    ),
+    "layercam": Method(
+        "LayerCAM",
+        "weighs each place by itself, which keeps small details",
+        "Jiang et al., 2021",
+        layer_cam,
+    ),
+    "eigencam": Method(
+        "Eigen-CAM",
+        "shows what stands out most to the network, whatever the class",
+        "Muhammad & Yeasin, 2020",
+        eigen_cam,
+    ),
+}
+
+
+def heat(method: str, activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Apply a method and scale each map to its own maximum; what speaks against the class becomes 0.
+
+    Args:
+        method: a key of `METHODS`.
+        activations, gradients: float32 (n, h, w, channels).
+
+    Returns:
+        float32 (n, h, w), 0 to 1. A map in which nothing speaks for the class is 0 everywhere.
+
+    Raises:
+        RunError: there is no such method.
+    """
+    if method not in METHODS:
+        raise RunError(f"There is no heat map method '{method}'. Choose one of {', '.join(METHODS)}.")
+    maps = np.maximum(METHODS[method].rule(activations, gradients), 0)
+    return _quotient(maps, maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+
+class Cut:
+    """A flat model in two parts, cut behind one layer. Raises RunError for a layer that has no feature maps.
+
+    Args:
+        model: from `models.build.build`.
+        layer: name of a layer whose output is (n, h, w, channels).
+        classes: number of classes; logits beyond them are never the predicted class.
+    """
+
+    def __init__(self, model: keras.Model, layer: str, classes: int) -> None:
+        import keras
+
+        from leukodash.models import build
+
+        if layer not in {known.name for known in model.layers} or len(model.get_layer(layer).output.shape) != 4:
+            raise RunError(f"{model.name} has no layer '{layer}' with feature maps. Choose a layer of the backbone.")
+        self.prefix, self.suffix = build.cut(model, layer)
+        # On a machine whose GPU is hidden Keras would compile with XLA for the CPU, which takes seconds.
+        for part in (self.prefix, self.suffix):
+            part.jit_compile = keras.backend.backend() == "jax"
+        output = model.get_layer(layer).output
+        self._place = next(number for number, tensor in enumerate(self.prefix.outputs) if tensor is output)
+        step = {"tensorflow": _tensorflow_step, "jax": _jax_step}[keras.backend.backend()]
+        self._step = step(self.suffix, self._place, classes)
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Run forward only. Images float32 (n, size, size, 3), RGB 0 to 255 → logits float32 (n, units)."""
+        return np.asarray(self.suffix.predict_on_batch(_one_or_all(self._crossing(images))), np.float32)
+
+    def gradients(self, images: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run forward through all of the network, and backward to the cut.
+
+        Args:
+            images: float32 (n, size, size, 3), RGB 0 to 255.
+            target: int (n,), the class whose logit is derived; `PREDICTED` for each image's own.
+
+        Returns:
+            logits (n, units), activations (n, h, w, channels), gradients of the target's logit with respect to the
+            activations, same shape; all float32, whatever the network's precision.
+        """
+        crossing = self._crossing(images)
+        logits, gradients = self._step(crossing, np.asarray(target, np.int32))
+        return np.asarray(logits), crossing[self._place], np.asarray(gradients)
+
+    def _crossing(self, images: np.ndarray) -> list[np.ndarray]:
+        # Keras' compiled step, as in training: it gives the stored features to the bit, in bfloat16 too.
+        outputs = self.prefix.predict_on_batch(images)
+        return [np.asarray(output, np.float32) for output in (outputs if isinstance(outputs, list) else [outputs])]
+
+
+def _tensorflow_step(suffix: keras.Model, place: int, classes: int) -> Step:
+    import tensorflow as tf
+
+    @tf.function(reduce_retracing=True)
+    def step(crossing: list[tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(crossing[place])
+            logits = suffix(_one_or_all(crossing), training=False)
+            predicted = tf.argmax(logits[:, :classes], axis=1, output_type=tf.int32)
+            score = tf.gather(logits, tf.where(target == PREDICTED, predicted, target), batch_dims=1)
+        return logits, tape.gradient(score, crossing[place])
+
+    return lambda crossing, target: step([tf.constant(tensor) for tensor in crossing], tf.constant(target))
+
+
+def _jax_step(suffix: keras.Model, place: int, classes: int) -> Step:
+    import jax
+
+    def step(crossing: list[np.ndarray], target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        trainable = [variable.value for variable in suffix.trainable_variables]
+        others = [variable.value for variable in suffix.non_trainable_variables]
+
+        def forward(activations: jax.Array) -> jax.Array:
+            inputs = _one_or_all([*crossing[:place], activations, *crossing[place + 1 :]])
+            return suffix.stateless_call(trainable, others, inputs, training=False)[0]
+
+        logits, pull_back = jax.vjp(forward, jax.numpy.asarray(crossing[place]))
+        chosen = np.where(target == PREDICTED, np.asarray(logits)[:, :classes].argmax(axis=1), target)
+        return logits, pull_back(jax.nn.one_hot(chosen, logits.shape[1], dtype=logits.dtype))[0]
+
+    return step
+
+
+def _one_or_all(tensors: list) -> object:
+    return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _quotient(over: np.ndarray | float, under: np.ndarray) -> np.ndarray:
+    """Divide, with 0 where the divisor is 0."""
+    return np.where(under == 0, 0, over / np.where(under == 0, 1, under))

@@ -1,0 +1,146 @@
+"""The flat model: preprocessing inside, cut anywhere, only what is trained is kept."""
+
+import numpy as np
+import pytest
+from test_config import cells  # noqa: F401  (a fixture)
+
+from leukodash.errors import WeightsError
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.config import make_config
+
+pytestmark = pytest.mark.slow
+
+CUTS = [(name, row.blocks[-1].name) for name, row in BACKBONES.items()]
+
+
+@pytest.fixture
+def config(cells):  # noqa: F811
+    def make(backbone, **settings):
+        return make_config("quick", backbone, cells, **settings)
+
+    return make
+
+
+def images(config, n=3):
+    shape = (n, config.input_size, config.input_size, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def logits(model, pixels):
+    """The numbers before the softmax: a fresh network says one half each, whatever it has learnt or not."""
+    import keras
+
+    return np.asarray(keras.Model(model.input, model.get_layer("logits").output)(pixels))
+
+
+def preprocessed(settings):
+    import keras
+
+    from leukodash.models.build import build
+
+    model = build(settings, 2, None)
+    return np.asarray(keras.Model(model.input, model.get_layer("preprocessing").output)(images(settings)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [
+        ("mobilenet", lambda x: x / 127.5 - 1),
+        ("vgg16", lambda x: x[..., ::-1] - [103.939, 116.779, 123.68]),
+        ("googlenet", lambda x: x[..., ::-1] - [104.0, 117.0, 123.0]),
+        ("alexnet", lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+    ],
+)
+def test_each_network_sees_pixels_as_it_was_trained_to(backbone, expected, config):
+    settings = config(backbone, input_size=64)
+    assert np.allclose(preprocessed(settings), expected(images(settings).astype(np.float64)), atol=1e-3)
+
+
+def test_the_fault_of_dividing_by_255_can_be_had(config):
+    settings = config("resnet50", input_size=64, preprocessing="divide_by_255")
+    assert np.allclose(preprocessed(settings), images(settings) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize(("backbone", "block"), CUTS)
+def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone, block, config, tmp_path):
+    from leukodash.models import build as models
+
+    size = max(64, BACKBONES[backbone].min_size)
+    settings = config(backbone, input_size=size, cut=block, batchnorm="trained")
+    model = models.build(settings, 2, None)
+    prefix, suffix = models.cut(model, models.frozen_layer(settings))
+    pixels = images(settings)
+    whole = logits(model, pixels)
+    assert np.allclose(np.asarray(suffix(prefix(pixels))), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+    behind = {layer.name for layer in suffix.layers}
+    assert not [layer for layer in prefix.layers if layer.name not in behind and layer.weights and layer.trainable]
+
+    models.save_trained(model, tmp_path / "trained.weights.h5")
+    again = models.build(settings.changed(seed=99), 2, None)
+    for layer, other in zip(again.layers, model.layers, strict=True):  # the frozen part comes from the weight file
+        if not layer.trainable:
+            layer.set_weights(other.get_weights())
+    assert not np.array_equal(logits(again, pixels), whole)
+    models.load_trained(again, tmp_path / "trained.weights.h5")
+    assert np.array_equal(logits(again, pixels), whole)
+
+
+def test_a_head_holds_what_the_paper_prints(config):
+    from leukodash.models.build import build
+
+    model = build(config("mobilenet", head=(0.5, 2048, 0.5)), 2, None)
+    assert model.get_layer("head_2_dense").count_params() == 2_099_200  # Dhuri & Guinde 2020, table of MobileNet
+    assert model.get_layer("logits").count_params() == 4_098
+    assert model.count_params() == 5_332_162
+
+
+def test_flatten_gives_vgg16_the_papers_25088_numbers(config):
+    from leukodash.models.build import build
+
+    model = build(config("vgg16", input_size=224, pooling="flatten"), 2, None)
+    assert model.get_layer("pool").output.shape == (None, 25_088)
+
+
+@pytest.mark.parametrize(("batchnorm", "moves"), [("frozen", False), ("trained", True)])
+def test_batch_normalization_behind_the_cut_moves_only_when_it_is_trained(batchnorm, moves, config):
+    from leukodash.models.build import build
+
+    model = build(config("mobilenet", input_size=32, cut="block13", batchnorm=batchnorm), 2, None)
+    first, last = model.get_layer("conv1_bn"), model.get_layer("conv_pw_13_bn")
+    before = np.array(last.moving_variance), np.array(first.moving_variance)
+    model(images(config("mobilenet", input_size=32)), training=True)
+    assert (not np.array_equal(before[0], np.array(last.moving_variance))) == moves
+    assert np.array_equal(before[1], np.array(first.moving_variance))
+
+
+def test_batch_normalization_everywhere_is_trained_in_frozen_blocks_too(config):
+    from leukodash.models.build import build
+
+    model = build(config("resnet50", input_size=32, batchnorm="everywhere"), 2, None)
+    assert model.get_layer("conv1_bn").trainable
+    assert not model.get_layer("conv1_conv").trainable
+
+
+def test_a_third_output_unit_is_left_out_of_the_probabilities():
+    from leukodash.models.build import class_probabilities
+
+    logits = np.array([[1.0, 1.0, 50.0], [2.0, 0.0, -3.0]])
+    expected = [[0.5, 0.5], [1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))]]
+    assert np.allclose(class_probabilities(logits, 2), expected)
+
+
+def test_half_precision_reaches_the_backbone_and_leaves_head_and_variables_alone(config):
+    from leukodash.models.build import build
+
+    model = build(config("vgg16", input_size=32), 2, None, "bfloat16")
+    assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
+    assert model.get_layer("block1_conv1").kernel.dtype == "float32"
+    assert model.get_layer("logits").compute_dtype == "float32"
+
+
+def test_weights_of_another_network_are_answered_with_a_sentence(config, tmp_path):
+    from leukodash.models.build import build
+
+    build(config("alexnet", input_size=64), 2, None).save_weights(tmp_path / "wrong.weights.h5")
+    with pytest.raises(WeightsError, match="holds no VGG16 weights"):
+        build(config("vgg16", input_size=64), 2, tmp_path / "wrong.weights.h5")

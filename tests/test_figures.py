@@ -1,0 +1,270 @@
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
+
+from leukodash.evaluation.metrics import net_benefit, reliability
+from leukodash.evaluation.published import published_table
+from leukodash.evaluation.statistics import all_pairs
+from leukodash.figures.comparison import (
+    confusion_figure,
+    decision_figure,
+    forest_figure,
+    pairs_figure,
+    pr_figure,
+    reliability_figure,
+    roc_figure,
+    subject_figure,
+)
+from leukodash.figures.history import history_figure
+from leukodash.figures.theme import (
+    BACKBONE_COLORS,
+    BACKBONE_SYMBOLS,
+    PUBLISHED_GREY,
+    TRAIN_DASH,
+    VALIDATION_DASH,
+    alt_text,
+    symbols,
+)
+from leukodash.models.backbones import BACKBONES
+
+COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+BACKBONE_OF = {"MobileNet": "mobilenet", "VGG16": "vgg16"}
+
+
+def history(epochs):
+    e = np.arange(1, epochs + 1)
+    # The validation loss is lowest in epoch 3, the validation accuracy keeps growing.
+    return pd.DataFrame(
+        {"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.5 / e, "val_loss": 0.4 + 0.1 * abs(e - 3), "val_accuracy": e / 10}
+    )
+
+
+def scores(seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(2000) < 0.6
+    return truth, np.clip(rng.normal(0.4 + 0.2 * truth, 0.2), 0, 1)
+
+
+def steps(last, per_epoch=10):
+    step = np.arange(1, last + 1)
+    return pd.DataFrame({"step": step, "epoch": (step - 1) // per_epoch + 1, "loss": 1 / step, "accuracy": 0.5})
+
+
+def forest_rows():
+    table = published_table().query("metric == 'accuracy'").rename(columns={"network": "name", "value": "accuracy"})
+    own = {"name": "mine", "backbone": "vgg16", "accuracy": 0.9, "low": 0.8, "high": 0.95, "n": 1867}
+    return pd.concat([table.assign(published=True), pd.DataFrame([own | {"published": False}])])
+
+
+def subject_rows():
+    return pd.DataFrame(
+        {
+            "name": ["MobileNet"] * 3 + ["VGG16"] * 3,
+            "subject": ["1", "2", "H3"] * 2,
+            "label": ["ALL blast", "ALL blast", "normal"] * 2,
+            "n": [100, 25, 4] * 2,
+            "accuracy": [0.9, 1.0, 0.5, 0.8, 1.0, 0.25],
+        }
+    )
+
+
+def pairs():
+    image = np.arange(200)
+    return all_pairs(pd.DataFrame({"MobileNet": image < 180, "VGG16": image < 179, "ResNet50": image < 100}))
+
+
+def figures():
+    """Every figure, with data and, where that can be, without."""
+    truth, p = scores()
+    runs = {"MobileNet": (truth, p), "VGG16": scores(1)}
+    table = reliability(np.maximum(p, 1 - p), (p >= 0.5) == truth)
+    return {
+        "history": history_figure({"MobileNet": history(5)}, "loss", BACKBONE_OF),
+        "history, empty": history_figure({"MobileNet": pd.DataFrame(columns=COLUMNS)}, "accuracy", BACKBONE_OF),
+        "forest": forest_figure(forest_rows()),
+        "forest, empty": forest_figure(forest_rows().head(0)),
+        "confusion": confusion_figure(np.array([[33, 2], [3, 32]]), ["ALL blast", "normal"]),
+        "roc": roc_figure(runs, BACKBONE_OF),
+        "roc, empty": roc_figure({}, {}),
+        "pr": pr_figure(runs, BACKBONE_OF),
+        "reliability": reliability_figure({"MobileNet": table}, BACKBONE_OF),
+        "reliability, empty": reliability_figure({}, {}),
+        "decision": decision_figure({"MobileNet": net_benefit(truth, p)}, BACKBONE_OF),
+        "decision, empty": decision_figure({}, {}),
+        "subject": subject_figure(subject_rows(), BACKBONE_OF),
+        "subject, empty": subject_figure(subject_rows().head(0), BACKBONE_OF),
+        "pairs": pairs_figure(pairs()),
+    }
+
+
+FIGURES = figures()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_alt_text_a_height_and_no_ground_of_its_own(name):
+    figure = FIGURES[name]
+    assert alt_text(figure).endswith(".")
+    assert len(alt_text(figure)) > 20
+    assert "nan" not in alt_text(figure).lower()
+    assert figure.layout.height > 100
+    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
+    assert figure.layout.font.color is None
+    assert go.Figure(figure.to_dict()) == figure  # all of it is valid and can be sent to a browser
+
+
+def test_every_backbone_has_a_color_and_a_symbol_of_its_own():
+    for table in (BACKBONE_COLORS, BACKBONE_SYMBOLS):
+        assert set(table) == set(BACKBONES)
+        assert len(set(table.values())) == len(table)
+    assert PUBLISHED_GREY not in BACKBONE_COLORS.values()
+
+
+def test_two_runs_of_one_backbone_have_different_symbols():
+    chosen = symbols({"first": "vgg16", "second": "vgg16", "other": "resnet50"})
+    assert len(set(chosen.values())) == 3
+
+
+def trace(figure, name):
+    return next(t for t in figure.data if t.name == name)
+
+
+def test_training_is_dotted_validation_solid_and_both_carry_symbols():
+    figure = history_figure({"MobileNet": history(5)}, "accuracy", BACKBONE_OF)
+    training, validation = trace(figure, "MobileNet, training"), trace(figure, "MobileNet")
+    assert (training.line.dash, validation.line.dash) == (TRAIN_DASH, VALIDATION_DASH)
+    assert training.line.color == validation.line.color == BACKBONE_COLORS["mobilenet"]
+    assert list(validation.y) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert "markers" in training.mode
+    assert validation.marker.symbol == BACKBONE_SYMBOLS["mobilenet"]
+
+
+@pytest.mark.parametrize(("metric", "value"), [("loss", 0.4), ("accuracy", 0.3)])
+def test_the_ring_is_on_the_epoch_whose_weights_are_kept(metric, value):
+    ring = trace(history_figure({"MobileNet": history(6)}, metric, BACKBONE_OF), "MobileNet, best epoch")
+    assert (ring.x[0], ring.y[0]) == (3, pytest.approx(value))
+
+
+def test_a_single_epoch_is_seen_as_points():
+    figure = history_figure({"MobileNet": history(1)}, "loss", BACKBONE_OF)
+    assert all(len(t.x) == 1 and "markers" in t.mode for t in figure.data)
+
+
+def test_a_diverged_run_is_drawn_as_far_as_it_has_numbers():
+    broken = history(4).assign(loss=np.nan, val_loss=np.nan, val_accuracy=0.5)
+    assert alt_text(history_figure({"MobileNet": broken}, "loss", BACKBONE_OF)).endswith("No finished epoch yet.")
+    assert len(trace(history_figure({"MobileNet": broken}, "accuracy", BACKBONE_OF), "MobileNet").x) == 4
+
+
+def test_zoom_survives_new_epochs_and_loss_and_accuracy_do_not_share_it():
+    before, after = (history_figure({"MobileNet": history(n)}, "loss", BACKBONE_OF) for n in (3, 4))
+    assert before.layout.uirevision == after.layout.uirevision
+    assert before.layout.uirevision != history_figure({}, "accuracy", {}).layout.uirevision
+    assert before.layout.height == after.layout.height == history_figure({}, "loss", {}).layout.height
+
+
+def test_steps_after_the_last_finished_epoch_go_on_from_it():
+    figure = history_figure({"MobileNet": history(2)}, "loss", BACKBONE_OF, {"MobileNet": steps(25)})
+    x = list(trace(figure, "MobileNet, training").x)
+    assert x == pytest.approx([1, 2, 2.1, 2.2, 2.3, 2.4, 2.5])
+
+
+def test_the_curve_moves_before_the_first_epoch_is_over():
+    empty = pd.DataFrame(columns=COLUMNS)
+    figure = history_figure({"MobileNet": empty}, "loss", BACKBONE_OF, {"MobileNet": steps(7)})
+    assert len(figure.data) == 1
+    assert len(figure.data[0].x) == 7
+    assert figure.data[0].showlegend
+
+
+def test_the_forest_shows_counted_intervals_with_published_rows_grey_open_and_below():
+    figure = forest_figure(forest_rows())
+    own, paper = trace(figure, "mine"), trace(figure, "VGG16")
+    assert own.y[0] == 0
+    assert figure.layout.yaxis.ticktext[0] == "mine"
+    assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # 0 on top
+    assert own.marker.color == BACKBONE_COLORS["vgg16"]
+    assert (paper.marker.color, paper.marker.symbol) == (PUBLISHED_GREY, "square-open")
+    low, high = paper.x[0] - paper.error_x.arrayminus[0], paper.x[0] + paper.error_x.array[0]
+    assert (round(low, 3), round(high, 3)) == (0.843, 0.969)
+    assert "mine 90.0% (80.0 to 95.0) of 1,867 images" in alt_text(figure)
+
+
+def test_a_forest_row_without_an_interval_has_no_error_bar():
+    row = forest_rows().tail(1).assign(low=np.nan, high=np.nan)
+    figure = forest_figure(row)
+    assert figure.data[0].error_x.visible is False
+    assert "mine 90.0% of 1,867" in alt_text(figure)
+
+
+@pytest.mark.parametrize(
+    ("normalise", "shares"),
+    [
+        ("truth", ["94.3%", "5.7%", "8.6%", "91.4%"]),
+        ("prediction", ["91.7%", "5.9%", "8.3%", "94.1%"]),
+        ("all", ["47.1%", "2.9%", "4.3%", "45.7%"]),
+    ],
+)
+def test_a_confusion_matrix_says_counts_and_percentages_and_knows_its_squares(normalise, shares):
+    figure = confusion_figure(np.array([[33, 2], [3, 32]]), ["ALL blast", "normal"], normalise)
+    squares = figure.data[1]
+    assert [text.split("<br>") for text in squares.text] == [
+        [f"<b>{n}</b>", share] for n, share in zip([33, 2, 3, 32], shares, strict=True)
+    ]
+    assert [tuple(pair) for pair in squares.customdata][1] == ("ALL blast", "normal")
+    assert (squares.x[1], squares.y[1]) == ("normal", "ALL blast")  # x predicted, y truth
+    assert f"ALL blast called normal: 2 ({shares[1]})" in alt_text(figure)
+
+
+def test_a_confusion_matrix_with_an_empty_class_has_no_division_by_zero():
+    figure = confusion_figure(np.array([[5, 0], [0, 0]]), ["ALL blast", "normal"])
+    assert figure.data[1].text[3] == "<b>0</b><br>0.0%"
+
+
+def test_the_curves_carry_scikit_learns_areas():
+    truth, p = scores()
+    assert f"AUC {roc_auc_score(truth, p):.3f}" in FIGURES["roc"].data[0].name
+    assert f"AP {average_precision_score(truth, p):.3f}" in FIGURES["pr"].data[0].name
+    assert len(FIGURES["roc"].data[0].x) <= 400
+    thinned = np.trapezoid(FIGURES["roc"].data[0].y, FIGURES["roc"].data[0].x)
+    assert thinned == pytest.approx(roc_auc_score(truth, p), abs=0.002)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.37, 0.5, 1.0])
+def test_a_threshold_stands_where_its_sensitivity_is(threshold):
+    truth, p = scores()
+    called = p >= threshold
+    name = f"MobileNet at {threshold:.2f}"
+    point = trace(roc_figure({"MobileNet": (truth, p)}, BACKBONE_OF, {"MobileNet": threshold}), name)
+    assert point.y[0] == pytest.approx(recall_score(truth, called), abs=0.005)
+    assert 1 - point.x[0] == pytest.approx(recall_score(~truth, ~called), abs=0.005)
+    point = trace(pr_figure({"MobileNet": (truth, p)}, BACKBONE_OF, {"MobileNet": threshold}), name)
+    assert point.x[0] == pytest.approx(recall_score(truth, called))
+    assert point.y[0] == pytest.approx(precision_score(truth, called, zero_division=1))
+
+
+def test_the_reliability_diagram_draws_its_table():
+    truth, p = scores()
+    table = reliability(np.maximum(p, 1 - p), (p >= 0.5) == truth)
+    drawn = trace(FIGURES["reliability"], "MobileNet")
+    assert list(drawn.y) == pytest.approx(table["accuracy"].tolist())
+    assert list(drawn.y + drawn.error_y.array) == pytest.approx(table["accuracy_high"].tolist())
+
+
+def test_subjects_stand_worst_first_and_larger_ones_are_larger():
+    figure = FIGURES["subject"]
+    first = figure.data[0]
+    assert list(first.x) == ["H3 (normal)", "1 (ALL blast)", "2 (ALL blast)"]
+    assert list(figure.layout.xaxis.categoryarray) == list(first.x)
+    assert first.marker.size[1] > first.marker.size[2] > first.marker.size[0]
+    assert "Lowest on average: H3, 1, 2" in alt_text(figure)
+
+
+def test_pairs_say_in_signs_and_numbers_who_is_separated():
+    texts = dict(zip(map(tuple, FIGURES["pairs"].data[1].customdata), FIGURES["pairs"].data[1].text, strict=True))
+    assert texts["MobileNet", "VGG16"] == "= +0.5<br>p 1.00"
+    assert texts["VGG16", "MobileNet"] == "= -0.5<br>p 1.00"
+    assert texts["MobileNet", "ResNet50"] == "≠ +40.0<br>p < 0.001"
+    assert "MobileNet and ResNet50" in alt_text(FIGURES["pairs"])
+    assert "MobileNet and VGG16" not in alt_text(FIGURES["pairs"])

@@ -1,0 +1,291 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn import metrics as sk
+
+from leukodash.data.images import read_image
+from leukodash.errors import DataError
+from leukodash.evaluation.metrics import (
+    area_auc,
+    calibration_error,
+    cell_area,
+    confusions,
+    evaluate,
+    net_benefit,
+    predicted,
+    rates,
+    reliability,
+    threshold_for,
+    wilson,
+)
+from leukodash.evaluation.statistics import groups
+
+CLASSES = ("all", "hem")
+THREE = ("early", "pre", "pro")
+
+
+@pytest.fixture
+def binary():
+    """300 noisy predictions of 12 subjects: labels, probabilities (300, 2), subjects."""
+    rng = np.random.default_rng(1)
+    positive = rng.random(300) < 0.6
+    p = np.clip(rng.normal(0.35 + 0.3 * positive, 0.2), 0, 1)
+    return np.where(positive, "all", "hem"), np.column_stack([p, 1 - p]), rng.integers(0, 12, 300).astype(str)
+
+
+@pytest.fixture
+def three():
+    rng = np.random.default_rng(2)
+    codes = rng.integers(0, 3, 200)
+    scores = rng.random((200, 3)) + 0.6 * np.eye(3)[codes]
+    return np.array(THREE)[codes], scores / scores.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("k", "low", "high"), [(65, 84.3, 96.9), (64, 82.5, 96.0), (36, 40.0, 62.8)])
+def test_wilson_gives_the_intervals_of_the_papers_70_images(k, low, high):
+    assert [round(100 * end, 1) for end in wilson(k, 70)] == [low, high]
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (1, 70), (600, 705), (1613, 1867)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_wilson_agrees_with_scipy(k, n, level):
+    interval = binomtest(k, n).proportion_ci(level, method="wilson")
+    assert wilson(k, n, level) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_impossible_counts(k, n):
+    with pytest.raises(DataError, match="0 ≤ k ≤ n"):
+        wilson(k, n)
+
+
+def test_two_classes_agree_with_scikit_learn(binary):
+    labels, probabilities, _ = binary
+    result = evaluate(labels, probabilities, CLASSES, "all")
+    calls = np.where(probabilities[:, 0] >= 0.5, "all", "hem")
+    truth = labels == "all"
+    expected = {
+        "n": 300,
+        "correct": sk.accuracy_score(labels, calls, normalize=False),
+        "accuracy": sk.accuracy_score(labels, calls),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, calls),
+        "sensitivity": sk.recall_score(labels, calls, pos_label="all"),
+        "specificity": sk.recall_score(labels, calls, pos_label="hem"),
+        "precision": sk.precision_score(labels, calls, pos_label="all"),
+        "f1": sk.f1_score(labels, calls, pos_label="all"),
+        "f1_weighted": sk.f1_score(labels, calls, average="weighted"),
+        "f1_macro": sk.f1_score(labels, calls, average="macro"),
+        "roc_auc": sk.roc_auc_score(truth, probabilities[:, 0]),
+        "average_precision": sk.average_precision_score(truth, probabilities[:, 0]),
+        "brier": sk.brier_score_loss(truth, probabilities[:, 0]),
+    }
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
+    assert result["confusion"] == sk.confusion_matrix(labels, calls, labels=CLASSES).tolist()
+    assert result["sensitivity_n"] == truth.sum()
+    assert result["sensitivity_wilson"] == pytest.approx(wilson(result["confusion"][0][0], int(truth.sum())))
+
+
+def test_three_classes_agree_with_scikit_learn(three):
+    labels, probabilities = three
+    result = evaluate(labels, probabilities, THREE, "pre")
+    calls = np.array(THREE)[probabilities.argmax(axis=1)]
+    expected = {
+        "accuracy": sk.accuracy_score(labels, calls),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, calls),
+        "sensitivity": sk.recall_score(labels == "pre", calls == "pre"),
+        "specificity": sk.recall_score(labels != "pre", calls != "pre"),
+        "precision": sk.precision_score(labels == "pre", calls == "pre"),
+        "f1": sk.f1_score(labels == "pre", calls == "pre"),
+        "f1_weighted": sk.f1_score(labels, calls, average="weighted"),
+        "f1_macro": sk.f1_score(labels, calls, average="macro"),
+        "roc_auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr", labels=THREE),
+        "brier": sk.brier_score_loss(labels, probabilities, labels=THREE, scale_by_half=True),
+    }
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_threshold_moves_every_rate_and_no_area(binary):
+    labels, probabilities, subjects = binary
+    usual = evaluate(labels, probabilities, CLASSES, "all", subjects=subjects)
+    low = evaluate(labels, probabilities, CLASSES, "all", 0.2, subjects=subjects)
+    calls = np.where(probabilities[:, 0] >= 0.2, "all", "hem")
+    assert low["sensitivity"] == pytest.approx(sk.recall_score(labels, calls, pos_label="all"))
+    assert low["sensitivity"] > usual["sensitivity"]
+    assert low["specificity"] < usual["specificity"]
+    assert low["roc_auc"] == usual["roc_auc"]
+    assert low["calibration_error"] == usual["calibration_error"]
+
+
+def test_a_slider_that_uses_confusions_and_rates_sees_what_evaluate_sees(binary):
+    labels, probabilities, subjects = binary
+    whole = evaluate(labels, probabilities, CLASSES, "all", 0.4, subjects=subjects)
+    group, by_subject = groups(subjects, len(labels))
+    by_group = confusions(labels, predicted(probabilities, CLASSES, "all", 0.4), CLASSES, group)
+    assert by_group.shape == (12, 2, 2)
+    moved = rates(by_group, CLASSES, "all", by_subject)
+    assert moved == {name: whole[name] for name in moved}
+
+
+def test_every_rate_lies_in_its_interval_and_subjects_widen_it(binary):
+    labels, probabilities, _ = binary
+    # Five copies of one image a subject: 300 images, but only 60 that are independent.
+    subjects = np.repeat(np.arange(60), 5).astype(str)
+    once = np.repeat(np.arange(0, 300, 5), 5)
+    result = evaluate(labels[once], probabilities[once], CLASSES, "all", subjects=subjects)
+    assert (result["subjects"], result["interval_by"]) == (60, "subject")
+    named = [name.removesuffix("_interval") for name in result if name.endswith("_interval")]
+    assert set(named) >= {"accuracy", "sensitivity", "specificity", "precision", "f1", "f1_weighted", "f1_macro"}
+    assert set(named) >= {"balanced_accuracy", "roc_auc", "average_precision", "brier"}
+    for name in named:
+        low, high = result[f"{name}_interval"]
+        assert 0 <= low <= result[name] <= high <= 1, name
+    width = np.diff(result["accuracy_interval"])[0]
+    assert width > 2 * np.diff(result["accuracy_wilson"])[0]
+    independent = np.diff(wilson(round(60 * result["accuracy"]), 60))[0]
+    assert width == pytest.approx(independent, rel=0.15)
+
+
+def test_without_subjects_the_plain_shares_have_wilsons_interval(binary):
+    labels, probabilities, _ = binary
+    result = evaluate(labels, probabilities, CLASSES, "all", subjects=[None] * 300)
+    assert (result["subjects"], result["interval_by"]) == (0, "image")
+    assert result["accuracy_interval"] == result["accuracy_wilson"]
+    assert result["specificity_interval"] == result["specificity_wilson"]
+    low, high = result["roc_auc_interval"]
+    # Hanley and McNeil (1982), equations 1 and 2, for an independent order of magnitude.
+    a, m, n = result["roc_auc"], result["sensitivity_n"], result["specificity_n"]
+    q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
+    error = math.sqrt((a * (1 - a) + (m - 1) * (q1 - a**2) + (n - 1) * (q2 - a**2)) / (m * n))
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.2)
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_a_test_set_of_one_class_gives_none_where_nothing_is_defined_and_valid_json(label):
+    result = evaluate([label] * 5, np.full((5, 2), 0.5), CLASSES, "all", subjects=["1", "1", "2", "3", "3"])
+    assert result["roc_auc"] is None
+    assert result["roc_auc_interval"] is None
+    assert result["average_precision"] is None
+    missing = "specificity" if label == "all" else "sensitivity"
+    assert (result[missing], result[f"{missing}_wilson"], result[f"{missing}_interval"]) == (None, None, None)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_one_image_is_evaluated_without_a_warning():
+    result = evaluate(["all"], [[0.8, 0.2]], CLASSES, "all", subjects=["1"])
+    assert (result["accuracy"], result["f1_macro"], result["f1"]) == (1, 1, 1)
+    assert result["brier_interval"] is None
+    json.dumps(result, allow_nan=False)
+
+
+def test_f1_of_a_positive_class_that_neither_occurs_nor_is_called_is_none():
+    assert evaluate(["hem"], [[0.2, 0.8]], CLASSES, "all")["f1"] is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "classes", "threshold", "sentence"),
+    [
+        ([], np.empty((0, 2)), CLASSES, None, "no images"),
+        (["all", "ALL"], [[0.5, 0.5]] * 2, CLASSES, None, "found ALL"),
+        (["all"], [[0.5, 0.5]] * 2, CLASSES, None, "its probabilities"),
+        (["all"], [[0.5, 0.2, 0.3]], CLASSES, None, "a column for each"),
+        (["all"], [[np.nan, 0.5]], CLASSES, None, "must be numbers"),
+        (["early"], [[0.5, 0.2, 0.3]], THREE, 0.5, "threshold needs two classes"),
+        (["all"], [[1.0]], ("all",), None, "Two or more classes"),
+    ],
+)
+def test_what_cannot_be_evaluated_gets_one_sentence(labels, probabilities, classes, threshold, sentence):
+    with pytest.raises(DataError, match=sentence):
+        evaluate(labels, np.asarray(probabilities), classes, classes[0], threshold)
+
+
+def test_a_subject_list_of_another_length_is_refused():
+    with pytest.raises(DataError, match="its subject"):
+        evaluate(["all", "hem"], np.full((2, 2), 0.5), CLASSES, "all", subjects=["1"])
+
+
+def test_the_threshold_itself_counts_as_positive_and_argmax_takes_the_likeliest():
+    probabilities = np.array([[0.3, 0.7], [0.29, 0.71], [0.6, 0.4]])
+    assert predicted(probabilities, CLASSES, "all", 0.3).tolist() == ["all", "hem", "all"]
+    assert predicted(probabilities, CLASSES, "all").tolist() == ["hem", "hem", "all"]
+    assert predicted(probabilities, CLASSES, "hem", 0.7).tolist() == ["hem", "hem", "all"]
+
+
+def test_calibration_error_by_hand():
+    # Bin (0.5, 0.6]: sure 0.6, half right, off by 0.1. Bin (0.9, 1]: sure 0.95, all right, off by 0.05.
+    confidence, correct = np.array([0.6, 0.6, 0.95, 0.95]), np.array([True, False, True, True])
+    assert calibration_error(confidence, correct) == pytest.approx(0.5 * 0.1 + 0.5 * 0.05)
+    table = reliability(confidence, correct)
+    assert table[["low", "high", "n", "confidence", "accuracy"]].to_numpy().tolist() == [
+        pytest.approx([0.5, 0.6, 2, 0.6, 0.5]),
+        pytest.approx([0.9, 1.0, 2, 0.95, 1.0]),
+    ]
+    assert table.loc[0, ["accuracy_low", "accuracy_high"]].tolist() == pytest.approx(wilson(1, 2))
+
+
+def test_calibration_error_is_the_weighted_gap_of_the_reliability_table(binary):
+    labels, probabilities, _ = binary
+    confidence = probabilities.max(axis=1)
+    correct = np.array(CLASSES)[probabilities.argmax(axis=1)] == labels
+    table = reliability(confidence, correct)
+    gap = np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["n"])
+    assert calibration_error(confidence, correct) == pytest.approx(gap)
+
+
+def test_youdens_threshold_beats_every_other_one(binary):
+    labels, probabilities, _ = binary
+    truth, p = labels == "all", probabilities[:, 0]
+
+    def index(threshold):
+        return (p[truth] >= threshold).mean() + (p[~truth] < threshold).mean() - 1
+
+    best = threshold_for(truth, p)
+    assert index(best) == pytest.approx(max(index(t) for t in np.linspace(0, 1, 2001)))
+    assert best not in p  # between two probabilities, so that rounding in a file changes nothing
+
+
+@pytest.mark.parametrize("target", [0.8, 0.95, 1.0])
+def test_the_sensitivity_threshold_is_the_highest_that_reaches_the_target(binary, target):
+    labels, probabilities, _ = binary
+    truth, p = labels == "all", probabilities[:, 0]
+    threshold = threshold_for(truth, p, "sensitivity", target)
+    assert (p[truth] >= threshold).mean() >= target
+    next_higher = p[p > threshold].min() + 1e-9
+    assert (p[truth] >= next_higher).mean() < target
+
+
+def test_a_threshold_needs_both_classes():
+    with pytest.raises(DataError, match="both classes"):
+        threshold_for(np.array([True, True]), np.array([0.2, 0.9]))
+
+
+def test_net_benefit_by_hand():
+    # At 0.5 two of two blasts and one of two normal cells are called: 2/4 − 1/4 · 1.
+    table = net_benefit(np.array([True, True, False, False]), np.array([0.9, 0.5, 0.6, 0.1]))
+    row = table[table["threshold"].round(2) == 0.5].iloc[0]
+    assert (row["net_benefit"], row["everyone"]) == pytest.approx((0.25, 0.0))
+    row = table[table["threshold"].round(2) == 0.2].iloc[0]
+    assert (row["net_benefit"], row["everyone"]) == pytest.approx((0.5 - 0.25 * 0.25, 0.5 - 0.5 * 0.25))
+
+
+def test_cell_area_counts_what_is_brighter_than_black():
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    images[0, :2, :3] = 5  # as dark as the ground may be
+    images[0, 4, :5, 2] = 6  # one channel is enough
+    images[1] = 200
+    assert cell_area(images).tolist() == [5, 64]
+
+
+def test_area_auc_agrees_with_counting_pairs():
+    areas, blast = np.array([10, 30, 20, 20]), np.array([False, True, True, False])
+    assert area_auc(areas, blast) == pytest.approx((1 + 1 + 1 + 0.5) / 4)
+    assert area_auc(areas, np.ones(4, bool)) is None
+
+
+@pytest.mark.real
+def test_area_alone_separates_real_cells_as_the_data_notes_say(real_cnmc):
+    files = sorted(real_cnmc.glob("fold_1/*/*.webp"))[::5]
+    areas = np.array([cell_area(read_image(file)[None])[0] for file in files])
+    assert area_auc(areas, np.array([file.parent.name == "all" for file in files])) == pytest.approx(0.868, abs=0.02)

@@ -1,0 +1,127 @@
+"""The queue: one after the other, in order, and the dead block nobody. Real processes, light ones."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from leukodash import settings
+from leukodash.runs import queue
+
+WAITER = """
+import sys, time
+from pathlib import Path
+from leukodash.runs.queue import Stopped, turn
+folder = Path(sys.argv[1])
+try:
+    with turn(folder) as device:
+        with (folder.parent / "order").open("a") as file:
+            file.write(f"{folder.name} {device}\\n")
+        while (folder / "hold").exists():
+            time.sleep(0.02)
+except Stopped:
+    (folder / "was-stopped").touch()
+"""
+
+
+@pytest.fixture
+def checkpoints(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    folder = settings.checkpoints()
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def waiter(checkpoints):
+    """Start a process that waits for its turn and then holds its device until ``hold`` is removed."""
+    started = []
+
+    def start(name):
+        (checkpoints / name).mkdir()
+        (checkpoints / name / "hold").touch()
+        command = [sys.executable, "-c", WAITER, str(checkpoints / name)]
+        started.append(subprocess.Popen(command, cwd=Path(__file__).parents[1]))
+        until(lambda: name in queue.waiting() or name in turns(checkpoints))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def turns(checkpoints):
+    file = checkpoints / "order"
+    return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def let_go(checkpoints, name):
+    (checkpoints / name / "hold").unlink()
+
+
+def test_runs_take_turns_in_the_order_of_their_arrival(checkpoints, waiter):
+    names = ["first", "second", "third", "fourth"]
+    for name in names:
+        waiter(name)
+    assert turns(checkpoints) == ["first"]
+    assert queue.waiting() == names[1:]
+    for number, name in enumerate(names):
+        until(lambda number=number: len(turns(checkpoints)) == number + 1)
+        let_go(checkpoints, name)
+    assert turns(checkpoints) == names
+
+
+def test_a_killed_waiter_blocks_nobody(checkpoints, waiter):
+    waiter("first")
+    doomed = waiter("second")
+    waiter("third")
+    doomed.kill()
+    doomed.wait()
+    let_go(checkpoints, "first")
+    until(lambda: "third" in turns(checkpoints))
+    assert turns(checkpoints) == ["first", "third"]
+    assert queue.waiting() == []
+
+
+def test_a_killed_holder_frees_its_device(checkpoints, waiter):
+    holder = waiter("first")
+    waiter("second")
+    holder.kill()
+    until(lambda: "second" in turns(checkpoints))
+
+
+def test_a_waiter_that_is_asked_to_stop_leaves_the_line(checkpoints, waiter):
+    waiter("first")
+    process = waiter("second")
+    (checkpoints / "second" / "stop").touch()
+    until(lambda: process.poll() is not None)
+    assert (checkpoints / "second" / "was-stopped").exists()
+    assert queue.waiting() == []
+
+
+def test_as_many_runs_train_at_once_as_there_are_slots(checkpoints, waiter, monkeypatch):
+    monkeypatch.setenv("LEUKODASH_CPU_SLOTS", "2")
+    for name in ("first", "second", "third"):
+        waiter(name)
+    until(lambda: len(turns(checkpoints)) == 2)
+    assert queue.waiting() == ["third"]
+    let_go(checkpoints, "second")
+    until(lambda: turns(checkpoints) == ["first", "second", "third"])
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [("0,1", ["gpu-0", "gpu-1"]), ("3", ["gpu-3"]), ("-1", ["cpu-0"]), ("", ["cpu-0"])]
+)
+def test_devices_are_the_visible_gpus_or_else_the_cpu(monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert queue.devices() == expected
