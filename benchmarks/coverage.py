@@ -1,12 +1,12 @@
 """How often does each interval hold the truth when cells come from few subjects?
 
-    python benchmarks/coverage.py [--sets 2000] [--json benchmarks/coverage.json]
+    python -m benchmarks.coverage [--sets 2000] [--json benchmarks/coverage.json]
 
 Draws test sets like C-NMC's: each has 28 subjects (as many as the challenge's preliminary test set) or 7, whose
 numbers of cells are drawn from the 28 subjects of fold 0, scaled to 1,867 cells for 28 subjects. Each subject has
 an accuracy of its own (beta distributed around the truth, with the given intraclass correlation), so that 1,867
 cells are worth about 100 to 200 independent ones. Then it asks of 95 % intervals of the accuracy, and of tests of two
-equally good networks, how often they are right. Takes about three minutes on one core.
+equally good networks, how often they are right. Takes about five minutes on one core.
 """
 
 import argparse

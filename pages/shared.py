@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from leukodash import settings
-from leukodash.data.dataset import Dataset, find_datasets, load_dataset
+from leukodash.data.dataset import Dataset, find_datasets, load_dataset, printable
 from leukodash.data.synthetic import make_demo
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.metrics import wilson
@@ -49,10 +49,13 @@ def choose_dataset(key: str = "data") -> Dataset:
     """Let the user choose a data set, remembered in the page's address; stops the page where it cannot be used."""
     folders = dataset_folders()
     names = [folder.name for folder in folders]
-    asked = st.query_params.get(key)
+    asked = st.query_params.get(key) or st.session_state.get(f"last-{key}")
+    if asked and asked not in names:
+        place = settings.data_root()
+        st.warning(f"There is no data set '{printable(asked)}' in {place}. Choose another, or put its folder there.")
     start = names.index(asked) if asked in names else 0
     folder = st.selectbox("Data set", folders, index=start, format_func=dataset_title, key=f"choose-{key}")
-    st.query_params[key] = folder.name
+    st.query_params[key] = st.session_state[f"last-{key}"] = folder.name
     try:
         return dataset(folder)
     except LeukoDashError as error:

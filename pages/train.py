@@ -3,6 +3,8 @@
 import pandas as pd
 import streamlit as st
 
+from leukodash import settings
+from leukodash.data.check import problem_folders
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.data.split import Split, make_split, split_words
 from leukodash.errors import LeukoDashError
@@ -69,26 +71,34 @@ def chosen_configs(dataset: Dataset) -> list[RunConfig]:
     return [make_config(preset, name, dataset, **asked_for) for name in backbones]
 
 
+def without_weights(configs: list[RunConfig]) -> list[RunConfig]:
+    """Those whose pretrained weights are not on this machine."""
+    return [config for config in configs if config.weights == "imagenet" and find_weights(config.row) is None]
+
+
+def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str:
+    """What the chosen runs will take, and how they are tested, in a line."""
+    missing = without_weights(configs)
+    longer = [estimate(c.as_random_start() if c in missing else c, dataset, runs) for c in configs] if missing else None
+    titles = [config.row.title for config in configs]
+    said = estimate_words(titles, [estimate(config, dataset, runs) for config in configs], longer)
+    return f"{said} · {split_said(dataset.fingerprint, configs[0].split, dataset.cells)}"
+
+
 def start_row(dataset: Dataset, configs: list[RunConfig], problem: str, runs: list[Run]) -> None:
     """The Start button, and beside it what it will take, or why it cannot be pressed."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         many = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
         disabled = bool(problem) or not configs
         pressed = st.button(many, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
-        owner = st.text_input("Your name (optional)", key="owner", bind="query-params", width=200)
+        hint = "" if problem else forecast(dataset, configs, runs) if configs else "Tick a network to train."
+        st.caption(hint, width="stretch")
+        name = {"label_visibility": "collapsed", "placeholder": "Your name (optional)", "width": 190}
+        owner = st.text_input("Your name", key="owner", bind="query-params", **name)
     if problem:
         st.error(problem, icon=":material/error:")
-        return
-    if not configs:
-        st.info("Tick a network to train.", icon=":material/touch_app:")
-        return
-    titles = [config.row.title for config in configs]
-    without = [c for c in configs if c.weights == "imagenet" and find_weights(c.row) is None]
-    longer = [estimate(c.as_random_start() if c in without else c, dataset, runs) for c in configs] if without else None
-    said = estimate_words(titles, [estimate(config, dataset, runs) for config in configs], longer)
-    st.caption(f"{said} · {split_said(dataset.fingerprint, configs[0].split, dataset.cells)}")
-    if without:
-        names = ", ".join(config.row.title for config in without)
+    elif missing := without_weights(configs):
+        names = ", ".join(config.row.title for config in missing)
         st.info(
             f"The ImageNet weights of {names} are not on this machine: the run tries to download them. Where that "
             "fails it trains from random weights, which takes longer and is marked “random start”.",
@@ -109,6 +119,8 @@ for run in runs:
         st.toast(f"{run.title} {words}.", icon=icon)
 st.session_state["live"] = [run.id for run in live]
 
+for sentence in problem_folders(settings.data_root())[:3]:
+    st.warning(sentence, icon=":material/folder_off:")
 left, right = st.columns([2, 3], vertical_alignment="bottom")
 with left:
     dataset = choose_dataset()
@@ -125,7 +137,7 @@ try:
 except LeukoDashError as error:
     st.error(str(error), icon=":material/error:")
 
-st.divider()
+st.subheader("How is it learning?", divider="gray")
 st.fragment(live_part, run_every="1s" if live else None)()
 for sentence in unreadable:
     st.warning(sentence, icon=":material/folder_off:")

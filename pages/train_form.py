@@ -9,7 +9,7 @@ from leukodash.models.backbones import BACKBONES
 from leukodash.runs.config import RunConfig
 from leukodash.runs.form import MAIN, Setting, choice_title, read_list, settings_of, value_of, write_list
 
-WIDTH = 168  # pixels of a widget: two beside each other on a phone, six on a desk
+WIDTH = 170  # pixels of a widget: two beside each other on a phone, six on a desk
 
 
 def backbone_cards(chosen: list[str]) -> list[str]:
@@ -19,9 +19,9 @@ def backbone_cards(chosen: list[str]) -> list[str]:
         for name, row in BACKBONES.items():
             with st.container(border=True, width=WIDTH, gap=None):
                 help_ = f"{row.one_line} {row.parameters / 1e6:.1f} million weights. {row.paper}."
-                if st.checkbox(row.title, name in chosen, key=f"use-{name}", help=help_, persist_state="session"):
+                if st.checkbox(row.title, name in chosen, key=f"use-{name}", persist_state="session"):
                     ticked.append(name)
-                st.caption(f"{row.year} · {row.size_mb:.0f} MB")
+                st.caption(f"{row.year} · {row.size_mb:.0f} MB", help=help_)
     return ticked
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from leukodash.data.dataset import find_datasets, load_dataset, printable
+from leukodash.data.dataset import EXTENSIONS, find_datasets, load_dataset, printable
 from leukodash.data.split import Leak
 from leukodash.errors import DataError
 
@@ -91,6 +91,8 @@ def problem_folders(root: Path) -> list[str]:
     if root in good or not root.is_dir():
         return []
     others = sorted(path for path in root.iterdir() if path.is_dir() and path not in good and path.name[0] not in "._")
+    if len(others) == 1 and any(path.suffix.lower() in EXTENSIONS for path in others[0].iterdir()):
+        others = [root]  # meant as a data set of its own, with one class only
     said = []
     for folder in others:
         try:

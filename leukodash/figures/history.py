@@ -82,7 +82,12 @@ def history_figure(
         HEIGHT,
         uirevision=metric,
         xaxis={"title": "epoch", "rangemode": "tozero"},
-        yaxis={"title": f"{metric} (validation solid, training dotted)", "tickformat": _format(metric)},
+        yaxis={
+            "title": f"{metric} (validation solid, training dotted)",
+            "tickformat": _format(metric),
+            "minallowed": 0,
+            "maxallowed": 1.02 if metric == "accuracy" else None,
+        },
     )
     return figure
 

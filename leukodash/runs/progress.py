@@ -44,7 +44,10 @@ def stage_words(status: dict) -> str:
     """A few words on what a run is doing, with how far it is: "training · epoch 3 of 20"."""
     if status["state"] == "queued":
         return "starting" if status.get("starting") else queue_words(status.get("ahead", 0))
-    return " · ".join(part for part in (STAGE_WORDS.get(status["stage"], status["stage"]), status["message"]) if part)
+    message = status["message"]
+    if status["stage"] == "preparing" and not message:
+        message = "loading TensorFlow"
+    return " · ".join(part for part in (STAGE_WORDS.get(status["stage"], status["stage"]), message) if part)
 
 
 def queue_words(ahead: int) -> str:

@@ -1,22 +1,133 @@
-"""Finished runs as one table: what the compare page and the command line list."""
+"""Finished runs as one table and side by side: what the compare page and the command line list."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from leukodash.errors import RunError
+from leukodash.evaluation.comparison import AREAS, Answers, Comparison
 from leukodash.evaluation.metrics import wilson
+from leukodash.models.backbones import BACKBONES
 from leukodash.runs.folder import Run
+from leukodash.runs.imports import about_import, is_import
+
+
+@dataclass(frozen=True)
+class TestGroup:
+    """Finished runs that were tested on the same cells, and may be compared.
+
+    Attributes:
+        key: equal for the same cells and classes.
+        runs: newest first.
+    """
+
+    key: str
+    runs: tuple[Run, ...]
+
+    @property
+    def words(self) -> str:
+        """What the runs were tested on, such as ``"121 cells of 4 subjects · demo (generated) · 5 runs"``."""
+        metrics = self.runs[0].metrics
+        subjects = f" of {metrics['subjects']} subjects" if metrics.get("subjects") else ""
+        part = "validation cells" if metrics.get("part") == "validation" else "test cells"
+        count = f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''}"
+        return f"{metrics['n']:,} {part}{subjects} · {data_name(self.runs[0])} · {count}"
+
+
+def test_groups(runs: Sequence[Run]) -> list[TestGroup]:
+    """Group finished runs, given newest first, by what they were tested on; the group of the newest run first."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        if metrics := run.metrics:
+            found.setdefault(f"{test_set(run)}-{','.join(metrics['classes'])}", []).append(run)
+    return [TestGroup(key, tuple(members)) for key, members in found.items()]
+
+
+def test_set(run: Run) -> str:
+    """Hash of the cells that the run was tested on; from metrics.json, which spares reading split.csv."""
+    return run.metrics.get("test_set") or run.test_set
+
+
+def backbone_of(run: Run) -> str | None:
+    """Key of the run's backbone; None for an imported run that names none."""
+    return about_import(run).get("backbone") if is_import(run) else run.config.backbone
+
+
+def data_name(run: Run) -> str:
+    """Name of the data set's folder, with a word where its cells are generated."""
+    name = "imported" if is_import(run) else Path(run.config.data).name
+    return f"{name} (generated)" if run.metrics.get("generated") else name
+
+
+def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
+    """The newest run of each backbone, and every imported run, newest first, at most `limit`."""
+    newest: dict[str, Run] = {}
+    for run in runs:
+        newest.setdefault(backbone_of(run) or run.id, run)
+    return list(newest.values())[:limit]
+
+
+def run_names(runs: Sequence[Run]) -> dict[str, Run]:
+    """Name each run as short as tells them apart: its title or backbone, then with the time, then with the id."""
+
+    def unique(names: list[str], longer: list[str]) -> list[str]:
+        return [name if names.count(name) == 1 else more for name, more in zip(names, longer, strict=True)]
+
+    titles = [run.title for run in runs]
+    rows = [BACKBONES.get(backbone_of(run) or "") for run in runs]
+    short = [run.about["title"] or (row.title if row else run.id) for run, row in zip(runs, rows, strict=True)]
+    names = unique(short, titles)
+    names = unique(names, [f"{title} ({run.id[-4:]})" for title, run in zip(titles, runs, strict=True)])
+    return dict(zip(names, runs, strict=True))
+
+
+def compare_runs(runs: Sequence[Run]) -> Comparison:
+    """Put the answers of finished runs of one `TestGroup` side by side, cell by cell.
+
+    Raises RunError where a run's predictions are gone, or are about other cells.
+    """
+    cells, answers = None, {}
+    classes, positive = tuple(runs[0].metrics["classes"]), runs[0].metrics["positive"]
+    for name, run in run_names(runs).items():
+        columns = [f"p_{label}" for label in classes]
+        table = run.predictions
+        if table.empty or not set(columns) <= set(table.columns):
+            raise RunError(f"{run.title} has no readable predictions.csv any more. Leave it out, or train it again.")
+        tested = _in_order(run, table[table["part"] == run.metrics.get("part", "test")])
+        if cells is None:
+            cells = tested[["file", "label", "subject"]].reset_index(drop=True)
+        elif list(tested["label"]) != list(cells["label"]):
+            raise RunError(f"{run.title} was tested on other cells, or on other labels of them. Leave it out.")
+        validation = table[table["part"] == "validation"].sort_values("file")
+        answers[name] = Answers(
+            tested[columns].to_numpy(dtype=float),
+            backbone_of(run),
+            validation[columns].to_numpy(dtype=float),
+            validation["label"].to_numpy(dtype=object),
+            {key: run.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")},
+        )
+    return Comparison(cells, classes, positive, answers)
+
+
+def _in_order(run: Run, tested: pd.DataFrame) -> pd.DataFrame:
+    """Sort by content, so that runs over differently named copies of the same cells line up too."""
+    hashes = run.split.drop_duplicates("file").set_index("file")["sha256"]
+    return tested.assign(sha256=tested["file"].map(hashes)).sort_values(["sha256", "file"])
 
 
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
     """Return a row a finished run, best accuracy first.
 
-    Columns: run (id), title, backbone, owner, part (which cells were tested), n, correct, subjects, accuracy with
-    Wilson's low and high, sensitivity, specificity, f1 (of the positive class), f1_weighted, roc_auc, area_auc (of
-    cell area alone, on the same cells), parameters, trained_parameters, seconds (of the whole run), epochs,
-    best_epoch, split, leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks
-    (what a reader must know, in words).
+    Columns: run (id), title, backbone, owner, preset, data, part (which cells were tested), n, correct, subjects,
+    accuracy with Wilson's low and high, the other rates and areas of `evaluation.metrics.evaluate` (of the positive
+    class where there is one), area_auc (of cell area alone, on the same cells), parameters, trained_parameters,
+    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, epochs, best_epoch, split,
+    leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what a reader must
+    know, in words).
     """
     rows = [_row(run) for run in runs if run.metrics]
     table = pd.DataFrame(rows)
@@ -40,22 +151,37 @@ def marks(metrics: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
+SAME = (
+    "accuracy n correct subjects balanced_accuracy sensitivity specificity precision f1 f1_weighted f1_macro roc_auc "
+    "average_precision brier calibration_error area_auc parameters trained_parameters epochs best_epoch split leaks "
+    "part ms_per_image"
+).split()
+
+
 def _row(run: Run) -> dict[str, Any]:
-    metrics, config, about = run.metrics, run.config, run.about
+    metrics, about = run.metrics, run.about
     low, high = wilson(metrics["correct"], metrics["n"])
-    same = ("accuracy", "n", "correct", "subjects", "sensitivity", "specificity", "f1", "f1_weighted", "roc_auc")
-    more = ("area_auc", "parameters", "trained_parameters", "epochs", "best_epoch", "split", "leaks", "part")
     return {
         "run": run.id,
         "title": run.title,
-        "backbone": config.backbone,
+        "backbone": backbone_of(run),
         "owner": about["owner"],
-        **{name: metrics.get(name) for name in (*same, *more)},
+        "preset": "" if is_import(run) else run.config.preset,
+        "data": data_name(run),
+        **{name: metrics.get(name) for name in SAME},
         "low": low,
         "high": high,
-        "seconds": sum(metrics.get("seconds", {}).values()),
+        "megabytes": _megabytes(run.path / "trained.weights.h5"),
+        "seconds": sum(metrics.get("seconds", {}).values()) or np.nan,
         "random_start": bool(metrics.get("random_start")),
         "generated": bool(metrics.get("generated")),
-        "test_set": run.test_set,
+        "test_set": test_set(run),
         "marks": marks(metrics),
     }
+
+
+def _megabytes(path: Path) -> float:
+    try:
+        return path.stat().st_size / 1e6
+    except OSError:
+        return np.nan

@@ -52,7 +52,7 @@ class Checkpoint:
         for layer in self._model.layers:
             generator = getattr(layer, "seed_generator", None)
             if generator is not None:
-                seed = int(np.asarray(generator.state)[0])
+                seed = int(keras.ops.convert_to_numpy(generator.state)[0])
                 generator.state.assign(np.array([seed, (self.epoch + 1) * STEPS_PER_EPOCH], generator.state.dtype))
 
     def end_step(self, cells: int, loss: float, accuracy: float) -> None:
@@ -67,7 +67,7 @@ class Checkpoint:
         self.epoch, self.step = self.epoch + 1, 0
         if validation_loss < self.best_loss:
             self.best_epoch, self.best_loss = self.epoch, validation_loss
-            self._best = [np.array(variable) for variable in self._weights()]
+            self._best = [np.array(keras.ops.convert_to_numpy(variable)) for variable in self._weights()]
 
     def restore_best(self) -> None:
         """Put the best weights into the model."""
@@ -83,7 +83,9 @@ class Checkpoint:
         """Write the state as one file, whole."""
         start = time.monotonic()
         place = {name: getattr(self, name) for name in _PLACE}
-        variables = {f"v{number}": np.asarray(variable) for number, variable in enumerate(self._variables())}
+        variables = {
+            f"v{number}": keras.ops.convert_to_numpy(variable) for number, variable in enumerate(self._variables())
+        }
         best = {f"b{number}": value for number, value in enumerate(self._best)}
         buffer = io.BytesIO()
         np.savez(buffer, **place, **variables, **best)

@@ -208,9 +208,8 @@ def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, 
             state.begin_epoch()
         for inputs, labels, weight in batches.epoch(epoch, state.step):
             done = (epoch - 1) * batches.steps() + state.step
-            rate = learning_rate(config, done, batches.steps())
             if config.schedule != "constant" or config.warmup_epochs:
-                suffix.optimizer.learning_rate = rate
+                suffix.optimizer.learning_rate = learning_rate(config, done, batches.steps())
             logs = suffix.train_on_batch(inputs, labels, sample_weight=weight, return_dict=True)
             state.end_step(len(labels), logs["loss"], logs["accuracy"])
             if not np.isfinite(logs["loss"]):
@@ -226,6 +225,7 @@ def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, 
             state.save_now_and_then()
         loss, accuracy = results.loss_and_accuracy(suffix, batches, batches.rows["validation"])
         seconds = round(time.perf_counter() - since, 3)
+        rate = learning_rate(config, epoch * batches.steps() - 1, batches.steps())
         row = (state.loss, state.accuracy, loss, accuracy, rate)
         state.end_epoch(loss)
         history.append(epoch, *map(_short, row), seconds)

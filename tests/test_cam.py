@@ -1,0 +1,268 @@
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from leukodash.errors import RunError
+from leukodash.explain.cam import METHODS, PREDICTED, Cut, eigen_cam, heat
+from leukodash.figures.overlay import COLOR_MAPS, lift, overlay
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.config import RunConfig
+
+# Two channels on two by two places, worked by hand. Gradients of the first class' logit.
+ACTIVATIONS = np.stack([[[1, 2], [0, 4]], [[0, 0], [0, 1]]], axis=-1).astype(np.float32)
+GRADIENTS = np.stack([[[1, 0], [0, 2]], [[2, 3], [1, -1]]], axis=-1).astype(np.float32)
+
+# Grad-CAM: channel weights 3/4 and 5/4. Grad-CAM++: sums 7 and 1; shares 1/9, 1/16 and 1/4, 1/5, 1/3, 1, divided by
+# their sums 25/144 and 107/60; weights 16/25 + 2 · 9/25 and (2 · 15 + 3 · 12 + 20) / 107.
+BY_HAND = {
+    "gradcam": [[0.75, 1.5], [0, 3 + 1.25]],
+    "gradcam++": [[34 / 25, 68 / 25], [0, 136 / 25 + 86 / 107]],
+    "hirescam": [[1, 0], [0, 8 - 1]],
+    "layercam": [[1, 0], [0, 8]],
+}
+
+
+def config(backbone, **settings):
+    size = {"inceptionv3": 107}.get(backbone, 64)
+    common = {"input_size": size, "weights": "random", "cut": "all", "head": (), "precision": "float32"}
+    return RunConfig(data="none", backbone=backbone, **{**common, **settings})
+
+
+def two_layers(weights):
+    """Input, a layer `maps` that hands it on, and a dense layer: gradients are the dense weights themselves."""
+    import keras
+
+    cell = keras.Input((2, 2, 2))
+    maps = keras.layers.Conv2D(2, 1, use_bias=False, activation="relu", name="maps")
+    x = keras.layers.Flatten(name="pool")(maps(cell))
+    logits = keras.layers.Dense(2, name="logits")
+    model = keras.Model(cell, keras.layers.Softmax()(logits(x)), name="two_layers")
+    maps.set_weights([np.eye(2, dtype=np.float32)[None, None]])
+    logits.set_weights([np.stack([w.ravel() for w in weights], axis=1), np.zeros(2, np.float32)])
+    return model
+
+
+# ------------------------------------------------------------------------------------------------ rules
+
+
+@pytest.mark.parametrize("method", BY_HAND)
+def test_a_rule_gives_the_map_that_was_worked_by_hand(method):
+    expected = np.array(BY_HAND[method])
+    (found,) = heat(method, ACTIVATIONS[None], GRADIENTS[None])
+    np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
+
+
+def test_eigen_cam_is_the_projection_on_the_first_eigenvector_of_the_channels():
+    rng = np.random.default_rng(0)
+    activations = rng.random((3, 4, 5, 6)).astype(np.float32)
+    for image, found in zip(activations, eigen_cam(activations, activations), strict=True):
+        flat = image.reshape(20, 6)
+        first = np.linalg.eigh(flat.T @ flat)[1][:, -1]
+        expected = (flat @ first).reshape(4, 5)
+        np.testing.assert_allclose(found, expected * np.sign(expected.sum()), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_are_scaled_to_their_own_maximum_image_by_image(method):
+    rng = np.random.default_rng(1)
+    activations = rng.random((4, 5, 6, 7)).astype(np.float32) * np.array([1, 10, 100, 1000]).reshape(4, 1, 1, 1)
+    gradients = rng.random((4, 5, 6, 7)).astype(np.float32)
+    maps = heat(method, activations.astype(np.float32), gradients)
+    assert maps.shape == (4, 5, 6)
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps.max(axis=(1, 2)), 1)
+    assert maps.min() >= 0
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "eigencam"])
+def test_a_map_is_zero_where_nothing_speaks_for_the_class(method):
+    assert not heat(method, ACTIVATIONS[None], -np.ones_like(GRADIENTS)[None]).any()
+    assert not heat(method, np.zeros_like(ACTIVATIONS)[None], GRADIENTS[None]).any()
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(RunError, match=r"no heat map method 'saliency'.*gradcam, gradcam\+\+"):
+        heat("saliency", ACTIVATIONS[None], GRADIENTS[None])
+
+
+# ------------------------------------------------------------------------------------------------ the cut
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", BY_HAND)
+def test_a_two_layer_network_gives_the_map_that_was_worked_by_hand(method):
+    cut = Cut(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
+    logits, activations, gradients = cut.gradients(ACTIVATIONS[None], np.array([0]))
+    np.testing.assert_array_equal(activations[0], ACTIVATIONS)
+    np.testing.assert_array_equal(gradients[0], GRADIENTS)
+    assert logits[0, 0] == (ACTIVATIONS * GRADIENTS).sum()
+    expected = np.array(BY_HAND[method])
+    np.testing.assert_allclose(heat(method, activations, gradients)[0], expected / expected.max(), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_without_a_target_each_image_is_explained_for_its_own_likeliest_class():
+    cut = Cut(two_layers([GRADIENTS, -GRADIENTS]), "maps", classes=2)
+    images = np.stack([ACTIVATIONS, np.zeros_like(ACTIVATIONS)])
+    images[1, 1, 1, 1] = 1  # its gradient is -1, so the second class is likelier
+    logits, _, gradients = cut.gradients(images, np.full(2, PREDICTED))
+    assert list(logits.argmax(axis=1)) == [0, 1]
+    np.testing.assert_array_equal(gradients, [GRADIENTS, -GRADIENTS])
+    np.testing.assert_array_equal(cut.gradients(images, np.array([1, 0]))[2], [-GRADIENTS, GRADIENTS])
+
+
+@pytest.mark.slow
+def test_an_output_unit_beyond_the_classes_is_never_explained():
+    import keras
+
+    model = two_layers([GRADIENTS, 0 * GRADIENTS])
+    wide = keras.layers.Dense(3, name="logits")
+    model = keras.Model(model.input, keras.layers.Softmax()(wide(model.get_layer("pool").output)), name="three")
+    wide.set_weights([np.stack([w.ravel() for w in (GRADIENTS, 0 * GRADIENTS, 9 * GRADIENTS)], 1), np.zeros(3)])
+    _, _, gradients = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([PREDICTED]))
+    np.testing.assert_array_equal(gradients[0], GRADIENTS)
+
+
+@pytest.mark.slow
+def test_nothing_before_the_layer_is_run_backward():
+    import keras
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def one_way(x):
+        def refuse(_):
+            raise AssertionError("run backward")
+
+        return tf.identity(x), refuse
+
+    class OneWay(keras.layers.Layer):
+        def call(self, x):
+            return one_way(x)
+
+    cell = keras.Input((2, 2, 2))
+    maps = keras.layers.Conv2D(2, 1, name="maps")(OneWay()(cell))
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(maps))
+    model = keras.Model(cell, keras.layers.Softmax()(logits))
+    gradients = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([0]))[2]
+    assert np.isfinite(gradients).all()
+
+
+@pytest.mark.slow
+def test_a_layer_without_feature_maps_is_refused():
+    model = two_layers([GRADIENTS, GRADIENTS])
+    for layer in ("pool", "nowhere"):
+        with pytest.raises(RunError, match=f"no layer '{layer}' with feature maps"):
+            Cut(model, layer, classes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layer", "pooling", "precision"),
+    [
+        ("conv5_block3_out", "average", "float32"),
+        ("conv5_block3_1_relu", "flatten", "float32"),  # inside a block: the shortcut crosses the cut too
+        ("conv4_block6_out", "max", "float32"),
+        ("conv4_block6_out", "average", "bfloat16"),
+    ],
+)
+def test_gradients_at_any_layer_equal_those_through_the_whole_network(layer, pooling, precision):
+    import keras
+    import tensorflow as tf
+
+    from leukodash.models.build import build
+
+    model = build(config("resnet50", input_size=32, pooling=pooling), 2, None, precision)
+    images = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    logits, activations, gradients = Cut(model, layer, 2).gradients(images, np.array([1, 1]))
+
+    whole = keras.Model(model.input, [model.get_layer(layer).output, model.get_layer("logits").output])
+    with tf.GradientTape() as tape:
+        expected_activations, expected_logits = whole(images, training=False)
+        score = expected_logits[:, 1]
+    expected = np.asarray(tape.gradient(score, expected_activations), np.float32)
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    assert gradients.dtype == activations.dtype == np.float32
+    assert np.abs(gradients - expected).max() <= tolerance * np.abs(expected).max()
+    assert np.abs(logits - np.asarray(expected_logits)).max() <= tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_is_explained_at_its_layer(backbone):
+    from leukodash.models.build import build
+
+    settings = config(backbone)
+    model = build(settings, 2, None)
+    images = np.random.default_rng(3).integers(0, 256, (2, settings.input_size, settings.input_size, 3))
+    images[:, :, : settings.input_size // 2] = 0  # something to see on one side only
+    cut = Cut(model, BACKBONES[backbone].cam_layer, 2)
+    images = images.astype(np.float32)
+    (logits, activations, gradients), (_, _, others) = (cut.gradients(images, np.full(2, c)) for c in (0, 1))
+    np.testing.assert_allclose(logits, cut.logits(images), atol=1e-4 * np.abs(logits).max())
+    assert activations.shape[1] >= 2
+    for method in METHODS:
+        maps = [heat(method, activations, gradients), heat(method, activations, others)]
+        assert np.isfinite(maps).all()
+        assert max(map(np.ptp, maps)) > 0.01  # one of two classes at least has something that speaks for it
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not find_spec("jax"), reason="JAX is not installed")
+def test_jax_gives_the_maps_of_the_two_layer_network_too():
+    words = f"{Path(__file__).name}::test_a_two_layer_network_gives_the_map_that_was_worked_by_hand"
+    more = f"{Path(__file__).name}::test_without_a_target_each_image_is_explained_for_its_own_likeliest_class"
+    command = [sys.executable, "-m", "pytest", "-q", f"tests/{words}", f"tests/{more}"]
+    root = Path(__file__).resolve().parents[1]
+    jax = os.environ | {"KERAS_BACKEND": "jax"}
+    done = subprocess.run(command, cwd=root, env=jax, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+# ------------------------------------------------------------------------------------------------ overlay
+
+
+def test_an_overlay_of_no_opacity_is_the_image_and_of_full_opacity_the_map():
+    rng = np.random.default_rng(4)
+    image = rng.integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    heat_map = rng.random((30, 40))
+    np.testing.assert_array_equal(overlay(image, heat_map, opacity=0), image)
+    colors = cv2.applyColorMap(np.rint(heat_map * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    np.testing.assert_array_equal(overlay(image, heat_map, opacity=1), cv2.cvtColor(colors, cv2.COLOR_BGR2RGB))
+
+
+def test_a_coarse_map_is_laid_over_the_same_corner_of_the_image():
+    coarse = np.zeros((7, 7))
+    coarse[0, 6] = 1
+    shown = overlay(np.zeros((70, 70, 3), np.uint8), coarse, opacity=1).sum(axis=2)
+    assert np.unravel_index(shown.argmax(), shown.shape) in {(y, x) for y in range(6) for x in range(64, 70)}
+
+
+@pytest.mark.parametrize("name", COLOR_MAPS)
+def test_color_maps_grow_lighter_all_the_way(name):
+    ramp = overlay(np.zeros((1, 256, 3), np.uint8), np.linspace(0, 1, 256)[None], 1, name)
+    lightness = cv2.cvtColor(ramp, cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
+    assert (np.diff(lightness) >= -1).all()  # OpenCV rounds its tables to 8 bits
+    assert lightness[-1] - lightness[0] > 150
+
+
+def test_lifting_brightens_a_dark_cell_and_leaves_black_and_hue_alone():
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[5:15, 5:15] = (60, 20, 80)
+    lifted = lift(image)
+    assert not lifted[:5].any()
+    red, green, blue = lifted[10, 10].astype(float)
+    assert blue > 200
+    assert red / blue == pytest.approx(60 / 80, abs=0.01)
+    assert green / blue == pytest.approx(20 / 80, abs=0.01)
+
+
+def test_lifting_never_darkens_and_copes_with_black():
+    bright = np.full((4, 4, 3), 255, np.uint8)
+    np.testing.assert_array_equal(lift(bright), bright)
+    assert not lift(np.zeros((4, 4, 3), np.uint8)).any()

@@ -1,0 +1,267 @@
+"""A run from its config to its results: features once, epochs on the suffix, exact resuming, honest evaluation."""
+
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+
+from leukodash.data.dataset import load_dataset
+from leukodash.data.synthetic import make_demo
+from leukodash.errors import WeightsError
+from leukodash.models.convert import _write as write_weights
+from leukodash.runs import jobs
+from leukodash.runs.config import make_config
+from leukodash.runs.folder import HISTORY_COLUMNS, create_run
+
+pytestmark = pytest.mark.slow
+
+ALEXNET = {
+    "conv1": (11, 11, 3, 64),
+    "conv2": (5, 5, 64, 192),
+    "conv3": (3, 3, 192, 384),
+    "conv4": (3, 3, 384, 256),
+    "conv5": (3, 3, 256, 256),
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return load_dataset(make_demo(tmp_path_factory.mktemp("data") / "demo", cells=60, subjects=8))
+
+
+@pytest.fixture
+def pretend_weights(tmp_path, monkeypatch):
+    """AlexNet weights that nobody trained, in the place where pretrained ones are looked for."""
+    rng = np.random.default_rng(5)
+    layers = {
+        name: (
+            rng.normal(0, np.sqrt(2 / np.prod(shape[:3])), shape).astype(np.float32),
+            np.zeros(shape[3], np.float32),
+        )
+        for name, shape in ALEXNET.items()
+    }
+    (tmp_path / "weights").mkdir()
+    write_weights(tmp_path / "weights" / "alexnet_torchvision_weights_tf_notop.h5", layers, "5" * 64)
+    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "weights"))
+
+
+@pytest.fixture
+def train(demo, monkeypatch):
+    """Train a run in this process, as its own process would, and return it."""
+    from leukodash.training.__main__ import main
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(run=None, **changes):
+        small = {"input_size": 64, "epochs": 3, "batch_size": 8}
+        if run is None:
+            run = create_run(make_config("quick", "alexnet", demo, **(small | changes)))
+        main(run.path)
+        return run
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def same_results(a, b):
+    """Whether two runs have the same history (but for the seconds it took), weights and predictions, to the bit."""
+    import h5py
+
+    with h5py.File(a.path / "trained.weights.h5") as one, h5py.File(b.path / "trained.weights.h5") as other:
+        places = []
+        one.visit(places.append)
+        values = [place for place in places if isinstance(one[place], h5py.Dataset)]
+        weights = all(np.array_equal(one[place][()], other[place][()]) for place in values)
+    histories = [run.history.drop(columns="seconds") for run in (a, b)]
+    return weights and histories[0].equals(histories[1]) and a.predictions.equals(b.predictions)
+
+
+def test_a_run_ends_with_every_file_of_the_design(pretend_weights, train, demo):
+    run = train()
+    assert run.state == "finished"
+    assert tuple(run.history.columns) == HISTORY_COLUMNS
+    assert list(run.history["epoch"]) == [1, 2, 3]
+    assert set(run.split["part"]) == {"train", "validation", "test"}
+    assert list(run.split["sha256"]) == list(demo.cells["sha256"])
+    assert set(run.predictions["part"]) == {"validation", "test"}
+    assert np.allclose(run.predictions[["p_all", "p_hem"]].sum(axis=1), 1)
+    assert run.model["weights_sha256"] == "5" * 64
+    assert run.model["trained_layers"] == ["logits"]
+    assert (run.path / "trained.weights.h5").stat().st_size < 20_000
+    assert not run.metrics["random_start"] and run.metrics["generated"]
+    assert not run.steps.empty
+
+
+def test_the_numbers_are_those_that_scikit_learn_gets_from_the_predictions(pretend_weights, train):
+    run = train()
+    test = run.predictions[run.predictions["part"] == "test"]
+    is_blast = test["label"] == "all"
+    assert run.metrics["n"] == len(test)
+    assert run.metrics["accuracy"] == pytest.approx(accuracy_score(is_blast, test["p_all"] > 0.5))
+    assert run.metrics["roc_auc"] == pytest.approx(roc_auc_score(is_blast, test["p_all"]))
+
+
+def test_the_weights_are_those_of_the_lowest_validation_loss(pretend_weights, train):
+    run = train(epochs=60, learning_rate=0.1)  # too fast and too long, so that the last epoch is not the best
+    best = run.history.loc[run.history["val_loss"].idxmin()]
+    assert run.metrics["best_epoch"] == best["epoch"] < 60
+    validation = run.predictions[run.predictions["part"] == "validation"]
+    loss = log_loss(validation["label"] == "all", validation[["p_hem", "p_all"]].to_numpy())
+    assert loss == pytest.approx(best["val_loss"], rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(pretend_weights, train):
+    first, second, other = train(), train(), train(seed=1)
+    assert same_results(first, second)
+    assert not same_results(first, other)
+
+
+def test_stored_features_and_the_whole_network_learn_the_same(pretend_weights, train, demo):
+    """An independent check: plain Keras through the whole network, every image in every epoch, in the same order."""
+    import keras
+
+    from leukodash.data.images import cell_store
+    from leukodash.models.build import build, class_probabilities
+    from leukodash.models.weights import find_weights
+
+    run = train(head=[], precision="float32")
+    config = run.config
+    model = build(config, 2, find_weights(config.row))
+    through = keras.Model(model.input, model.get_layer("logits").output)
+    through.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
+    images, part = cell_store(demo, 64), run.split["part"].to_numpy()
+    one_hot = np.eye(2)[(demo.cells["label"] == "hem").to_numpy().astype(int)]
+    rows = np.flatnonzero(part == "train")
+    best, least = None, np.inf
+    for epoch in (1, 2, 3):
+        order = np.random.default_rng([config.seed, epoch]).permutation(rows)
+        for start in range(0, len(order), 8):
+            batch = order[start : start + 8]
+            through.train_on_batch(images[batch], one_hot[batch])
+        loss = through.test_on_batch(images[part == "validation"], one_hot[part == "validation"])
+        if loss < least:
+            least, best = loss, through.predict(images[part == "test"], verbose=0)
+    ours = run.predictions.loc[run.predictions["part"] == "test", ["p_all", "p_hem"]].to_numpy()
+    assert np.abs(class_probabilities(best.astype(float), 2) - ours).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"head": [0.5, 32, 0.5], "flips": "views", "optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 1},
+        {"cut": "conv5", "brightness": 0.2, "rotation": 30.0, "stain": 0.1},
+        {"weights": "random", "flips": "views"},
+    ],
+    ids=["head", "views and dropout", "pixels", "everything"],
+)
+def test_a_run_stopped_again_and_again_ends_as_if_it_never_was(changes, pretend_weights, train, monkeypatch):
+    unbroken = train(**changes)
+    from leukodash.training import fit
+
+    asked = []
+
+    def stop_every_third_step(folder):
+        asked.append(folder)
+        return len(asked) % 3 == 0
+
+    broken = create_run(unbroken.config)
+    monkeypatch.setattr(fit, "stop_requested", stop_every_third_step)
+    for _ in range(100):
+        train(broken)
+        if broken.state == "finished":
+            break
+        assert broken.state == "stopped", broken.status
+    assert len(asked) >= 9
+    assert same_results(unbroken, broken)
+
+
+def test_a_run_killed_at_any_moment_resumes_exactly(pretend_weights, train, demo):
+    unbroken = train(epochs=400, flips="views")
+    run = jobs.start(unbroken.config)
+    for rows in (1, 60, 150):
+        until(lambda rows=rows: len(run.history) > rows or run.state not in ("queued", "running"))
+        kill(run)
+        assert run.state == "lost"
+        jobs.resume(run)
+    until(lambda: run.state not in ("queued", "running"))
+    assert run.state == "finished", run.log_tail()
+    assert same_results(unbroken, run)
+
+
+def test_a_run_that_is_told_to_stop_stops_and_goes_on_when_asked(pretend_weights, demo):
+    run = jobs.start(make_config("quick", "alexnet", demo, input_size=64, epochs=5000))
+    until(lambda: len(run.history) > 2)
+    jobs.stop(run)
+    until(lambda: run.state == "stopped", 10)
+    reached = len(run.history)
+    jobs.resume(run)
+    until(lambda: len(run.history) > reached + 2)
+    jobs.stop(run)
+    until(lambda: run.state == "stopped", 10)
+    assert list(run.history["epoch"]) == list(range(1, len(run.history) + 1))
+
+
+def test_without_pretrained_weights_the_whole_network_is_trained_and_marked(train, monkeypatch):
+    from leukodash.training import fit
+
+    def none_to_be_had(row, progress):
+        raise WeightsError("There is no network.")
+
+    monkeypatch.setattr(fit, "obtain_weights", none_to_be_had)
+    run = train(epochs=1)
+    assert run.metrics["random_start"] and run.model["random_start"]
+    assert "conv1" in run.model["trained_layers"]
+    assert run.config.cut == "head"  # what was asked for stays on record
+
+
+def test_a_data_set_that_changed_since_is_refused(pretend_weights, train, demo, tmp_path):
+    shutil.copytree(demo.root, tmp_path / "mine")
+    dataset = load_dataset(tmp_path / "mine")
+    run = create_run(make_config("quick", "alexnet", dataset, input_size=64))
+    next((tmp_path / "mine").rglob("*.png")).unlink()
+    train(run)
+    assert run.state == "failed"
+    assert "has changed since this run was asked for" in run.status["error"]
+
+
+def test_a_training_that_runs_away_is_said_in_words(pretend_weights, train):
+    run = train(learning_rate=10.0, optimizer="sgd", cut="conv2", epochs=3)
+    assert run.state == "failed"
+    assert "smaller learning rate than 10" in run.status["error"]
+
+
+def test_early_stopping_waits_as_long_as_it_was_told(pretend_weights, train):
+    run = train(epochs=200, learning_rate=0.05, early_stopping=4)
+    assert run.metrics["epochs"] == run.metrics["best_epoch"] + 4 < 200
+
+
+def test_validation_cells_stand_in_where_there_is_no_test_part_and_are_called_so(pretend_weights, train):
+    run = train(split={"kind": "image", "validation": 0.2, "test": 0.0})
+    assert run.metrics["part"] == "validation"
+    assert run.metrics["n"] == 12
+    assert run.metrics["leaks"] > 0
+
+
+def test_two_runs_at_once_compute_the_features_once(pretend_weights, demo):
+    first, second = (jobs.start(make_config("quick", "alexnet", demo, input_size=64, seed=seed)) for seed in (0, 1))
+    until(lambda: first.state == second.state == "finished")
+    assert sorted(run.metrics["features_computed"] for run in (first, second)) == [False, True]
+
+
+def until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def kill(run):
+    import os
+
+    os.kill(run.status["pid"], signal.SIGKILL)
+    until(lambda: not run.alive(), 5)
