@@ -1,6 +1,6 @@
 """How often does each interval hold the truth when cells come from few subjects?
 
-    python -m benchmarks.coverage [--sets 2000] [--json benchmarks/coverage.json]
+    python -m benchmarks.coverage [--sets 2000] [--json docs/coverage.json]
 
 Draws test sets like C-NMC's: each has 28 subjects (as many as the challenge's preliminary test set) or 7, whose
 numbers of cells are drawn from the 28 subjects of fold 0, scaled to 1,867 cells for 28 subjects. Each subject has

@@ -15,12 +15,14 @@ from leukodash.evaluation.comparison import (
 )
 from leukodash.figures.comparison import forest_figure
 from leukodash.runs.folder import Run
+from leukodash.runs.progress import readable
 from leukodash.runs.results import TestGroup, compare_runs, default_runs, run_names, test_groups
 from pages.compare_cells import choose_thresholds, confusion_part
 from pages.compare_chart import chart
+from pages.compare_gallery import gallery_part
 from pages.compare_table import table_part
 from pages.compare_tabs import tabs_part
-from pages.shared import badges, finished_runs
+from pages.shared import badges, finished_runs, plain
 
 MOST = 12  # more lines than that in one chart and none can be followed
 KEPT = "compared"  # chosen runs outlive a visit to another page
@@ -73,7 +75,7 @@ def empty() -> None:
     chart(forest_figure(forest_rows()), "forest")
 
 
-runs = finished_runs()
+runs, _ = readable(finished_runs())
 groups = test_groups(runs)
 if not groups:
     empty()
@@ -85,7 +87,7 @@ if not chosen:
 try:
     comparison = _comparison(tuple(str(run.path) for run in chosen), stamp(chosen))
 except LeukoDashError as error:
-    st.error(str(error), icon=":material/error:")
+    st.error(plain(str(error)), icon=":material/error:")
     st.stop()
 
 head = st.container()
@@ -93,7 +95,7 @@ st.subheader("What is mistaken for what")
 at = choose_thresholds(comparison)
 table = results(comparison, at)
 with head:
-    st.markdown(f"### {verdict_words(comparison, at)}")
+    st.markdown(f"### {plain(verdict_words(comparison, at))}")
     if warning := few_subjects_words(comparison):
         st.warning(warning, icon=":material/groups:")
     st.markdown(badges(chosen[0]))
@@ -101,4 +103,5 @@ with head:
     st.caption(f"{interval_words(comparison, at)} Grey: printed in papers, on other cells than these.")
     table_part(table, chosen, group)
 confusion_part(comparison, at, table)
+gallery_part(comparison, at, chosen)
 tabs_part(comparison, at, chosen)

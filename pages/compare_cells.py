@@ -1,5 +1,7 @@
 """The compare page's confusion matrices: the threshold they stand at, and one matrix a run."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -8,6 +10,8 @@ from leukodash.data.dataset import label_title
 from leukodash.evaluation.comparison import Comparison, Thresholds, thresholds
 from leukodash.figures.comparison import confusion_figure
 from pages.compare_chart import chart
+from pages.compare_gallery import open_square
+from pages.shared import plain
 
 IN_A_ROW = 4
 RULES = {
@@ -42,7 +46,7 @@ def choose_thresholds(comparison: Comparison) -> Thresholds:
     at, problem = thresholds(comparison, rule, value)
     if rule in ("youden", "sensitivity"):
         said = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
-        st.caption(f"{title} from: {', '.join(said)}. {problem}" if said else problem)
+        st.caption(f"{title} from: {plain(', '.join(said))}. {plain(problem)}" if said else plain(problem))
     return at
 
 
@@ -52,11 +56,15 @@ def confusion_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame) 
         "Percentages", list(NORMALISE), default="truth", required=True, format_func=NORMALISE.get, key="share",
         bind="query-params",
     )  # fmt: skip
-    titles = [label_title(label) for label in comparison.classes]
+    titles = {label_title(label): label for label in comparison.classes}
     width = min(IN_A_ROW, max(2, len(table)))
     for start in range(0, len(table), width):
         columns = st.columns(width)
         for column, (_, row) in zip(columns, table.iloc[start : start + width].iterrows(), strict=False):
             with column:
-                st.markdown(f"**{row['name']}**")
-                chart(confusion_figure(np.array(row["confusion"]), titles, normalise), f"confusion-{row['name']}")
+                name = row["name"]
+                st.markdown(f"**{plain(name)}**")
+                figure = confusion_figure(np.array(row["confusion"]), list(titles), normalise)
+                opened = partial(open_square, name, titles)
+                chart(figure, f"confusion-{name}", on_select=opened, selection_mode="points")
+    st.caption("A click on a square shows its cells below.")

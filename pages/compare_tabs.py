@@ -1,19 +1,29 @@
-"""The compare page's tabs: curves, and the papers' numbers. Only the open tab is computed."""
+"""The compare page's tabs: paired tests, curves, and the papers' numbers. Only the open tab is computed."""
 
 import streamlit as st
 
-from leukodash.evaluation.comparison import Comparison, Thresholds
+from leukodash.data.dataset import label_title
+from leukodash.evaluation.comparison import Comparison, Thresholds, by_subject, reliability_tables
+from leukodash.evaluation.metrics import net_benefit
+from leukodash.figures.comparison import decision_figure, pr_figure, reliability_figure, roc_figure, subject_figure
 from leukodash.figures.history import history_figure
 from leukodash.runs.folder import Run
-from leukodash.runs.results import run_names
+from leukodash.runs.results import backbone_of, run_names
 from pages.compare_chart import chart
 from pages.compare_table import published_part
+from pages.compare_tests import tests_part
+from pages.shared import plain
 
 
 def tabs_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> None:
     """Show the tabs."""
     parts = {
         "Training": lambda: _training(chosen),
+        "Paired tests": lambda: tests_part(comparison, at),
+        "ROC and PR": lambda: _ranking(comparison, at),
+        "Calibration": lambda: _calibration(comparison),
+        "Use": lambda: _decision(comparison),
+        "By subject": lambda: _subjects(comparison, at),
         "Published": published_part,
     }
     for tab, part in zip(st.tabs(list(parts), key="tab", bind="query-params"), parts.values(), strict=True):
@@ -25,7 +35,61 @@ def tabs_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> None
 def _training(chosen: list[Run]) -> None:
     histories = {name: run.history for name, run in run_names(chosen).items()}
     histories = {name: history for name, history in histories.items() if len(history)}
-    backbones = {name: run.config.backbone for name, run in run_names(chosen).items() if name in histories}
+    backbones = {name: backbone_of(run) for name, run in run_names(chosen).items()}
     for column, metric in zip(st.columns(2), ("accuracy", "loss"), strict=True):
         with column:
             chart(history_figure(histories, metric, backbones), f"history-{metric}")
+
+
+def _ranking(comparison: Comparison, at: Thresholds) -> None:
+    if not _two_classes(comparison):
+        return
+    runs = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.answers}
+    marked = {name: threshold for name, threshold in at.items() if threshold is not None}
+    marked = marked or dict.fromkeys(runs, 0.5)
+    left, right = st.columns(2)
+    with left:
+        chart(roc_figure(runs, comparison.backbones, marked), "roc")
+    with right:
+        chart(pr_figure(runs, comparison.backbones, marked), "pr")
+    st.caption(
+        "Each point of a curve is a threshold; the ring is the one in use. Left of the diagonal is better than chance; "
+        "the share of blasts sets what chance is on the right."
+    )
+
+
+def _calibration(comparison: Comparison) -> None:
+    chart(reliability_figure(reliability_tables(comparison), comparison.backbones), "reliability")
+    st.caption("Below the diagonal a run is surer than it is right. Bars are Wilson's intervals of each bin.")
+
+
+def _decision(comparison: Comparison) -> None:
+    if not _two_classes(comparison):
+        return
+    tables = {name: net_benefit(comparison.is_positive, comparison.scores(name)) for name in comparison.answers}
+    chart(decision_figure(tables, comparison.backbones), "decision")
+    st.caption(
+        "What acting on a run's word would be worth to someone who acts from a given probability on: blasts found, "
+        "less false alarms at the price that this probability sets. The share of blasts is this test set's, not that "
+        "of a clinic."
+    )
+
+
+def _subjects(comparison: Comparison, at: Thresholds) -> None:
+    if comparison.subjects is None:
+        st.info("Nobody knows which subject these cells are from.", icon=":material/person_off:")
+        return
+    rows = by_subject(comparison, at)
+    chart(subject_figure(rows.assign(label=rows["label"].map(label_title)), comparison.backbones), "subjects")
+    worst = rows.groupby(["subject", "label"])["accuracy"].mean().sort_values()
+    (subject, label), share = worst.index[0], worst.iloc[0]
+    st.caption(
+        f"The runs are wrong about subject {plain(subject)} ({label_title(label)}) most: {share:.0%} right on average."
+    )
+
+
+def _two_classes(comparison: Comparison) -> bool:
+    usable = len(comparison.classes) == 2 and 0 < comparison.is_positive.sum() < comparison.n
+    if not usable:
+        st.info("This needs test cells of exactly two classes.", icon=":material/info:")
+    return usable

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from leukodash import settings
-from leukodash.data.check import duplicate_words, duplicates, leak_sentence, leak_words, problem_folders
+from leukodash.data.check import duplicate_words, duplicates, leak_sentence, leak_words, part_words, problem_folders
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.data.images import read_image, square
 from leukodash.data.split import Leak, Split, find_leaks, make_split, split_words
@@ -18,7 +18,7 @@ from leukodash.runs.form import SPLIT_HELP
 from pages.shared import choose_dataset
 
 WALL = 48  # cells at once: more would neither load at once nor be looked at
-THUMBNAIL, SHOWN = 192, 92  # pixels of a side: decoded (for the full-screen view), and on the page
+THUMBNAIL, SHOWN = 192, 82  # pixels of a side: decoded (for the full-screen view), and on the page
 PAIRS = 4
 LAYOUT = """\
 data/                                 LEUKODASH_DATA, or this folder
@@ -77,13 +77,11 @@ def choose_split(dataset: Dataset) -> Split:
 def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
     """Charts of the cells by part, class and subject."""
     titles = {label: label_title(label) for label in dataset.classes}
-    figures = {"parts": parts_figure(dataset.cells, part, titles)}
-    if dataset.has_subjects:
-        figures["subjects"] = subjects_figure(dataset.cells, part, titles)
+    charts = [parts_figure, subjects_figure] if dataset.has_subjects else [parts_figure]
     st.caption(f"{split_words(dataset.cells, part, split.kind)}. The class has a pattern, the part a color.")
-    columns = st.columns([2, 3] if len(figures) > 1 else 1)
-    for column, (name, figure) in zip(columns, figures.items(), strict=True):
-        column.plotly_chart(figure, key=name, config={"displayModeBar": False}, alt=alt_text(figure))
+    for column, chart in zip(st.columns([2, 3][: len(charts)]), charts, strict=True):
+        figure = chart(dataset.cells, part, titles)
+        column.plotly_chart(figure, key=chart.__name__, config={"displayModeBar": False}, alt=alt_text(figure))
 
 
 def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
@@ -94,9 +92,11 @@ def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
         return
     st.error("  \n".join(said), icon=":material/warning:")
     cells = dataset.cells.set_index("file", drop=False)
-    for leak in leaks[:PAIRS]:
-        st.markdown(leak_sentence(leak))
-        wall(dataset, cells.loc[[leak.files[0], leak.files[-1]]], bright)
+    first = sorted(leaks, key=lambda leak: leak.kind)[:PAIRS]  # identical images before subjects
+    for column, leak in zip(st.columns(PAIRS), first, strict=False):
+        with column:
+            st.markdown(leak_sentence(leak))
+            wall(dataset, cells.loc[[leak.files[0], leak.files[-1]]], bright)
     if len(leaks) > PAIRS:
         with st.expander(f"All {len(leaks):,}"):
             st.dataframe([{"leak": leak_sentence(leak), "files": ", ".join(leak.files[:6])} for leak in leaks])
@@ -119,7 +119,7 @@ def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
     longest, rows = 0, chosen.iloc[(page - 1) * WALL : page * WALL]
     for (whose, what), group in rows.groupby([rows["subject"].fillna(""), "label"], sort=False):
         name = f"**Subject {whose}** · " if whose else ""
-        places = ", ".join(dict.fromkeys(group["part"]))
+        places = ", ".join(map(part_words, dict.fromkeys(group["part"])))
         st.markdown(f"{name}{label_title(what)} :small[{len(group)} shown · in {places}]")
         longest = max(longest, wall(dataset, group, bright))
     st.caption(f"Whole frames of up to {longest} pixels a side, shown at {SHOWN}. Point at one to enlarge it.")

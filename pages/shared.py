@@ -1,5 +1,6 @@
 """What several pages show: the choice of a data set, of finished runs, and the marks beside a run's numbers."""
 
+import re
 from pathlib import Path
 
 import streamlit as st
@@ -95,3 +96,8 @@ def accuracy_words(metrics: dict) -> str:
     """Return for example ``"91.4 % (64 of 70; 82.5–96.0 %)"``: accuracy, counts, and its Wilson interval."""
     low, high = wilson(metrics["correct"], metrics["n"])
     return f"{metrics['accuracy']:.1%} ({metrics['correct']} of {metrics['n']}; {low:.1%}–{high:.1%})"
+
+
+def plain(text: str) -> str:
+    """Escape text of other people for a place that reads Markdown: no links, pictures, formulas or HTML come of it."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])", r"\\\1", text)

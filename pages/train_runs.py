@@ -49,10 +49,14 @@ def live_part() -> None:
         st.rerun(scope="app")  # something began or ended: the rest of the page must know
     shown = curve_runs(runs, live)
     st.markdown(_verdict(shown, live))
-    for column, metric in zip(st.columns(2), ("accuracy", "loss"), strict=True):
-        figure = _curves(tuple(str(run.path) for run in shown), metric, curve_stamp(shown))
-        bar = {"displayModeBar": False}
-        column.plotly_chart(figure, key=f"curve-{metric}", config=bar, alt=alt_text(figure))
+    # Streamlit (1.67) mounts a Plotly chart anew whenever its data change, whatever its key and uirevision: a zoom
+    # would be lost with each point.
+    hold = bool(live) and st.toggle("Hold the curves still, to zoom in", key="hold")
+    if not (hold and st.session_state.get("held")):
+        paths, stamp = tuple(str(run.path) for run in shown), curve_stamp(shown)
+        st.session_state["held"] = {metric: _curves(paths, metric, stamp) for metric in ("accuracy", "loss")}
+    for column, (metric, figure) in zip(st.columns(2), st.session_state["held"].items(), strict=True):
+        column.plotly_chart(figure, key=f"curve-{metric}", config={"displayModeBar": False}, alt=alt_text(figure))
     ahead = places()
     for run in live:
         _live_row(run, ahead.get(run.id))
@@ -68,7 +72,9 @@ def _verdict(shown: list[Run], live: list[Run]) -> str:
         if best := best_epoch(history):
             row = history[history["epoch"] == best].iloc[0]
             said.append(f"**{name}** is best in epoch {best}: {row['val_accuracy']:.1%} of the validation cells right")
-    return "; ".join(said[:3]) + "." if said else "The first epoch is under way."
+    if said:
+        return "; ".join(said[:3]) + "."
+    return "The first epoch is under way." if any(len(run.steps) for run in shown) else "Getting ready."
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -86,12 +92,10 @@ def _live_row(run: Run, ahead: int | None) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(_heading(run), width="stretch")
-            words = "Cancel" if queued else "Stop"
-            if stopping(run):
-                st.button("Stopping …", key=f"stop-{run.id}", disabled=True)
-            elif st.button(words, key=f"stop-{run.id}", icon=":material/stop_circle:"):
-                _do(jobs.stop, run)
-                st.rerun(scope="fragment")
+            asked = stopping(run)
+            words = "Stopping …" if asked else "Cancel" if queued else "Stop"
+            stop = {"icon": ":material/stop_circle:", "on_click": _do, "args": (jobs.stop, run)}
+            st.button(words, key=f"stop-{run.id}", disabled=asked, **stop)
         said = queue_words(ahead) if queued and ahead is not None else stage_words(status)
         said = " · ".join(part for part in (said, left_words(status), status.get("device", "")) if part)
         st.progress(0.0 if queued else min(1.0, status["progress"]), said)
@@ -140,8 +144,9 @@ def _actions(run: Run, has_results: bool) -> None:
         if has_results:
             st.page_link("pages/compare.py", label="Compare", query_params={"runs": run.id})
             st.page_link("pages/classify.py", label="Classify", query_params={"runs": run.id})
-        elif st.button("Resume", key=f"resume-{run.id}", icon=":material/play_arrow:") and _do(jobs.resume, run):
-            st.rerun()
+        else:
+            resume = {"icon": ":material/play_arrow:", "on_click": _do, "args": (jobs.resume, run)}
+            st.button("Resume", key=f"resume-{run.id}", **resume)
         with st.popover("", icon=":material/more_vert:", key=f"more-{run.id}", help="Restart, rename, delete"):
             st.button("Restart with changes", key=f"again-{run.id}", on_click=_restart, args=(run,), type="tertiary")
             if st.button("Name, owner and notes", key=f"about-{run.id}", type="tertiary"):
@@ -173,15 +178,13 @@ def _about_dialog(run: Run) -> None:
 @st.dialog("Delete this run?")
 def _delete_dialog(run: Run) -> None:
     st.markdown(f"{_heading(run)}: its curves, predictions and weights go for good.")
-    if st.button("Delete for good", type="primary") and _do(delete_run, run):
+    if st.button("Delete for good", type="primary", on_click=_do, args=(delete_run, run)):
         st.rerun()
 
 
-def _do(action: Callable[[Run], object], run: Run) -> bool:
-    """Do something with a run; says why where that cannot be."""
+def _do(action: Callable[[Run], object], run: Run) -> None:
+    """Do something with a run, before the page is drawn anew; says why where that cannot be."""
     try:
         action(run)
     except LeukoDashError as error:
-        st.error(str(error))
-        return False
-    return True
+        st.toast(str(error), icon=":material/error:", duration="long")

@@ -33,6 +33,7 @@ def made_run(
     when="20260101-120000",
     about=None,
     config=None,
+    bias=0.0,
     p_all=None,
     metrics=None,
 ):
@@ -43,7 +44,7 @@ def made_run(
     random = np.random.default_rng(seed)
     blast = (cells["label"] == "all").to_numpy()
     if p_all is None:
-        p_all = 1 / (1 + np.exp(-skill * (random.normal(size=len(cells)) + np.where(blast, 1.0, -1.0))))
+        p_all = 1 / (1 + np.exp(-2 * (random.normal(size=len(cells)) + skill * np.where(blast, 1.0, -1.0) + bias)))
     p_all = np.round(np.asarray(p_all, dtype=float), 7)
     answers = cells[["file", "label", "subject", "part"]].assign(p_all=p_all, p_hem=np.round(1 - p_all, 7))
     tested = answers[answers["part"] == "test"]

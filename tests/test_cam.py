@@ -10,7 +10,7 @@ import pytest
 
 from leukodash.errors import RunError
 from leukodash.explain.cam import METHODS, PREDICTED, Cut, eigen_cam, heat
-from leukodash.figures.overlay import COLOR_MAPS, lift, overlay
+from leukodash.figures.overlay import COLOR_MAPS, overlay
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.config import RunConfig
 
@@ -249,20 +249,3 @@ def test_color_maps_grow_lighter_all_the_way(name):
     lightness = cv2.cvtColor(ramp, cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
     assert (np.diff(lightness) >= -1).all()  # OpenCV rounds its tables to 8 bits
     assert lightness[-1] - lightness[0] > 150
-
-
-def test_lifting_brightens_a_dark_cell_and_leaves_black_and_hue_alone():
-    image = np.zeros((20, 20, 3), np.uint8)
-    image[5:15, 5:15] = (60, 20, 80)
-    lifted = lift(image)
-    assert not lifted[:5].any()
-    red, green, blue = lifted[10, 10].astype(float)
-    assert blue > 200
-    assert red / blue == pytest.approx(60 / 80, abs=0.01)
-    assert green / blue == pytest.approx(20 / 80, abs=0.01)
-
-
-def test_lifting_never_darkens_and_copes_with_black():
-    bright = np.full((4, 4, 3), 255, np.uint8)
-    np.testing.assert_array_equal(lift(bright), bright)
-    assert not lift(np.zeros((4, 4, 3), np.uint8)).any()

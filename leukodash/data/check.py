@@ -67,8 +67,8 @@ def leak_words(leaks: list[Leak]) -> list[str]:
     if subjects:
         noun = "subject is" if len(subjects) == 1 else "subjects are"
         said.append(
-            f"{len(subjects):,} {noun} in more than one part: a network can learn to know the person's stain and "
-            "staining day instead of the disease, and the test does not notice."
+            f"{len(subjects):,} {noun} in more than one part: a network can learn to know a person's "
+            "stain instead of the disease, and the test does not notice."
         )
     if images:
         noun = "image is" if len(images) == 1 else "images are"

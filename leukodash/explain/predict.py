@@ -22,7 +22,8 @@ from leukodash.data.dataset import printable
 from leukodash.data.images import read_image, square
 from leukodash.errors import ImageError, RunError, WeightsError
 from leukodash.explain.cam import PREDICTED, Cut, heat
-from leukodash.figures.overlay import lift, overlay
+from leukodash.figures.cells import lift
+from leukodash.figures.overlay import overlay
 from leukodash.models.build import build, class_probabilities, load_trained
 from leukodash.models.weights import identity, obtain_weights
 from leukodash.runs.folder import Run
@@ -216,11 +217,12 @@ def classify_files(
             answer = answers[position, classifier.run.id]
             likeliest = classifier.classes[int(answer.probabilities.argmax())]
             odds = {f"p_{label}": float(p) for label, p in zip(classifier.classes, answer.probabilities, strict=True)}
-            rows.append({"position": position, "file": name, "run": classifier.run.id, "class": likeliest, **odds})
+            rows.append({"position": position, "file": name, "run": classifier.run.id, "class": likeliest})
+            rows[-1] |= {**odds, "error": ""}
             maps.append(answer.heat)
     labels = dict.fromkeys(label for classifier in classifiers for label in classifier.classes)
     columns = ["position", "file", "run", "class", *(f"p_{label}" for label in labels), "error"]
-    return pd.DataFrame(rows, columns=columns).fillna({"error": ""}), maps
+    return pd.DataFrame(rows, columns=columns), maps
 
 
 def classify_paths(

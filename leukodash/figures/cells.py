@@ -46,8 +46,9 @@ def parts_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -
             x=[PART_TITLES[name] for name in parts],
             y=values,
             name=title,
-            text=[f"{title}<br>{value:,}" for value in values],
-            textposition="auto",
+            text=[f"{value:,}" for value in values],
+            textposition="outside",
+            cliponaxis=False,
             marker={"color": [PART_COLORS[name] for name in parts], "pattern": {"shape": _pattern(number)}},
             hovertemplate="%{x}: %{y:,} cells<extra>%{fullData.name}</extra>",
         )
@@ -59,7 +60,6 @@ def parts_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -
         figure,
         f"Cells by part and class: {said}.",
         300,
-        showlegend=False,
         barmode="group",
         yaxis={"title": "cells"},
     )

@@ -131,7 +131,14 @@ def confusion_figure(
         f"Confusion matrix, percentages {of}. {said}.",
         height,
         xaxis={"title": "predicted", "side": "bottom", "showgrid": False, "constrain": "domain"},
-        yaxis={"title": "truth", "autorange": "reversed", "scaleanchor": "x", "showgrid": False},
+        yaxis={
+            "title": "truth",
+            "autorange": "reversed",
+            "scaleanchor": "x",
+            "constrain": "domain",
+            "showgrid": False,
+            "tickangle": -90,  # beside a small matrix there is no room for words
+        },
     )
 
 

@@ -1,12 +1,10 @@
-"""A heat map over a cell, and a brighter view of a dark cell. For the eye only: networks never see these."""
+"""A heat map over a cell."""
 
 import cv2
 import numpy as np
 
 # Dark to light in even steps, told apart with any color vision; light in the middle of attention on every page.
 COLOR_MAPS = {"inferno": cv2.COLORMAP_INFERNO, "viridis": cv2.COLORMAP_VIRIDIS, "cividis": cv2.COLORMAP_CIVIDIS}
-LIFTED_PERCENTILE = 99.5
-LIFTED_LEVEL = 235  # gray level that this share of the cell's pixels stays below
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5, color_map: str = "inferno") -> np.ndarray:
@@ -26,20 +24,3 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5, color_map
     levels = np.rint(large.clip(0, 1) * 255).astype(np.uint8)
     colors = cv2.applyColorMap(levels, COLOR_MAPS[color_map])[..., ::-1]
     return np.rint(image * (1 - opacity) + colors * opacity).astype(np.uint8)
-
-
-def lift(image: np.ndarray) -> np.ndarray:
-    """Brighten a dark cell on black so that its chromatin can be seen; black stays black, hues stay.
-
-    Args:
-        image: uint8 (H, W, 3), RGB.
-
-    Returns:
-        uint8 (H, W, 3), RGB: one factor for all pixels, so that the brightest of the cell come near white; never
-        darker than the image.
-    """
-    lit = image[image.max(axis=2) > 5]
-    if lit.size == 0:
-        return image
-    factor = max(1.0, LIFTED_LEVEL / max(1.0, float(np.percentile(lit.max(axis=1), LIFTED_PERCENTILE))))
-    return np.minimum(np.rint(image * np.float32(factor)), 255).astype(np.uint8)

@@ -238,7 +238,6 @@ _RECOMMENDED = {
     "schedule": "cosine",
     "batch_size": 32,
     "epochs": 60,
-    "early_stopping": 15,
     "class_weights": True,
     "flips": "views",
 }

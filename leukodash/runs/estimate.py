@@ -133,12 +133,14 @@ class Estimate:
 
     Attributes:
         seconds: from its turn to its results.
-        disk_bytes: what it adds to the disk: decoded cells, features and the run folder.
+        disk_bytes: what it adds to the disk: features and the run folder.
+        decoded_bytes: and the decoded cells, which all runs of one input size share.
         features_ready: whether the frozen layers' outputs, which it needs, were computed before.
     """
 
     seconds: float
     disk_bytes: int
+    decoded_bytes: int
     features_ready: bool
 
 
@@ -160,12 +162,13 @@ def estimate(config: RunConfig, dataset: Dataset, runs: Iterable[Run] = ()) -> E
     if ready:
         seconds["features"] = 0.0
     decoded = (settings.cache() / "cells" / f"{cell_store_key(dataset, config.input_size)}.npy").exists()
-    disk = 0 if decoded else cells * config.input_size**2 * 3
+    disk = 16 * _trained(config)  # weights, best weights and the optimizer's state
     if needs_features and not ready:
         digits = 2 if _short_digits(config) and config.cut != HEAD else 4  # pooled features are float32 always
         disk += cells * VIEWS[config.flips] * _crossing(config) * digits
-    disk += 16 * _trained(config)  # weights, best weights and the optimizer's state
-    return Estimate(START_SECONDS + (0 if decoded else cells * DECODE_SECONDS) + sum(seconds.values()), disk, ready)
+    decoding = 0.0 if decoded else cells * DECODE_SECONDS
+    pixels = 0 if decoded else cells * config.input_size**2 * 3
+    return Estimate(START_SECONDS + decoding + sum(seconds.values()), disk, pixels, ready)
 
 
 def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[Estimate] | None = None) -> str:
@@ -181,7 +184,8 @@ def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[
     if fallback:
         longer = sum(e.seconds for e in fallback) / at_once
         words[0] += f", or about {duration_words(longer)} from random weights"
-    words.append(f"{size_words(sum(e.disk_bytes for e in estimates))} of disk")
+    disk = sum(e.disk_bytes for e in estimates) + sum({e.decoded_bytes for e in estimates})
+    words.append(f"{size_words(disk)} of disk")
     ready = [title for title, one in zip(titles, estimates, strict=True) if one.features_ready]
     if ready:
         words.append(f"features already there for {', '.join(ready)}")

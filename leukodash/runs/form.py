@@ -44,8 +44,8 @@ SPLIT_HELP = {
 CHOICE_TITLES = {
     "imagenet": "ImageNet",
     "random": "random numbers",
-    "native": "as the network was trained",
-    "divide_by_255": "divide by 255 (a fault)",
+    "native": "as it was trained",
+    "divide_by_255": "divide by 255",
     HEAD: "the new layers only",
     ALL: "everything",
     "sgd": "SGD",

@@ -1,5 +1,6 @@
 """Finished runs as one table and side by side: what the compare page and the command line list."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from leukodash.errors import RunError
-from leukodash.evaluation.comparison import AREAS, Answers, Comparison
+from leukodash.evaluation.comparison import AREAS, RATES, Answers, Comparison
 from leukodash.evaluation.metrics import wilson
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.folder import Run
@@ -61,6 +62,12 @@ def data_name(run: Run) -> str:
     """Name of the data set's folder, with a word where its cells are generated."""
     name = "imported" if is_import(run) else Path(run.config.data).name
     return f"{name} (generated)" if run.metrics.get("generated") else name
+
+
+def image_root(runs: Sequence[Run], file: str) -> Path | None:
+    """The data folder of the first run that has this file there; None where the images are not on this machine."""
+    roots = (Path(run.config.data) for run in runs if not is_import(run))
+    return next((root for root in roots if (root / file).is_file()), None)
 
 
 def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
@@ -123,15 +130,41 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
     """Return a row a finished run, best accuracy first.
 
     Columns: run (id), title, backbone, owner, preset, data, part (which cells were tested), n, correct, subjects,
-    accuracy with Wilson's low and high, the other rates and areas of `evaluation.metrics.evaluate` (of the positive
-    class where there is one), area_auc (of cell area alone, on the same cells), parameters, trained_parameters,
-    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, epochs, best_epoch, split,
+    accuracy with Wilson's low and high, the other `RATES` and `AREAS` with their intervals (``<name>_low``,
+    ``<name>_high``), area_auc (of cell area alone, on the same cells), parameters, trained_parameters,
+    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, images_per_second, epochs, best_epoch, split,
     leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what a reader must
     know, in words).
     """
     rows = [_row(run) for run in runs if run.metrics]
     table = pd.DataFrame(rows)
     return table.sort_values("accuracy", ascending=False, ignore_index=True) if rows else table
+
+
+def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
+    """Fold runs that differ in nothing but their seed into one row each: the mean and the spread of the seeds.
+
+    Columns: name (of the newest), seeds (how many runs), accuracy (mean), spread (standard deviation of the
+    accuracy, NaN for one seed), lowest, highest, and the means of the other `RATES` and `AREAS`; best mean first.
+    """
+    board = leaderboard(runs).set_index("run")
+    kinds: dict[str, list[str]] = {}
+    for run in runs:
+        if run.id in board.index:
+            kinds.setdefault(run.id if is_import(run) else _but_for_the_seed(run), []).append(run.id)
+    newest = [next(run for run in runs if run.id == members[0]) for members in kinds.values()]
+    rows = []
+    for name, members in zip(run_names(newest), kinds.values(), strict=True):
+        same = board.loc[members]
+        of = same["accuracy"]
+        row = {"name": name, "seeds": len(members), "spread": of.std(), "lowest": of.min(), "highest": of.max()}
+        rows.append(row | same[[*RATES, *AREAS]].astype(float).mean().to_dict())
+    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def _but_for_the_seed(run: Run) -> str:
+    config = run.config.model_dump(mode="json", exclude={"seed"})
+    return json.dumps(config, sort_keys=True)
 
 
 def marks(metrics: dict[str, Any]) -> str:
@@ -152,9 +185,7 @@ def marks(metrics: dict[str, Any]) -> str:
 
 
 SAME = (
-    "accuracy n correct subjects balanced_accuracy sensitivity specificity precision f1 f1_weighted f1_macro roc_auc "
-    "average_precision brier calibration_error area_auc parameters trained_parameters epochs best_epoch split leaks "
-    "part ms_per_image"
+    "n correct subjects area_auc parameters trained_parameters epochs best_epoch split leaks part ms_per_image"
 ).split()
 
 
@@ -168,16 +199,25 @@ def _row(run: Run) -> dict[str, Any]:
         "owner": about["owner"],
         "preset": "" if is_import(run) else run.config.preset,
         "data": data_name(run),
-        **{name: metrics.get(name) for name in SAME},
+        **{name: metrics.get(name) for name in (*SAME, *RATES, *AREAS)},
+        **_intervals(metrics),
         "low": low,
         "high": high,
         "megabytes": _megabytes(run.path / "trained.weights.h5"),
         "seconds": sum(metrics.get("seconds", {}).values()) or np.nan,
+        "images_per_second": 1000 / metrics["ms_per_image"] if metrics.get("ms_per_image") else np.nan,
         "random_start": bool(metrics.get("random_start")),
         "generated": bool(metrics.get("generated")),
         "test_set": test_set(run),
         "marks": marks(metrics),
     }
+
+
+def _intervals(metrics: dict[str, Any]) -> dict[str, float]:
+    ends = {}
+    for name in (*RATES, *AREAS):
+        ends[f"{name}_low"], ends[f"{name}_high"] = metrics.get(f"{name}_interval") or (np.nan, np.nan)
+    return ends
 
 
 def _megabytes(path: Path) -> float:

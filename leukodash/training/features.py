@@ -177,6 +177,7 @@ def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: 
             rows = cells[start : start + BATCH]
             full = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows), axis=0)])  # one shape, one trace
             outputs = prefix.predict_on_batch(np.ascontiguousarray(view(full, number)))
+            release(cells)  # else the whole store of images would come to count as this process' memory
             for file, output in zip(files, outputs if isinstance(outputs, list) else [outputs], strict=True):
                 output = np.asarray(output)[: len(rows)]
                 file.write(np.ascontiguousarray(output).tobytes())

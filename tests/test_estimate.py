@@ -1,0 +1,167 @@
+"""What a run is said to take: against hand-worked sums, past runs, and the Keras models themselves."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukodash.data.dataset import Dataset
+from leukodash.models.backbones import ALL, BACKBONES, HEAD
+from leukodash.runs import estimate as module
+from leukodash.runs.config import RunConfig
+from leukodash.runs.estimate import (
+    CHANNELS,
+    CUTS,
+    IMAGES_PER_SECOND,
+    Estimate,
+    duration_words,
+    estimate,
+    estimate_words,
+    size_words,
+)
+from leukodash.runs.folder import create_run
+
+
+@pytest.fixture(autouse=True)
+def plain_machine(monkeypatch):
+    """A machine as fast as the table's, without a GPU or short digits."""
+    monkeypatch.setattr(module, "matrix_gflops", lambda: module.GFLOPS)
+    monkeypatch.setattr(module, "on_gpu", lambda: False)
+    monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(module, "device_names", lambda: ("cpu-0",))
+
+
+def cells(number=1000):
+    table = pd.DataFrame(
+        {"file": [f"{i}.png" for i in range(number)], "label": np.where(np.arange(number) % 2, "b", "a")}
+    )
+    table["subject"], table["fold"], table["sha256"] = None, pd.array([None] * number, dtype="Int64"), "0" * 64
+    return Dataset("cells", "cells", table, "f" * 64, generated=False)
+
+
+def config(**settings):
+    return RunConfig(**{"data": "cells", "fingerprint": "f" * 64, "backbone": "mobilenet", **settings})
+
+
+def finished(config, number=1000, **metrics):
+    run = create_run(config)
+    run.write("status.json", {"state": "finished", "device": "CPU (2 cores)"})
+    run.write("metrics.json", {"epochs": config.epochs, "features_computed": True, "seconds": {}, **metrics})
+    pd.DataFrame({"file": range(number)}).to_csv(run.path / "split.csv", index=False)
+    return run
+
+
+def test_frozen_features_take_one_pass_over_the_cells():
+    long, short = (estimate(config(epochs=1), cells(number)).seconds for number in (2000, 1000))
+    assert long - short == pytest.approx(1000 / 104 + 1000 * module.DECODE_SECONDS, rel=0.05)
+
+
+def test_eight_views_take_eight_passes_and_eight_times_the_disk():
+    one, eight = (estimate(config(epochs=1, flips=flips), cells()) for flips in ("none", "views"))
+    assert eight.seconds - one.seconds == pytest.approx(7 * 1000 / 104, rel=0.01)
+    assert eight.disk_bytes - one.disk_bytes == 7 * 1000 * 1024 * 4
+
+
+def test_an_image_of_half_the_side_takes_a_quarter_of_the_time():
+    whole, half = (module._stages(config(input_size=size), 1000)["features"] for size in (224, 112))
+    assert whole == pytest.approx(4 * half)
+
+
+def test_training_everything_takes_three_forward_passes_a_cell_and_epoch():
+    all_ = config(cut=ALL, batchnorm="trained", epochs=10)
+    forward, train, validation = 1000 / 104, 0.65, 0.15
+    expected = 10 * forward * (3 * train + validation)
+    assert module._stages(all_, 1000)["training"] == pytest.approx(expected, rel=0.05)
+    assert module._stages(all_, 1000)["features"] == 0
+
+
+def test_a_later_cut_trains_faster_but_a_deeper_one_has_less_to_compute_beforehand():
+    near, far = (module._stages(config(backbone="vgg16", cut=cut), 1000) for cut in ("block5", "block3"))
+    assert near["training"] < far["training"]
+    assert near["features"] > far["features"]
+
+
+def test_decoded_cells_are_three_bytes_a_pixel():
+    assert estimate(config(input_size=128), cells(600)).decoded_bytes == 600 * 128 * 128 * 3
+
+
+def test_features_of_a_finished_run_with_the_same_settings_are_there_already():
+    past = finished(config())
+    assert not estimate(config(), cells()).features_ready
+    assert estimate(config(epochs=99, learning_rate=0.1), cells(), [past]).features_ready
+    assert not estimate(config(input_size=128), cells(), [past]).features_ready
+    assert not estimate(config(fingerprint="e" * 64), cells(), [past]).features_ready
+
+
+def test_a_run_that_trains_everything_needs_no_features():
+    everything = config(cut=ALL, batchnorm="trained")
+    assert not estimate(everything, cells(), [finished(everything)]).features_ready
+
+
+def test_a_machine_that_took_three_times_as_long_is_believed():
+    said = module._stages(config(), 1000)["features"]
+    past = finished(config(), seconds={"features": 3 * said})
+    other = config(input_size=160)
+    slow, fast = (estimate(other, cells(), runs).seconds for runs in ([past], []))
+    assert slow - fast == pytest.approx(2 * module._stages(other, 1000)["features"], rel=0.01)
+
+
+def test_runs_of_another_backbone_or_device_say_nothing():
+    past = finished(config(backbone="vgg16"), seconds={"features": 9999.0})
+    on_gpu = finished(config(), seconds={"features": 0.001})
+    on_gpu.write("status.json", {"state": "finished", "device": "GPU 0"})
+    assert estimate(config(), cells(), [past, on_gpu]) == estimate(config(), cells())
+
+
+def test_words_say_about_and_name_what_is_there():
+    two = [Estimate(30, 40_000_000, 90_000_000, True), Estimate(50, 10_000_000, 90_000_000, False)]
+    said = estimate_words(["MobileNet", "VGG16"], two)
+    assert said == "about 1 min 20 s · 140 MB of disk · features already there for MobileNet"
+
+
+def test_words_say_what_random_weights_would_take():
+    one = [Estimate(30, 0, 0, False)]
+    assert estimate_words(["MobileNet"], one, [Estimate(200, 0, 0, False)]).startswith(
+        "about 30 s, or about 3 min 20 s from random weights"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "1 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (85, "1 min 20 s"),
+        (725, "12 min"),
+        (3600, "1 h"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_have_two_figures_that_matter(seconds, words):
+    assert duration_words(seconds) == words
+
+
+@pytest.mark.parametrize(("size", "words"), [(10, "under 1 MB"), (140_400_000, "140 MB"), (2_340_000_000, "2.3 GB")])
+def test_sizes_have_a_unit_that_fits(size, words):
+    assert size_words(size) == words
+
+
+def test_the_table_has_every_backbone_and_every_cut():
+    assert set(IMAGES_PER_SECOND) == set(CHANNELS) == set(CUTS) == set(BACKBONES)
+    for name, row in BACKBONES.items():
+        assert list(CUTS[name]) == [block.name for block in row.blocks]
+        shares = [share for share, _ in CUTS[name].values()]
+        assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet", "alexnet"])
+def test_the_table_counts_what_the_keras_model_has_at_each_cut(name):
+    from leukodash.models.build import build, cut, frozen_layer
+
+    row = BACKBONES[name]
+    for block in (HEAD, *(block.name for block in row.blocks)):
+        asked = config(backbone=name, cut=block, input_size=row.input_size)
+        prefix, _ = cut(build(asked, 2, None), frozen_layer(asked))
+        numbers = sum(int(np.prod(tensor.shape[1:])) for tensor in prefix.outputs)
+        assert numbers == (CHANNELS[name] if block == HEAD else CUTS[name][block][1])

@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from made_runs import made_cells, made_run
+from sklearn.metrics import accuracy_score
+
+from leukodash.errors import RunError
+from leukodash.runs.folder import finished, list_runs
+from leukodash.runs.results import (
+    backbone_of,
+    compare_runs,
+    default_runs,
+    fold_seeds,
+    leaderboard,
+    marks,
+    run_names,
+    test_groups,
+)
+
+test_groups.__test__ = False  # a function of the package, not a test
+
+
+def all_finished():
+    return finished(list_runs())
+
+
+def test_runs_on_the_same_cells_are_one_group_and_the_newest_group_comes_first():
+    old = made_run("vgg16", when="20260101-100000")
+    new = made_run("mobilenet", when="20260101-110000")
+    other = made_run("mobilenet", cells=made_cells(test=30), when="20260101-120000")
+    groups = test_groups(all_finished())
+    assert [[run.id for run in group.runs] for group in groups] == [[other.id], [new.id, old.id]]
+    assert groups[1].words == "70 test cells of 7 subjects · cells · 2 runs"
+
+
+def test_one_changed_image_makes_another_group():
+    cells = made_cells()
+    made_run("vgg16", cells=cells)
+    changed = cells.copy()
+    changed.loc[len(changed) - 1, "sha256"] = "0" * 64
+    made_run("mobilenet", cells=changed)
+    assert len(test_groups(all_finished())) == 2
+
+
+def test_a_changed_validation_part_leaves_runs_comparable():
+    cells = made_cells()
+    made_run("vgg16", cells=cells)
+    made_run("mobilenet", cells=cells[cells["part"] == "test"])
+    assert len(test_groups(all_finished())) == 1
+
+
+def test_the_test_set_of_metrics_spares_reading_the_split():
+    first = made_run("vgg16", metrics={"test_set": "abc"})
+    second = made_run("mobilenet", metrics={"test_set": "abc"})
+    for run in (first, second):
+        (run.path / "split.csv").unlink()
+    assert len(test_groups(all_finished())) == 1
+
+
+def test_the_newest_run_of_each_backbone_is_compared_first():
+    made_run("mobilenet", seed=1, when="20260101-100000")
+    made_run("vgg16", seed=2, when="20260101-110000")
+    newest = made_run("mobilenet", seed=3, when="20260101-120000")
+    assert [run.id for run in default_runs(all_finished())] == [newest.id, "20260101-110000-vgg16-0002"]
+
+
+def test_names_are_as_short_as_tells_runs_apart():
+    made_run("vgg16", seed=0)
+    made_run("mobilenet", seed=1, when="20260101-100000")
+    made_run("mobilenet", seed=2, when="20260101-110000")
+    made_run("mobilenet", seed=3, when="20260101-110000")
+    made_run("resnet50", seed=4, about={"title": "Ana's best"})
+    names = {run.id[-4:]: name for name, run in run_names(all_finished()).items()}
+    assert names == {
+        "0000": "VGG16",
+        "0001": "MobileNet 10:00:00",
+        "0002": "MobileNet 11:00:00 (0002)",
+        "0003": "MobileNet 11:00:00 (0003)",
+        "0004": "Ana's best",
+    }
+
+
+def test_each_run_is_right_about_the_cells_it_is_right_about():
+    runs = [made_run("vgg16", seed=1), made_run("mobilenet", seed=2, skill=0.4)]
+    comparison = compare_runs(runs)
+    for (name, run), backbone in zip(run_names(runs).items(), ("vgg16", "mobilenet"), strict=True):
+        tested = run.predictions[run.predictions["part"] == "test"]
+        called = np.where(tested["p_all"] >= 0.5, "all", "hem")
+        assert comparison.right(dict.fromkeys(comparison.answers))[name].mean() == pytest.approx(
+            accuracy_score(tested["label"], called)
+        )
+        assert comparison.backbones[name] == backbone
+    assert comparison.n == 70
+    assert comparison.subject_count == 7
+
+
+def test_copies_of_the_same_cells_under_other_names_line_up():
+    cells = made_cells()
+    renamed = cells.assign(file=[f"copy/{900 - i}.png" for i in range(len(cells))])
+    p = np.linspace(0.01, 0.99, len(cells))
+    first = made_run("vgg16", cells=cells, p_all=p)
+    second = made_run("mobilenet", cells=renamed, p_all=p)
+    comparison = compare_runs([first, second])
+    assert np.array_equal(comparison.scores("VGG16"), comparison.scores("MobileNet"))
+
+
+def test_other_labels_of_the_same_cells_are_refused_in_a_sentence():
+    cells = made_cells()
+    first = made_run("vgg16", cells=cells)
+    second = made_run("mobilenet", cells=cells.assign(label=cells["label"].map({"all": "hem", "hem": "all"})))
+    with pytest.raises(RunError, match="MobileNet .* other labels of them"):
+        compare_runs([first, second])
+
+
+def test_a_run_without_its_predictions_is_named():
+    run = made_run("vgg16")
+    (run.path / "predictions.csv").unlink()
+    with pytest.raises(RunError, match=r"VGG16 .* no readable predictions.csv"):
+        compare_runs([run])
+
+
+def test_the_leaderboard_has_the_best_run_first_and_says_what_to_mind():
+    made_run("vgg16", seed=1, skill=0.1)
+    made_run("mobilenet", seed=2, skill=4, about={"owner": "Ana"}, metrics={"random_start": True})
+    table = leaderboard(all_finished())
+    assert list(table["backbone"]) == ["mobilenet", "vgg16"]
+    assert table.loc[0, ["owner", "preset", "data", "marks"]].tolist() == ["Ana", "quick", "cells", "random start"]
+    assert (table["low"] < table["accuracy"]).all()
+    assert backbone_of(all_finished()[0]) in ("vgg16", "mobilenet")
+
+
+def test_a_network_no_better_than_area_says_so():
+    assert marks({"roc_auc": 0.8, "area_auc": 0.85}) == "no better than cell area alone"
+    assert marks({"roc_auc": 0.9, "area_auc": 0.85, "leaks": 2, "part": "validation"}) == (
+        "no test part: validation cells, 2 leaks between parts"
+    )
+
+
+def test_seeds_of_one_configuration_fold_into_mean_and_spread():
+    for seed in range(3):
+        made_run("vgg16", seed=seed)
+    made_run("mobilenet", seed=7)
+    board = leaderboard(all_finished())
+    folded = fold_seeds(all_finished()).set_index("seeds")
+    of = board.loc[board["backbone"] == "vgg16", "accuracy"]
+    assert folded.loc[3, "accuracy"] == pytest.approx(np.mean(of))
+    assert folded.loc[3, "spread"] == pytest.approx(np.std(of, ddof=1))
+    assert folded.loc[3, ["lowest", "highest"]].tolist() == [of.min(), of.max()]
+    assert np.isnan(folded.loc[1, "spread"])
+
+
+def test_runs_that_differ_in_more_than_the_seed_stay_apart():
+    made_run("vgg16", seed=0)
+    made_run("vgg16", seed=1, config={"epochs": 7})
+    assert list(fold_seeds(all_finished())["seeds"]) == [1, 1]
