@@ -13,6 +13,7 @@ page = st.navigation(
     ],
     position="top",
 )
+st.session_state["routed"] = True  # see pages/shared.py, through_the_router
 page.run()
 
 st.divider()

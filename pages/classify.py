@@ -15,7 +15,9 @@ from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
 from leukodash.runs.progress import curve_names, readable
 from pages.classify_cards import Source, results
-from pages.shared import badges, finished_runs, plain, run_label
+from pages.shared import badges, finished_runs, plain, run_label, through_the_router
+
+through_the_router()
 
 MAX_RUNS = 4  # models in memory, too
 TYPES = ["bmp", "png", "jpg", "jpeg", "tif", "tiff", "webp"]

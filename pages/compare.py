@@ -15,14 +15,18 @@ from leukodash.evaluation.comparison import (
 )
 from leukodash.figures.comparison import forest_figure
 from leukodash.runs.folder import Run
+from leukodash.runs.imports import imported_runs
 from leukodash.runs.progress import readable
-from leukodash.runs.results import TestGroup, compare_runs, default_runs, run_names, test_groups
+from leukodash.runs.results import TestGroup, area_words, compare_runs, default_runs, run_names, test_groups
+from pages.compare_add import add_part, extended
 from pages.compare_cells import choose_thresholds, confusion_part
 from pages.compare_chart import chart
 from pages.compare_gallery import gallery_part
 from pages.compare_table import table_part
 from pages.compare_tabs import tabs_part
-from pages.shared import badges, finished_runs, plain
+from pages.shared import badges, finished_runs, plain, through_the_router
+
+through_the_router()
 
 MOST = 12  # more lines than that in one chart and none can be followed
 KEPT = "compared"  # chosen runs outlive a visit to another page
@@ -46,25 +50,30 @@ def asked_runs(runs: list[Run]) -> list[Run]:
     return [run for run in runs if run.id in ids]
 
 
-def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[Run]]:
-    """Let the user choose what was tested on, and the runs; both are kept in the address."""
-    start = next((place for place, group in enumerate(groups) if asked and asked[0] in group.runs), 0)
-    left, right = st.columns([2, 3])
-    words = [group.words for group in groups]
-    place = left.selectbox(
-        "Tested on", range(len(groups)), index=start, format_func=lambda place: words[place], key="group",
+def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[Run], set[str]]:
+    """Let the user choose what was tested on, the runs (kept in the address), and what is to stand beside them."""
+    left, right, add = st.columns([5, 7, 2], vertical_alignment="bottom")
+    by_key = {group.key: group for group in groups}
+    if st.session_state.get("group") not in by_key:  # the first visit, or the group's last run is gone
+        st.session_state["group"] = next((g.key for g in groups if asked and asked[0] in g.runs), groups[0].key)
+    group = by_key[left.selectbox(
+        "Tested on", list(by_key), format_func=lambda key: by_key[key].words, key="group",
         help="Only runs tested on the same cells, to the byte, can be compared. The others are in other groups.",
-    )  # fmt: skip
-    group = groups[place]
+    )]  # fmt: skip
     by_id = {run.id: name for name, run in run_names(group.runs).items()}
     first = [run for run in asked if run in group.runs] or default_runs(group.runs)
+    kept = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MOST])
+    st.session_state[f"runs-{group.key}"] = [run_id for run_id in kept if run_id in by_id]
     chosen = right.multiselect(
-        "Runs", list(by_id), default=[run.id for run in first][:MOST], format_func=by_id.get, max_selections=MOST,
-        key=f"runs-{group.key}", placeholder="Choose one run or more",
+        "Runs", list(by_id), format_func=by_id.get, max_selections=MOST, key=f"runs-{group.key}",
+        placeholder="Choose one run or more",
     )  # fmt: skip
     st.query_params["runs"] = ",".join(chosen)
     st.session_state[KEPT] = chosen
-    return group, [run for run in group.runs if run.id in chosen]
+    chosen_runs = [run for run in group.runs if run.id in chosen]
+    with add.popover("Add", icon=":material/add:", width="stretch"):
+        wanted = add_part(group)
+    return group, chosen_runs, wanted
 
 
 def empty() -> None:
@@ -75,17 +84,18 @@ def empty() -> None:
     chart(forest_figure(forest_rows()), "forest")
 
 
-runs, _ = readable(finished_runs())
+runs = sorted([*readable(finished_runs())[0], *imported_runs()], key=lambda run: run.id, reverse=True)
 groups = test_groups(runs)
 if not groups:
     empty()
     st.stop()
-group, chosen = choose(groups, asked_runs(runs))
+group, chosen, wanted = choose(groups, asked_runs(runs))
 if not chosen:
     st.info("Choose a run above.", icon=":material/touch_app:")
     st.stop()
 try:
-    comparison = _comparison(tuple(str(run.path) for run in chosen), stamp(chosen))
+    key = tuple(str(run.path) for run in chosen), stamp(chosen)
+    comparison = extended(_comparison(*key), chosen, wanted, key)
 except LeukoDashError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.stop()
@@ -96,8 +106,9 @@ at = choose_thresholds(comparison)
 table = results(comparison, at)
 with head:
     st.markdown(f"### {plain(verdict_words(comparison, at))}")
-    if warning := few_subjects_words(comparison):
-        st.warning(warning, icon=":material/groups:")
+    for warning in (few_subjects_words(comparison), area_words(chosen)):
+        if warning:
+            st.warning(plain(warning), icon=":material/warning:")
     st.markdown(badges(chosen[0]))
     chart(forest_figure(forest_rows(table)), "forest")
     st.caption(f"{interval_words(comparison, at)} Grey: printed in papers, on other cells than these.")

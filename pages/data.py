@@ -15,7 +15,9 @@ from leukodash.errors import DataError, ImageError
 from leukodash.figures.cells import lift, parts_figure, subjects_figure
 from leukodash.figures.theme import alt_text
 from leukodash.runs.form import SPLIT_HELP
-from pages.shared import choose_dataset
+from pages.shared import choose_dataset, through_the_router
+
+through_the_router()
 
 WALL = 48  # cells at once: more would neither load at once nor be looked at
 THUMBNAIL, SHOWN = 192, 82  # pixels of a side: decoded (for the full-screen view), and on the page
@@ -86,8 +88,7 @@ def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
 
 def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
     """What is on two sides of the split: sentences, then some pairs of pictures."""
-    said = leak_words(leaks)
-    if not said:
+    if not (said := leak_words(leaks)):
         st.success("No subject and no image is in more than one part.", icon=":material/verified_user:")
         return
     st.error("  \n".join(said), icon=":material/warning:")
@@ -146,6 +147,5 @@ st.markdown("  \n".join(sentences) or "No two files hold the same image.")
 wall(dataset, duplicates(dataset.cells).head(2 * PAIRS), bright, captions=True)
 st.subheader("Cells")
 show_wall(dataset, part, bright)
-st.subheader("Add a data set")
-st.markdown("Put a folder into the data folder and reload. BMP, PNG, JPEG, TIFF or WebP, one cell an image.")
+st.subheader("Add a data set", help="BMP, PNG, JPEG, TIFF or WebP, one cell an image. Reload the page afterwards.")
 st.code(LAYOUT, language=None)

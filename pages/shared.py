@@ -13,6 +13,17 @@ from leukodash.evaluation.metrics import wilson
 from leukodash.runs.folder import Run, finished, list_runs
 
 
+def through_the_router() -> None:
+    """Run again, once, where Streamlit ran a page without ``streamlit_app.py``.
+
+    It does so when a page's address is the first that a fresh server is asked for, since it finds ``pages/`` before
+    it hears of `st.navigation`; from the second run on the router is there, with its menu and its footer.
+    """
+    if not st.session_state.get("routed"):
+        st.session_state["routed"] = True
+        st.rerun()
+
+
 @st.cache_resource(show_spinner="Drawing the demo cells, once (about 10 seconds) …")
 def demo_folder() -> Path:
     """Return the folder of the generated demo cells, made on first use."""

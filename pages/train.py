@@ -16,9 +16,11 @@ from leukodash.runs.estimate import estimate, estimate_words
 from leukodash.runs.folder import Run, find_run
 from leukodash.runs.form import changes, differences
 from leukodash.runs.progress import live_runs
-from pages.shared import choose_dataset
+from pages.shared import choose_dataset, through_the_router
 from pages.train_form import backbone_cards, settings_form
 from pages.train_runs import all_runs, live_part, past_part
+
+through_the_router()
 
 STATE_WORDS = {
     "finished": ("has finished", ":material/check_circle:"),

@@ -117,23 +117,24 @@ def past_part(past: list[Run]) -> None:
 
 
 def _past_card(run: Run) -> None:
-    metrics, state, history = run.metrics, run.status["state"], run.history
-    with st.container(border=True), st.container(horizontal=True, vertical_alignment="center"):
-        if len(history):
-            words = "Validation accuracy over the epochs."
-            st.image(sparkline(list(history["val_accuracy"]), color(run.config.backbone)), width=140, alt=words)
-        with st.container(width="stretch", gap=None):
-            st.markdown(_heading(run))
-            if metrics:
-                took = duration_words(sum(metrics["seconds"].values()))
-                st.markdown(f"{accuracy_words(metrics)} :small[after {took}]  \n{badges(run)}")
-            else:
-                st.markdown(STATE_BADGES.get(state, state))
-            if run.about["notes"]:
-                st.caption(run.about["notes"])
-            if state == "failed":
-                st.error(run.status.get("error") or "The run ended without saying why: see its log.")
-        _actions(run, bool(metrics))
+    metrics, state = run.metrics, run.status["state"]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if curve := list(run.history["val_accuracy"].dropna()):
+                words = "Validation accuracy over the epochs."
+                st.image(sparkline(curve, color(run.config.backbone)), width=140, alt=words)
+            with st.container(width="stretch", gap=None):
+                st.markdown(_heading(run))
+                if metrics:
+                    took = duration_words(sum(metrics["seconds"].values()))
+                    st.markdown(f"{accuracy_words(metrics)} :small[after {took}]  \n{badges(run)}")
+                else:
+                    st.markdown(STATE_BADGES.get(state, state))
+                if run.about["notes"]:
+                    st.caption(run.about["notes"])
+            _actions(run, bool(metrics))
+        if state == "failed":
+            st.error(run.status.get("error") or "The run ended without saying why: see its log.")
         if state in ("failed", "lost"):
             with st.expander("The log's last lines"):
                 st.code(run.log_tail() or "The log is empty.", language=None)

@@ -2,6 +2,8 @@ import pytest
 from made_runs import made_cells, made_run
 from streamlit.testing.v1 import AppTest
 
+from leukodash.runs.imports import import_predictions
+
 
 def page(**query):
     at = AppTest.from_file("../pages/compare.py", default_timeout=30)
@@ -60,7 +62,7 @@ def test_a_link_to_a_run_of_another_test_set_opens_that_group():
     other = made_run("vgg16", cells=made_cells(test=30), when="20260101-100000")
     made_run("mobilenet", when="20260101-110000")
     at = page(runs=other.id)
-    assert at.selectbox[0].value == 1
+    assert at.multiselect[0].options == ["VGG16"]
     assert at.multiselect[0].value == [other.id]
 
 
@@ -184,3 +186,46 @@ def test_the_cells_of_a_square_are_as_many_as_it_counts():
     table = at.dataframe[0].value.set_index("name")
     counted = table.loc["MobileNet", "confusion"][1][0]
     assert any(text.startswith(f"**{counted} cells of normal that MobileNet calls ALL blast") for text in texts(at))
+
+
+def test_the_average_of_runs_is_a_row_of_its_own():
+    made_pair()
+    at = page(average="true")
+    assert not at.exception
+    assert "Average of the runs" in at.dataframe[0].value["name"].tolist()
+
+
+def test_baselines_without_the_images_say_why():
+    made_pair()
+    at = page(baselines="true")
+    assert not at.exception
+    assert any("No baselines" in warning.value for warning in at.warning)
+
+
+def test_a_network_no_better_than_area_is_called_so():
+    made_run("vgg16", metrics={"area_auc": 0.999, "roc_auc": 0.9})
+    assert any("nothing but size was learnt" in text for text in texts(page()))
+
+
+def test_imported_predictions_stand_beside_the_runs():
+    run, _ = made_pair()
+    tested = run.predictions[run.predictions["part"] == "test"].drop(columns="part")
+    own = import_predictions(tested.to_csv(index=False).encode(), "torch.csv", like=[run])
+    at = page()
+    assert not at.exception
+    assert own.id in at.multiselect[0].value
+    assert "torch" in at.dataframe[0].value["name"].tolist()
+
+
+def test_a_file_is_imported_and_chosen_at_once_and_a_faulty_one_gets_a_sentence():
+    run, _ = made_pair()
+    tested = run.predictions[run.predictions["part"] == "test"].drop(columns="part")
+    at = page()
+    at.file_uploader(key="import").upload("bad.csv", b"file,label\n", "text/csv").run()
+    at.button(key="import-go").click().run()
+    assert not at.exception
+    assert "bad" in at.error[0].value
+    at.file_uploader(key="import").upload("torch.csv", tested.to_csv(index=False).encode(), "text/csv").run()
+    at.button(key="import-go").click().run()
+    assert not at.exception
+    assert "torch" in at.dataframe[0].value["name"].tolist()

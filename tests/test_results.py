@@ -107,7 +107,7 @@ def test_other_labels_of_the_same_cells_are_refused_in_a_sentence():
     cells = made_cells()
     first = made_run("vgg16", cells=cells)
     second = made_run("mobilenet", cells=cells.assign(label=cells["label"].map({"all": "hem", "hem": "all"})))
-    with pytest.raises(RunError, match="MobileNet .* other labels of them"):
+    with pytest.raises(RunError, match=r"MobileNet .* other labels of them"):
         compare_runs([first, second])
 
 

@@ -27,7 +27,7 @@ from leukodash.figures.overlay import overlay
 from leukodash.models.build import build, class_probabilities, load_trained
 from leukodash.models.weights import identity, obtain_weights
 from leukodash.runs.folder import Run
-from leukodash.training.precision import cpu_has_bfloat16
+from leukodash.runs.machine import cpu_has_bfloat16
 
 BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
 OVERLAY_SIZE = 320  # pixels a side of written overlays

@@ -16,6 +16,8 @@ from leukodash.models.backbones import BACKBONES
 from leukodash.runs.folder import Run
 from leukodash.runs.imports import about_import, is_import
 
+AREA_MARK = "no better than cell area alone"
+
 
 @dataclass(frozen=True)
 class TestGroup:
@@ -98,6 +100,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     Raises RunError where a run's predictions are gone, or are about other cells.
     """
     cells, answers = None, {}
+    runs = sorted(runs, key=is_import)  # cells are named as trained runs name them: imports have no images
     classes, positive = tuple(runs[0].metrics["classes"]), runs[0].metrics["positive"]
     for name, run in run_names(runs).items():
         columns = [f"p_{label}" for label in classes]
@@ -132,13 +135,22 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
     Columns: run (id), title, backbone, owner, preset, data, part (which cells were tested), n, correct, subjects,
     accuracy with Wilson's low and high, the other `RATES` and `AREAS` with their intervals (``<name>_low``,
     ``<name>_high``), area_auc (of cell area alone, on the same cells), parameters, trained_parameters,
-    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, images_per_second, epochs, best_epoch, split,
-    leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what a reader must
-    know, in words).
+    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, images_per_second, epochs,
+    best_epoch, split, leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what
+    a reader must know, in words).
     """
     rows = [_row(run) for run in runs if run.metrics]
     table = pd.DataFrame(rows)
     return table.sort_values("accuracy", ascending=False, ignore_index=True) if rows else table
+
+
+def area_words(runs: Sequence[Run]) -> str:
+    """A warning about the runs that rank cells no better than their area alone does, else ""."""
+    below = [name for name, run in run_names(runs).items() if AREA_MARK in marks(run.metrics)]
+    if not below:
+        return ""
+    area = next(run.metrics["area_auc"] for run in runs if run.metrics.get("area_auc") is not None)
+    return f"No better than cell area alone (ROC AUC {area:.3f}), so nothing but size was learnt: {', '.join(below)}."
 
 
 def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
@@ -180,7 +192,7 @@ def marks(metrics: dict[str, Any]) -> str:
         said.append(f"{metrics['leaks']} leaks between parts")
     area, own = metrics.get("area_auc"), metrics.get("roc_auc")
     if area is not None and own is not None and own <= area:
-        said.append("no better than cell area alone")
+        said.append(AREA_MARK)
     return ", ".join(said)
 
 

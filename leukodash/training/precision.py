@@ -1,24 +1,13 @@
 """Which arithmetic a run uses: fewer digits where the machine has units for them and the network stays true."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from leukodash.models.backbones import Backbone
+from leukodash.runs.machine import cpu_has_bfloat16
 
 FIDELITY = 0.999  # lowest cosine similarity between float32 and bfloat16 features that counts as the same
-BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # what Linux calls them; Arm's says bf16
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware. False where the system does not tell."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
-    return bool(BFLOAT16_UNITS.intersection(flags) or "bf16" in flags)
 
 
 def choose_precision(asked: str, row: Backbone, device: str, measure: Callable[[], float]) -> str:

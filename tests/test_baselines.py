@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from made_runs import made_run
+
+from leukodash import settings
+from leukodash.data.dataset import load_dataset
+from leukodash.data.split import Split, make_split
+from leukodash.data.synthetic import make_demo
+from leukodash.errors import DataError
+from leukodash.evaluation.baselines import AREA, HISTOGRAM, KNN, SVM, area, baseline, color_histogram
+from leukodash.runs.baselines import baseline_answers
+
+
+def test_area_is_the_share_of_pixels_that_are_not_black():
+    images = np.zeros((2, 10, 10, 3), np.uint8)
+    images[0, :5] = 200
+    assert area(images).tolist() == [[0.5], [0.0]]
+
+
+def test_the_histogram_counts_the_cell_and_not_the_black_around_it():
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    images[0, 0, 0], images[0, 0, 1] = (255, 0, 17), (0, 128, 17)
+    red, green, blue = color_histogram(images).reshape(3, 16)
+    assert red[15] == red[0] == 0.5
+    assert green[0] == green[8] == 0.5
+    assert blue[1] == 1
+
+
+def test_a_black_image_has_an_empty_histogram():
+    assert color_histogram(np.zeros((1, 4, 4, 3), np.uint8)).sum() == 0
+
+
+@pytest.mark.parametrize("name", [AREA, HISTOGRAM, SVM, KNN])
+def test_a_baseline_learns_what_separates_and_keeps_the_order_of_classes(name):
+    random = np.random.default_rng(0)
+    labels = np.array(["hem", "all"] * 100, dtype=object)
+    features = random.normal(size=(200, 3)) + 4 * (labels == "all")[:, None]
+    train = np.arange(200) < 120
+    p = baseline(name, features, labels, train, ("hem", "all"))
+    called = np.array(["hem", "all"], dtype=object)[p.argmax(axis=1)]
+    assert (called == labels)[~train].mean() > 0.95
+    assert p.sum(axis=1) == pytest.approx(1)
+
+
+@pytest.fixture
+def run(tmp_path):
+    dataset = load_dataset(make_demo(tmp_path / "data" / "demo", cells=96, subjects=12))
+    cells = dataset.cells.assign(part=make_split(dataset.cells, Split(kind="subject"))).drop(columns="fold")
+    return made_run("vgg16", cells=cells, config={"data": str(dataset.root), "input_size": 64})
+
+
+def test_the_area_of_generated_cells_separates_their_classes(run):
+    tested = run.split.loc[run.split["part"] == "test", "file"]
+    answers = baseline_answers(run, tested)
+    assert list(answers) == [AREA, HISTOGRAM]
+    blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
+    p = answers[AREA].test[:, 0]
+    assert p[blast].mean() > p[~blast].mean()
+
+
+def test_answers_come_in_the_order_that_was_asked_for(run):
+    tested = run.split.loc[run.split["part"] == "test", "file"]
+    forward, backward = baseline_answers(run, tested), baseline_answers(run, tested[::-1])
+    assert np.array_equal(forward[AREA].test[::-1], backward[AREA].test)
+
+
+def test_frozen_features_in_the_cache_give_svm_and_neighbors(run):
+    folder = settings.cache() / "features" / "abc"
+    folder.mkdir(parents=True)
+    labels = load_dataset(run.config.data).cells["label"] == "all"
+    np.save(folder / "view0-0.npy", np.random.default_rng(0).normal(size=(96, 5)) + 3 * labels.to_numpy()[:, None])
+    run.write("model.json", {**run.model, "features": "abc"})
+    tested = run.split.loc[run.split["part"] == "test", "file"]
+    answers = baseline_answers(run, tested)
+    assert list(answers) == [AREA, HISTOGRAM, SVM, KNN]
+    blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
+    assert ((answers[SVM].test[:, 0] > 0.5) == blast).mean() > 0.9
+
+
+def test_a_data_set_that_lost_cells_is_named(run):
+    tested = run.split.loc[run.split["part"] == "test", "file"]
+    (load_dataset(run.config.data).root / tested.iloc[0]).unlink()
+    with pytest.raises(DataError, match="has changed since VGG16"):
+        baseline_answers(run, tested)

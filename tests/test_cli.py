@@ -1,0 +1,162 @@
+"""The command line: the same words as the pages, one sentence for what the user can mend, and an exit status."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukodash.__main__ import main
+from leukodash.data.synthetic import make_demo
+from leukodash.runs.folder import list_runs
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return make_demo(tmp_path_factory.mktemp("cli") / "demo", cells=24, subjects=6)
+
+
+def test_the_readme_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.search(r"\n  COMMAND\n(.*?)\n\n", capsys.readouterr().out + "\n\n", re.DOTALL)
+    names = re.findall(r"^    (\w+) ", commands.group(1), re.MULTILINE)
+    assert {"data", "train", "compare", "classify"} <= set(names)
+    missing = [name for name in names if f"python -m leukodash {name}" not in README.read_text()]
+    assert not missing
+
+
+def test_data_demo_draws_cells_and_data_check_counts_them(tmp_path, capsys):
+    assert main(["data", "demo", str(tmp_path / "demo"), "--cells", "24", "--subjects", "6"]) == 0
+    assert main(["data", "check", str(tmp_path / "demo")]) == 0
+    shown = capsys.readouterr().out
+    assert "24 generated cells of 6 subjects" in shown
+    assert "No two images are byte-identical" in shown
+    assert "0 leaks between the parts" in shown
+
+
+def broken(demo, tmp_path, kind):
+    folder = tmp_path / "set"
+    if kind == "missing":
+        return folder
+    if kind == "empty":
+        folder.mkdir()
+        return folder
+    shutil.copytree(demo, folder)
+    image = next(folder.rglob("*_all.png"))
+    if kind == "corrupt":
+        image.write_bytes(image.read_bytes()[:300])
+    if kind == "text":
+        image.write_text("this is no image")
+    if kind == "one class":
+        for path in folder.rglob("hem"):
+            shutil.rmtree(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "set"),
+        ("empty", "set"),
+        ("corrupt", "_all.png"),
+        ("text", "_all.png"),
+        ("one class", "class"),
+    ],
+)
+def test_a_data_set_that_cannot_be_used_gets_one_sentence_and_a_status(kind, words, demo, tmp_path, capsys):
+    folder = broken(demo, tmp_path, kind)
+    assert main(["data", "check", str(folder)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("reading", "decoding"))]
+    assert len(said) == 1
+    assert words in said[0]
+
+
+def test_settings_that_do_not_fit_are_said_before_anything_is_started(demo, capsys):
+    status = main(["train", "--data", str(demo), "--backbone", "vgg16", "--set", "cut=block7"])
+    assert status == 2
+    assert "VGG16 can be cut at" in capsys.readouterr().err
+    assert list_runs() == []
+
+
+def test_a_run_that_is_not_there_is_said(capsys):
+    for command in (["resume", "nothing"], ["stop", "nothing"], ["compare", "nothing"]):
+        assert main(command) == 2
+        assert "is no run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_train_runs_to_the_end_and_prints_the_folder_last(demo, capsys):
+    settings = ["weights=random", "epochs=1", "input_size=64"]
+    command = ["train", "--data", str(demo), "--backbone", "alexnet", "--preset", "quick", "--owner", "Ada"]
+    assert main(command + [word for setting in settings for word in ("--set", setting)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    (run,) = list_runs()
+    assert shown[-1] == str(run.path)
+    assert "Wilson 95 %" in shown[0]
+    assert "random start" in shown[1]
+    assert run.about["owner"] == "Ada"
+
+
+@pytest.mark.slow
+def test_a_failed_training_ends_with_its_sentence_and_a_status(demo, tmp_path, capsys):
+    folder = broken(demo, tmp_path, "corrupt")
+    assert main(["train", "--data", str(folder), "--backbone", "alexnet", "--preset", "quick"]) == 2
+    assert "_all.png" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_compare_lists_runs_and_writes_json(tiny_run, tmp_path, capsys):
+    first, second = tiny_run(), tiny_run(seed=3)
+    assert main(["compare", first.id, second.id, "--json", str(tmp_path / "table.json")]) == 0
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert {row["run"] for row in table} == {first.id, second.id}
+    by_run = {row["run"]: row["accuracy"] for row in table}
+    assert by_run[second.id] == pytest.approx(second.metrics["accuracy"])
+    assert first.id in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_classify_gives_what_the_run_predicted_and_writes_overlays(tiny_run, tmp_path, capsys):
+    run = tiny_run()
+    test = run.predictions[run.predictions["part"] == "test"]
+    files = [str(Path(run.config.data) / name) for name in test["file"]]
+    csv, overlays = tmp_path / "out.csv", tmp_path / "overlays"
+    assert main(["classify", *files, "--run", run.id, "--csv", str(csv), "--overlays", str(overlays)]) == 0
+    table = pd.read_csv(csv)
+    assert np.allclose(table["p_all"], test["p_all"], atol=1e-4)
+    assert len(list(overlays.glob("*.png"))) == len(files)
+
+
+@pytest.mark.slow
+def test_classify_says_which_file_is_no_image_and_answers_for_the_others(tiny_run, tmp_path, capsys):
+    run = tiny_run()
+    good = Path(run.config.data) / run.predictions["file"].iloc[0]
+    (tmp_path / "notes.png").write_text("no image")
+    assert main(["classify", str(tmp_path / "notes.png"), str(good), "--run", run.id]) == 2
+    shown = capsys.readouterr()
+    assert "notes.png" in shown.err
+    assert good.name in shown.out
+
+
+@pytest.mark.slow
+def test_classify_without_the_weights_that_a_run_was_trained_from_says_so(tiny_run, capsys, monkeypatch, tmp_path):
+    run = tiny_run()
+    model = {**run.model, "random_start": False, "weights_file": "alexnet.h5", "weights_sha256": "0" * 64}
+    run.write("model.json", model)
+    run.write("config.json", {**run.config.model_dump(mode="json"), "weights": "imagenet"})
+    (tmp_path / "none").mkdir()
+    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    good = Path(run.config.data) / run.predictions["file"].iloc[0]
+    assert main(["classify", str(good), "--run", run.id]) == 2
+    assert "weights of AlexNet" in capsys.readouterr().err
+
+
+def no_network(*args, **kwargs):
+    raise OSError("no network")

@@ -1,0 +1,144 @@
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import made_run
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from leukodash.errors import RunError
+from leukodash.runs.folder import list_runs
+from leukodash.runs.imports import MOST_ROWS, import_predictions, imported_runs, read_predictions
+from leukodash.runs.results import backbone_of, compare_runs, leaderboard, test_groups
+
+test_groups.__test__ = False
+
+GOOD = "file,label,p_all,p_hem\na.png,all,0.9,0.1\nb.png,hem,0.2,0.8\nc.png,all,0.4,0.6\n"
+
+
+def read(text):
+    return read_predictions(text.encode(), "mine.csv")
+
+
+def test_a_plain_file_is_read_as_test_cells_without_subjects():
+    table = read(GOOD)
+    assert list(table.columns) == ["file", "label", "subject", "part", "p_all", "p_hem"]
+    assert table["part"].unique().tolist() == ["test"]
+    assert table["subject"].isna().all()
+    assert table["p_all"].tolist() == [0.9, 0.2, 0.4]
+
+
+def test_column_names_may_be_in_any_case_and_order():
+    table = read("P_HEM,Label,P_ALL,File\n0.1,all,0.9,a.png\n")
+    assert table.loc[0, ["file", "p_all", "p_hem"]].tolist() == ["a.png", 0.9, 0.1]
+
+
+def test_rounded_probabilities_are_scaled_to_one():
+    assert read("file,label,p_a,p_b,p_c\nx,a,0.33,0.33,0.33\n").filter(like="p_").sum(axis=1).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no CSV file"),
+        ("\x00\x01\x02", "Expected file, label"),
+        ("file,label,p_all,p_hem\n", "no rows"),
+        ("file,p_all,p_hem\na,0.9,0.1\n", "no column 'label'"),
+        ("label,p_all,p_hem\nall,0.9,0.1\n", "no column 'file'"),
+        ("file,label,p_all\na,all,0.9\n", "for 1 classes"),
+        ("file,label,p_all,p_hem\na,all,0.9,0.1\nb,hem,0.5,0.2\n", "Line 3 .* do not sum to one"),
+        ("file,label,p_all,p_hem\na,blast,0.9,0.1\n", "Line 2 .* label without a column"),
+        ("file,label,p_all,p_hem\na,all,,0.1\n", "Line 2 .* missing or no number"),
+        ("file,label,p_all,p_hem\na,all,nan,0.1\n", "missing or no number"),
+        ("file,label,p_all,p_hem\na,all,inf,0.1\n", "missing or no number"),
+        ("file,label,p_all,p_hem\na,all,high,0.1\n", "missing or no number"),
+        ("file,label,p_all,p_hem\na,all,1.4,-0.4\n", "outside 0 to 1"),
+        ("file,label,p_all,p_hem\na,all,0.9,0.1\na,all,0.9,0.1\n", "Line 3 .* came before"),
+        ("file,label,p_all,p_hem\n,all,0.9,0.1\n", "has no file"),
+        ("file,label,p_all,p_hem\na,,0.9,0.1\n", "has no label"),
+        ("file,label,part,p_all,p_hem\na,all,validation,0.9,0.1\n", "no test cells"),
+        ("file,label,part,p_all,p_hem\na,all,holdout,0.9,0.1\n", "part other than"),
+        ("file,file,label,p_all,p_hem\na,b,all,0.9,0.1\n", "no column|twice|Expected|class"),
+        ('file,label,p_all,p_hem\n"a,all,0.9,0.1\n', "no CSV file"),
+    ],
+)
+def test_each_fault_is_one_sentence(text, words):
+    if "file,file" in text:  # pandas renames the second one, so nothing is lost and it works
+        assert len(read(text)) == 1
+        return
+    with pytest.raises(RunError, match=words) as caught:
+        read(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_is_one_sentence():
+    with pytest.raises(RunError, match="UTF-8"):
+        read_predictions("file,label,p_all,p_hem\nÄ,all,1,0\n".encode("latin-1"), "mine.csv")
+
+
+def test_a_million_rows_are_refused_in_a_sentence():
+    rows = "file,label,p_all,p_hem\n" + "".join(f"{i},all,1,0\n" for i in range(1_000_000))
+    with pytest.raises(RunError, match=f"more than {MOST_ROWS:,} rows"):
+        read(rows)
+
+
+def exported(run, **changes):
+    own = run.predictions[run.predictions["part"] == "test"]
+    return own.assign(**changes).drop(columns=["part", "subject"]).to_csv(index=False).encode()
+
+
+def test_an_import_of_the_same_cells_joins_the_group_cell_by_cell():
+    run = made_run("vgg16")
+    own = import_predictions(exported(run), "torch.csv", backbone="resnet50", like=[run])
+    groups = test_groups([own, run])
+    assert len(groups) == 1
+    comparison = compare_runs([own, run])
+    assert np.allclose(comparison.scores("torch"), comparison.scores("VGG16"))
+    assert comparison.subject_count == 7
+    assert backbone_of(own) == "resnet50"
+
+
+def test_file_names_alone_are_enough_and_cells_beyond_the_test_part_are_left_out():
+    run = made_run("vgg16")
+    everything = run.predictions.drop(columns=["part", "subject"])
+    everything["file"] = "C:\\data\\" + everything["file"].str.rsplit("/", n=1).str[-1].str.replace(".png", ".bmp")
+    own = import_predictions(
+        everything.sample(frac=1, random_state=0).to_csv(index=False).encode(), "x.csv", like=[run]
+    )
+    assert own.metrics["n"] == 70
+    assert own.metrics["accuracy"] == run.metrics["accuracy"]
+    assert len(test_groups([own, run])) == 1
+
+
+def test_labels_that_contradict_the_run_are_counted():
+    run = made_run("vgg16")
+    swapped = run.predictions["label"].map({"all": "hem", "hem": "all"})
+    with pytest.raises(RunError, match="70 of the 70 test cells have another label"):
+        import_predictions(exported(run, label=swapped), "x.csv", like=[run])
+
+
+def test_other_cells_make_a_group_of_their_own_with_the_right_numbers():
+    run = made_run("vgg16")
+    own = import_predictions(GOOD.encode(), "mine.csv", title="Mine", owner="Ana", like=[run])
+    again = import_predictions(GOOD.encode(), "mine2.csv", like=[run])
+    assert [len(group.runs) for group in test_groups([again, own, run])] == [2, 1]
+    truth, p = ["all", "hem", "all"], [0.9, 0.2, 0.4]
+    assert own.metrics["accuracy"] == accuracy_score(truth, ["all" if x >= 0.5 else "hem" for x in p])
+    assert own.metrics["roc_auc"] == roc_auc_score([1, 0, 1], p)
+    assert leaderboard([own]).loc[0, ["title", "owner", "data"]].tolist() == ["Mine", "Ana", "imported"]
+
+
+def test_an_import_is_listed_among_imports_only():
+    own = import_predictions(GOOD.encode(), "mine.csv")
+    assert imported_runs() == [own]
+    assert list_runs() == []
+
+
+def test_subjects_of_the_file_are_used():
+    table = pd.read_csv(pd.io.common.StringIO(GOOD)).assign(subject=["1", "2", "1"])
+    own = import_predictions(table.to_csv(index=False).encode(), "mine.csv")
+    assert own.metrics["subjects"] == 2
+    assert own.metrics["interval_by"] == "subject"
+
+
+def test_an_unknown_backbone_is_refused():
+    with pytest.raises(RunError, match="no backbone 'resnet18'"):
+        import_predictions(GOOD.encode(), "mine.csv", backbone="resnet18")
