@@ -9,12 +9,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leukodash.errors import LeukoDashError, RunError
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.config import PRESETS, make_config, parse_settings
 from leukodash.runs.folder import LIVE, Run, find_run, list_runs
 from leukodash.runs.jobs import resume, start, stop
+
+if TYPE_CHECKING:
+    from leukodash.data.dataset import Dataset
+    from leukodash.runs.sweep import Planned
 
 BAR = 28
 
@@ -49,26 +54,55 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("folder", type=Path, metavar="DIR")
     check.set_defaults(run_command=_data_check)
 
-    train = commands.add_parser("train", help="train one run, in the foreground")
-    train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data set")
-    train.add_argument("--backbone", required=True, choices=list(BACKBONES), metavar="NAME", help=", ".join(BACKBONES))
-    train.add_argument(
-        "--preset", default="recommended", choices=list(PRESETS), metavar="NAME", help=", ".join(PRESETS)
-    )
-    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting, such as epochs=10")
+    what = argparse.ArgumentParser(add_help=False)
+    what.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data set")
+    what.add_argument("--preset", default="recommended", choices=list(PRESETS), metavar="NAME", help=", ".join(PRESETS))
+    one = {"required": True, "choices": list(BACKBONES), "metavar": "NAME", "help": ", ".join(BACKBONES)}
+    change = argparse.ArgumentParser(add_help=False)
+    change.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting: epochs=10")
+    whose = argparse.ArgumentParser(add_help=False)
+    whose.add_argument("--owner", default="", help="whose run it is")
+
+    train = commands.add_parser("train", help="train one run, in the foreground", parents=[what, change, whose])
+    train.add_argument("--backbone", **one)
     train.add_argument("--title", default="", help="a name for the run")
-    train.add_argument("--owner", default="", help="whose run it is")
     train.set_defaults(run_command=_train)
+
+    for name, words, function in (
+        ("sweep", "train several backbones, with several values of one setting", _sweep),
+        ("estimate", "say what such runs would take on this machine", _estimate),
+    ):
+        several = commands.add_parser(name, help=words, parents=[what, change, whose])
+        several.add_argument("--backbone", nargs="+", **one)
+        several.add_argument("--vary", metavar="KEY=VALUE,VALUE", help="a setting and the values to try")
+        several.set_defaults(run_command=function)
+
+    find = commands.add_parser("find-lr", help="search the learning rate", parents=[what, change])
+    find.add_argument("--backbone", **one)
+    find.set_defaults(run_command=_find_rate)
 
     for name, words, function in (
         ("resume", "go on with a stopped, failed or lost run", _resume),
         ("stop", "ask a run to stop and keep what it reached", _stop),
+        ("again", "train a new run with an old one's settings, or with some changed", _again),
+        ("about", "show, or write, a run's name, owner and notes", _about),
+        ("log", "the end of a run's output", _log),
+        ("delete", "delete a run that is over", _delete),
     ):
-        command = commands.add_parser(name, help=words)
+        command = commands.add_parser(name, help=words, parents=[change, whose] if name == "again" else [])
         command.add_argument("run", metavar="RUN")
+        if name == "about":
+            for field in ("title", "owner", "notes"):
+                command.add_argument(f"--{field}")
+        if name == "log":
+            command.add_argument("--lines", type=int, default=20)
+        if name == "delete":
+            command.add_argument("--undo", action="store_true", help="bring it back; possible for a day")
         command.set_defaults(run_command=function)
 
-    commands.add_parser("runs", help="list all runs, newest first").set_defaults(run_command=_runs)
+    runs = commands.add_parser("runs", help="list all runs, newest first")
+    runs.add_argument("--owner", help="of this person only")
+    runs.set_defaults(run_command=_runs)
 
     compare = commands.add_parser("compare", help="compare finished runs")
     compare.add_argument("runs", nargs="+", metavar="RUN")
@@ -125,6 +159,91 @@ def _train(options: argparse.Namespace) -> int:
     return _watch(start(config, title=options.title, owner=options.owner))
 
 
+def _planned(options: argparse.Namespace) -> tuple["Dataset", list["Planned"]]:
+    """Read the data set and make the configs that ``sweep`` and ``estimate`` are asked for."""
+    from leukodash.data.dataset import load_dataset
+    from leukodash.runs.sweep import plan, read_values, sweepable
+
+    dataset, vary, values = load_dataset(options.data, _Bar("reading files")), None, []
+    if options.vary:
+        name, _, text = options.vary.partition("=")
+        settings = {setting.name: setting for setting in sweepable(BACKBONES[options.backbone[0]])}
+        if name not in settings:
+            raise RunError(f"'{name}' is no setting that can be varied. Choose one of {', '.join(settings)}.")
+        vary, values = settings[name], read_values(text, settings[name])
+    return dataset, plan(options.preset, options.backbone, dataset, parse_settings(options.set), vary, values)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    _, planned = _planned(options)
+    for one in planned:
+        print(start(one.config, title=one.title, owner=options.owner).path)
+    print(f"{len(planned)} runs wait for their turn. See: python -m leukodash runs", file=sys.stderr)
+    return 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from leukodash.models.weights import find_weights
+    from leukodash.runs.estimate import estimate_together, estimate_words
+
+    dataset, planned = _planned(options)
+    configs = [one.config for one in planned]
+    random = [c.weights == "imagenet" and find_weights(c.row) is None for c in configs]
+    configs = [config.as_random_start() if no else config for config, no in zip(configs, random, strict=True)]
+    said = estimate_words([config.row.title for config in configs], estimate_together(configs, dataset, list_runs()))
+    print(f"{said} · from random weights, unless they can be downloaded" if any(random) else said)
+    return 0
+
+
+def _find_rate(options: argparse.Namespace) -> int:
+    from leukodash.data.dataset import load_dataset
+    from leukodash.runs.rates import curve, start_finder, suggestion
+
+    dataset = load_dataset(options.data, _Bar("reading files"))
+    run = start_finder(make_config(options.preset, options.backbone, dataset, **parse_settings(options.set)))
+    code = _watch(run)
+    if code == 0:
+        rate = suggestion(curve(run))
+        print(f"learning_rate={rate:g}" if rate else "The loss fell at no rate: look at the data first.")
+    return code
+
+
+def _again(options: argparse.Namespace) -> int:
+    old = find_run(options.run)
+    settings = parse_settings(options.set)
+    if "split" in settings:
+        settings["split"] = {**old.config.split.model_dump(), **settings["split"]}
+    return _watch(start(old.config.changed(**settings), owner=options.owner or old.about["owner"]))
+
+
+def _about(options: argparse.Namespace) -> int:
+    run = find_run(options.run)
+    written = {name: getattr(options, name) for name in ("title", "owner", "notes")}
+    about = run.about | {name: text for name, text in written.items() if text is not None}
+    if about != run.about:
+        run.write("about.json", about)
+    print("\n".join(f"{name}: {text}" for name, text in about.items()))
+    return 0
+
+
+def _log(options: argparse.Namespace) -> int:
+    print(find_run(options.run).log_tail(options.lines))
+    return 0
+
+
+def _delete(options: argparse.Namespace) -> int:
+    from leukodash.runs import trash
+
+    if options.undo:
+        print(trash.bring_back(options.run).path)
+        return 0
+    run = find_run(options.run)
+    trash.purge()
+    trash.discard(run)
+    print(f"{run.id} was deleted. For a day, this brings it back: python -m leukodash delete --undo {run.id}")
+    return 0
+
+
 def _resume(options: argparse.Namespace) -> int:
     return _watch(resume(find_run(options.run)))
 
@@ -178,6 +297,8 @@ def _result_words(run: Run) -> str:
 
 def _runs(options: argparse.Namespace) -> int:
     for run in list_runs():
+        if options.owner and run.about["owner"] != options.owner:
+            continue
         status, metrics = run.status, run.metrics
         words = f"{metrics['accuracy']:.1%} of {metrics['n']}" if metrics else f"{status['stage']} {status['message']}"
         print(f"{run.id}  {status['state']:<8}  {run.about['owner']:<12}  {words}")

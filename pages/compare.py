@@ -7,11 +7,11 @@ import streamlit as st
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import (
     Comparison,
+    Summary,
+    Thresholds,
     few_subjects_words,
     forest_rows,
-    interval_words,
-    results,
-    verdict_words,
+    summary,
 )
 from leukodash.figures.comparison import forest_figure
 from leukodash.runs.folder import Run
@@ -22,6 +22,7 @@ from pages.compare_add import add_part, extended
 from pages.compare_cells import choose_thresholds, confusion_part
 from pages.compare_chart import chart
 from pages.compare_gallery import gallery_part
+from pages.compare_report import report_part
 from pages.compare_table import table_part
 from pages.compare_tabs import tabs_part
 from pages.shared import badges, finished_runs, plain, through_the_router
@@ -35,6 +36,11 @@ KEPT = "compared"  # chosen runs outlive a visit to another page
 @st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
 def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
     return compare_runs([Run(Path(path)) for path in paths])
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _summary(_comparison: Comparison, at: Thresholds, key: tuple) -> Summary:
+    return summary(_comparison, at)
 
 
 def stamp(runs: list[Run]) -> tuple:
@@ -76,6 +82,16 @@ def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[R
     return group, chosen_runs, wanted
 
 
+def marks_words(chosen: list[Run]) -> str:
+    """The runs' badges, once where all have the same, else beside their names."""
+    marked: dict[str, list[str]] = {}
+    for name, run in run_names(chosen).items():
+        marked.setdefault(badges(run), []).append(plain(name))
+    if len(marked) == 1:
+        return next(iter(marked))
+    return "  \n".join(f":small[{', '.join(names)}] {marks}" for marks, names in marked.items())
+
+
 def empty() -> None:
     """What is here once a run has finished, the way there, and what the papers printed."""
     st.info("No finished run yet. Train one, and its results are compared here.", icon=":material/leaderboard:")
@@ -95,7 +111,8 @@ if not chosen:
     st.stop()
 try:
     key = tuple(str(run.path) for run in chosen), stamp(chosen)
-    comparison = extended(_comparison(*key), chosen, wanted, key)
+    runs_alone = _comparison(*key)
+    comparison = extended(runs_alone, chosen, wanted, key)
 except LeukoDashError as error:
     st.error(plain(str(error)), icon=":material/error:")
     st.stop()
@@ -103,16 +120,18 @@ except LeukoDashError as error:
 head = st.container()
 st.subheader("What is mistaken for what")
 at = choose_thresholds(comparison)
-table = results(comparison, at)
+found = _summary(comparison, at, (*key, *comparison.answers))
+alone = found if comparison is runs_alone else _summary(runs_alone, at, key)
 with head:
-    st.markdown(f"### {plain(verdict_words(comparison, at))}")
+    st.markdown(f"### {plain(alone.verdict)}")
     for warning in (few_subjects_words(comparison), area_words(chosen)):
         if warning:
             st.warning(plain(warning), icon=":material/warning:")
-    st.markdown(badges(chosen[0]))
-    chart(forest_figure(forest_rows(table)), "forest")
-    st.caption(f"{interval_words(comparison, at)} Grey: printed in papers, on other cells than these.")
-    table_part(table, chosen, group)
-confusion_part(comparison, at, table)
+    st.markdown(marks_words(chosen))
+    chart(forest_figure(forest_rows(found.table)), "forest")
+    st.caption(f"{found.interval} Grey: printed in papers, on other cells than these.")
+    table_part(found.table, chosen, group)
+    report_part(comparison, at, found, chosen)
+confusion_part(comparison, at, found.table)
 gallery_part(comparison, at, chosen)
-tabs_part(comparison, at, chosen)
+tabs_part(comparison, at, found, chosen)

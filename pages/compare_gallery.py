@@ -18,7 +18,8 @@ from leukodash.runs.folder import Run
 from leukodash.runs.results import image_root, is_import, run_names
 from pages.shared import plain
 
-SHOWN, WIDTH, DECODED = 24, 132, 224
+SHOWN, MORE, WIDTH, DECODED = 14, 56, 132, 224
+NAMED = 4  # runs whose word stands under each cell
 KINDS = ("A square", "Worst mistakes", "Disagreements")
 
 
@@ -44,8 +45,11 @@ def gallery_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> N
         said = "wrongly called, the surest mistakes first"
     else:
         rows, said = disagreements(comparison, at), "on which the runs disagree, the widest apart first"
-    st.markdown(f"**{len(rows):,} cells {said}**" + (f", the first {SHOWN}" if len(rows) > SHOWN else ""))
-    rows = rows.head(SHOWN)
+    count = len(rows)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{count:,} cells {said}**" + (f", the first {SHOWN}" if count > SHOWN else ""))
+        more = count > SHOWN and st.toggle(f"Show {min(count, MORE)}", key="cells-more")
+    rows = rows.head(MORE if more else SHOWN)
     if rows.empty:
         return
     root = image_root(chosen, rows["file"].iloc[0])
@@ -78,7 +82,7 @@ def _square(comparison: Comparison, at: Thresholds, names: list[str]) -> tuple[p
 def _cell(comparison: Comparison, position: int, row: pd.Series, root: Path, heat: np.ndarray | None) -> None:
     """One cell, and what each run says of it."""
     positive = plain(label_title(comparison.positive))
-    says = [f"{plain(name)} {comparison.scores(name)[position]:.2f}" for name in comparison.answers]
+    says = [f"{plain(name)} {comparison.scores(name)[position]:.2f}" for name in list(comparison.answers)[:NAMED]]
     who = f", subject {plain(row['subject'])}" if isinstance(row["subject"], str) else ""
     try:
         image = thumbnail(str(root / row["file"]))
@@ -91,7 +95,7 @@ def _cell(comparison: Comparison, position: int, row: pd.Series, root: Path, hea
     png = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     with st.container(width=WIDTH, gap="xsmall"):
         st.image(png, width=WIDTH, alt=f"Cell, {words}")
-        st.caption(f"{words}  \n{positive}: {' · '.join(says)}")
+        st.caption("  \n".join([words, f"{positive}:", *says]))
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)

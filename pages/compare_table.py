@@ -3,7 +3,6 @@
 import pandas as pd
 import streamlit as st
 
-from leukodash.evaluation.published import published_table
 from leukodash.runs.folder import Run
 from leukodash.runs.results import TestGroup, fold_seeds, leaderboard, run_names
 
@@ -27,7 +26,11 @@ PLAIN = {
     "calibration_error": ("Calibration error", "How far confidence lies from being right: lower is better.", "%.3f"),
     "area_auc": ("AUC of cell area", "What cell area alone reaches on the same cells.", "%.3f"),
     "threshold": ("Threshold", "From which probability on a cell is called positive.", "%.3f"),
-    "rank": ("Rank", "Runs that no test separates share a rank.", "%d"),
+    "rank": (
+        "Rank",
+        "One more than the number of better runs that a test separates from it.",
+        "%d",
+    ),
     "seeds": ("Seeds", "Runs that differ in their seed alone.", "%d"),
     "parameters": ("Parameters", "Of the whole network.", "compact"),
     "trained_parameters": ("Trained", "Parameters that training changed.", "compact"),
@@ -129,27 +132,5 @@ def _show(rows: pd.DataFrame, columns: list[str]) -> None:
         if key in rows and not pd.api.types.is_numeric_dtype(rows[key]):
             config[key] = text(config[key]["label"], help=config[key]["help"])
     held = [key for key in columns if key in rows and rows[key].notna().any()]
-    st.dataframe(rows, column_order=["name", *held], column_config=config, hide_index=True, key="table")
-
-
-def published_part() -> None:
-    """What papers printed: on other cells, so that it takes no part in the comparison."""
-    rows = published_table()
-    rows["right"] = [
-        f"{k:,} of {n:,}" if pd.notna(k) else f"of {n:,}" for k, n in zip(rows["k"], rows["n"], strict=True)
-    ]
-    rows["value"] *= 100
-    rows["interval"] = _between(rows["low"], rows["high"], 100, 1)
-    rows["metric"] = rows["metric"].map({"accuracy": "accuracy", "f1_weighted": "weighted F1"})
-    st.caption("None of these was measured on your test cells: they stand beside the comparison, not in it.")
-    st.dataframe(
-        rows,
-        column_order=["paper", "year", "network", "metric", "value", "right", "interval", "split", "note"],
-        column_config={
-            "paper": "Source", "year": st.column_config.NumberColumn("Year", format="%d"), "network": "Network",
-            "metric": "Measure", "value": st.column_config.NumberColumn("Printed, %", format="%.1f"),
-            "right": "Right", "interval": "Wilson 95 %", "split": "Split", "note": "Mind",
-        },
-        hide_index=True,
-        key="published",
-    )  # fmt: skip
+    order = ["name", *held]
+    st.dataframe(rows, column_order=order, column_config=config, hide_index=True, key="table", placeholder="–")

@@ -1,30 +1,31 @@
 """The compare page's tabs: paired tests, curves, and the papers' numbers. Only the open tab is computed."""
 
+import pandas as pd
 import streamlit as st
 
 from leukodash.data.dataset import label_title
-from leukodash.evaluation.comparison import Comparison, Thresholds, by_subject, reliability_tables
+from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, by_subject, reliability_tables
 from leukodash.evaluation.metrics import net_benefit
+from leukodash.evaluation.published import published_table
 from leukodash.figures.comparison import decision_figure, pr_figure, reliability_figure, roc_figure, subject_figure
 from leukodash.figures.history import history_figure
 from leukodash.runs.folder import Run
 from leukodash.runs.results import backbone_of, run_names
 from pages.compare_chart import chart
-from pages.compare_table import published_part
 from pages.compare_tests import tests_part
 from pages.shared import plain
 
 
-def tabs_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> None:
+def tabs_part(comparison: Comparison, at: Thresholds, found: Summary, chosen: list[Run]) -> None:
     """Show the tabs."""
     parts = {
         "Training": lambda: _training(chosen),
-        "Paired tests": lambda: tests_part(comparison, at),
+        "Paired tests": lambda: tests_part(comparison, at, found.tests),
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: _calibration(comparison),
         "Use": lambda: _decision(comparison),
         "By subject": lambda: _subjects(comparison, at),
-        "Published": published_part,
+        "Published": _published,
     }
     for tab, part in zip(st.tabs(list(parts), key="tab", bind="query-params"), parts.values(), strict=True):
         if tab.open:
@@ -93,3 +94,28 @@ def _two_classes(comparison: Comparison) -> bool:
     if not usable:
         st.info("This needs test cells of exactly two classes.", icon=":material/info:")
     return usable
+
+
+def _published() -> None:
+    """What papers printed: on other cells, so that it takes no part in the comparison."""
+    rows = published_table()
+    rows["right"] = [
+        f"{k:,} of {n:,}" if pd.notna(k) else f"of {n:,}" for k, n in zip(rows["k"], rows["n"], strict=True)
+    ]
+    rows["value"] *= 100
+    rows["interval"] = [
+        f"{100 * low:.1f}–{100 * high:.1f}" if pd.notna(low) else "" for low, high in rows[["low", "high"]].to_numpy()
+    ]
+    rows["metric"] = rows["metric"].map({"accuracy": "accuracy", "f1_weighted": "weighted F1"})
+    st.caption("None of these was measured on your test cells: they stand beside the comparison, not in it.")
+    st.dataframe(
+        rows,
+        column_order=["paper", "year", "network", "metric", "value", "right", "interval", "split", "note"],
+        column_config={
+            "paper": "Source", "year": st.column_config.NumberColumn("Year", format="%d"), "network": "Network",
+            "metric": "Measure", "value": st.column_config.NumberColumn("Printed, %", format="%.1f"),
+            "right": "Right", "interval": "Wilson 95 %", "split": "Split", "note": "Mind",
+        },
+        hide_index=True,
+        key="published",
+    )  # fmt: skip

@@ -3,20 +3,19 @@
 import pandas as pd
 import streamlit as st
 
-from leukodash.evaluation.comparison import Comparison, Thresholds, pairs
+from leukodash.evaluation.comparison import Comparison, Thresholds
 from leukodash.evaluation.statistics import cells_needed, cochran_q, verdict
 from leukodash.figures.comparison import pairs_figure
 from pages.compare_chart import chart
 from pages.shared import plain
 
 
-def tests_part(comparison: Comparison, at: Thresholds) -> None:
+def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | None) -> None:
     """Whether the runs differ at all, which of them do, and any two in detail."""
     names = list(comparison.answers)
-    if len(names) < 2:
+    if table is None:
         st.info("A test needs two runs: choose another one at the top.", icon=":material/touch_app:")
         return
-    table = pairs(comparison, at)
     left, right = st.columns(2)
     with left:
         if len(names) > 2:

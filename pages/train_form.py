@@ -4,17 +4,19 @@ import math
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
-from leukodash.models.backbones import BACKBONES
+from leukodash.models.backbones import BACKBONES, Backbone
 from leukodash.runs.config import RunConfig
 from leukodash.runs.form import MAIN, Setting, choice_title, read_list, settings_of, value_of, write_list
+from leukodash.runs.sweep import read_values, sweepable
 
 WIDTH = 170  # pixels of a widget: two beside each other on a phone, six on a desk
 
 
 def backbone_cards(chosen: list[str]) -> list[str]:
     """Let the user tick backbones; returns the keys of those ticked, in the table's order."""
-    ticked = []
+    ticked, every = [], {f"use-{name}": True for name in BACKBONES}
     with st.container(horizontal=True, gap="small"):
         for name, row in BACKBONES.items():
             with st.container(border=True, width=WIDTH, gap=None):
@@ -22,11 +24,13 @@ def backbone_cards(chosen: list[str]) -> list[str]:
                 if st.checkbox(row.title, name in chosen, key=f"use-{name}", persist_state="session"):
                     ticked.append(name)
                 st.caption(f"{row.year} · {row.size_mb:.0f} MB", help=help_)
+        if len(ticked) < len(BACKBONES):
+            st.button("All", key="use-all", on_click=st.session_state.update, args=(every,), type="tertiary")
     return ticked
 
 
-def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> dict[str, Any]:
-    """Show all settings; returns their values by name.
+def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, DeltaGenerator]]:
+    """Show all settings; returns their values by name, and the tabs by group, for what belongs below the settings.
 
     Args:
         base: the preset's values.
@@ -44,12 +48,37 @@ def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> dict[str,
     rest = [setting for setting in settings.values() if setting.name not in MAIN]
     groups = list(dict.fromkeys(setting.group for setting in rest))
     with st.expander("All settings", icon=":material/tune:"):
-        for group, tab in zip(groups, st.tabs(groups), strict=True):
+        tabs = dict(zip(groups, st.tabs(groups), strict=True))
+        for group, tab in tabs.items():
             with tab, st.container(horizontal=True):
                 for setting in rest:
                     if setting.group == group:
                         values[setting.name] = _widget(setting, shown[setting.name], f"{key}-{setting.name}")
-    return values
+    return values, tabs
+
+
+def sweep_form(row: Backbone) -> tuple[Setting | None, list[Any]]:
+    """Let the user choose one setting and several values of it; returns both, or None and nothing.
+
+    Raises RunError where a value is not what the setting takes.
+    """
+    settings = {setting.name: setting for setting in sweepable(row)}
+    with st.expander("Try several values", icon=":material/stacks:"), st.container(horizontal=True):
+        name = st.selectbox(
+            "Setting", list(settings), index=None, format_func=lambda name: settings[name].title, key="vary",
+            placeholder="One setting", width=2 * WIDTH,
+            help="Every ticked network is trained once with each value, everything else the same.",
+        )  # fmt: skip
+        if name is None:
+            return None, []
+        setting, common = settings[name], {"key": f"vary-{name}", "width": 2 * WIDTH}
+        if setting.kind == "choice":
+            return setting, st.multiselect("Values", setting.choices, format_func=choice_title, **common)
+        if setting.kind == "switch":
+            st.caption("Both are tried: off and on.")
+            return setting, [False, True]
+        example = "0, 1, 2" if setting.kind == "whole" else "0.01, 0.001, 0.0001"
+        return setting, read_values(st.text_input("Values", placeholder=example, **common), setting)
 
 
 def _widget(setting: Setting, value: Any, key: str) -> Any:

@@ -47,6 +47,7 @@ def made_run(
         p_all = 1 / (1 + np.exp(-2 * (random.normal(size=len(cells)) + skill * np.where(blast, 1.0, -1.0) + bias)))
     p_all = np.round(np.asarray(p_all, dtype=float), 7)
     answers = cells[["file", "label", "subject", "part"]].assign(p_all=p_all, p_hem=np.round(1 - p_all, 7))
+    answers = answers[answers["part"].isin(["validation", "test"])]
     tested = answers[answers["part"] == "test"]
     known = tested["subject"].notna().any()
     found = evaluate(

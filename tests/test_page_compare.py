@@ -229,3 +229,17 @@ def test_a_file_is_imported_and_chosen_at_once_and_a_faulty_one_gets_a_sentence(
     at.button(key="import-go").click().run()
     assert not at.exception
     assert "torch" in at.dataframe[0].value["name"].tolist()
+
+
+def test_a_report_and_a_model_card_are_offered():
+    made_pair()
+    at = page()
+    assert [button.label for button in at.get("download_button")] == ["CSV", "Report", "Download"]
+
+
+def test_runs_with_other_marks_are_marked_by_name():
+    made_run("vgg16", seed=1, metrics={"leaks": 2})
+    made_run("mobilenet", seed=2)
+    said = next(text for text in texts(page()) if "badge" in text)
+    assert "VGG16" in said
+    assert "2 leaks" in said

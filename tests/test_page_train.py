@@ -1,10 +1,13 @@
 """The train page without a browser, and what it is made of: form, words, curves. No run is started for real here."""
 
+import contextlib
+import re
 import shutil
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
@@ -162,8 +165,8 @@ def test_a_running_and_a_waiting_run_are_shown_and_can_be_stopped(page):
         page.run()
         assert not page.exception
         shown = [bar.proto.text for bar in page.get("progress")]
-        assert shown[0] == "training · epoch 3 of 20 · about 12 s left"
-        assert shown[1] == "2nd in line"
+        assert shown[0] == "training · epoch 3 of 20 · about 12 s left · learning rate 0.001"
+        assert re.fullmatch(r"2nd in line · starts in about \d+ s|2nd in line", shown[1])
         page.button(key=f"stop-{one.id}").click().run()
         assert (one.path / "stop").exists()
         assert page.button(key=f"stop-{one.id}").disabled
@@ -187,13 +190,93 @@ def test_a_failed_run_shows_its_sentence_and_the_end_of_its_log(page):
     assert any("last words" in code.value for code in page.code)
 
 
-def test_a_run_is_deleted_only_after_asking(page):
+def test_a_deleted_run_can_be_brought_back(page):
     run = with_curve(run_of(state="stopped"))
     page.run()
     page.button(key=f"delete-{run.id}").click().run()
-    assert run.path.exists()
-    next(button for button in page.button if button.label == "Delete for good").click().run()
+    assert not page.exception
     assert not run.path.exists()
+    assert "was deleted" in said(page)
+    page.button(key=f"undo-{run.id}").click().run()
+    assert len(run.history) == 3
+    assert "was deleted" not in said(page)
+
+
+def test_a_sweep_is_started_with_one_click_and_its_runs_can_be_told_apart(page, started):
+    page.run()
+    page.checkbox(key="use-alexnet").check().run()
+    page.selectbox(key="vary").select("learning_rate").run()
+    page.text_input(key="vary-learning_rate").input("0.01, 0.001; 1e-4").run()
+    assert not page.exception
+    assert page.button(key="start").label == "Start 6 runs"
+    page.button(key="start").click().run()
+    assert [(run.config.backbone, run.config.learning_rate) for run in started] == [
+        (backbone, rate) for backbone in ("mobilenet", "alexnet") for rate in (0.01, 0.001, 0.0001)
+    ]
+    assert started[0].title == "MobileNet · learning rate 0.01"
+    assert len({run.title for run in started}) == 6
+
+
+def test_a_value_that_does_not_fit_is_said_before_start(page):
+    page.run()
+    page.selectbox(key="vary").select("learning_rate").run()
+    page.text_input(key="vary-learning_rate").input("0.01, fast").run()
+    assert "not 'fast'" in said(page)
+    assert page.button(key="start").disabled
+
+
+def test_all_networks_are_ticked_with_one_click(page, started):
+    page.run()
+    page.button(key="use-all").click().run()
+    page.button(key="start").click().run()
+    assert [run.config.backbone for run in started] == list(BACKBONES)
+
+
+def test_a_class_can_look_at_one_persons_runs(page):
+    mine, other = (with_curve(run_of(state="stopped")) for _ in range(2))
+    for run, owner in ((mine, "Ada"), (other, "Ben *x*")):
+        run.write("about.json", {"owner": owner})
+    page.run()
+    assert page.button(key=f"delete-{other.id}")
+    page.pills(key="of").set_value("Ada").run()
+    assert not page.exception
+    assert [button.key for button in page.button if button.key.startswith("delete-")] == [f"delete-{mine.id}"]
+
+
+def test_a_long_line_of_waiting_runs_is_counted_not_listed(page):
+    runs = [run_of("alexnet", "queued", ahead=place) for place in range(9)]
+    with contextlib.ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run_lock(run.path))
+        page.run()
+        assert not page.exception
+        assert len([button for button in page.button if button.key.startswith("stop-")]) == 6
+        assert page.button(key="more-live").label == "3 more in line"
+
+
+def test_augmentation_is_shown_on_the_cells_before_start(page):
+    page.run()
+    assert "every cell is shown as it is" in said(page)
+    widget(page.selectbox, "Views").select("views").run()
+    assert not page.exception
+    assert "as it may come up in training" in said(page)
+
+
+def test_a_found_learning_rate_goes_into_the_form(page, monkeypatch):
+    monkeypatch.setattr(jobs, "launch", lambda run: None)
+    page.run()
+    page.button(key="find-rate").click().run()
+    assert not page.exception
+    (folder,) = settings.checkpoints().glob(".rates-*")
+    assert not list_runs()
+    (folder / "status.json").write_text('{"state": "finished"}')
+    rate = np.geomspace(1e-6, 10, 120)
+    smooth = 1 - 0.9 / (1 + (0.01 / rate) ** 2) + rate / 5  # falls fastest around 0.01, and rises again
+    pd.DataFrame({"rate": rate, "loss": smooth, "smooth": smooth}).to_csv(folder / "rates.csv", index=False)
+    page.run()
+    page.button(key="use-rate").click().run()
+    assert not page.exception
+    assert 0.003 <= widget(page.number_input, "Learning rate").value <= 0.02
 
 
 def test_restart_with_changes_fills_the_form_from_the_run(page, started):

@@ -167,15 +167,15 @@ def average(comparison: Comparison, names: Sequence[str]) -> Answers:
     return Answers(test, validation=np.mean([m.validation for m in members], axis=0), validation_labels=labels)
 
 
-def results(comparison: Comparison, at: Thresholds) -> pd.DataFrame:
-    """A row an answer, most accurate first.
+def results(comparison: Comparison, at: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:
+    """A row an answer, most accurate first; `tests` is what `pairs` gives, where it is known already.
 
     Columns: name, backbone, threshold, n, correct, rank (shared where no test separates), confusion (K×K list, rows =
     truth), and for each of `RATES` and `AREAS` its value and its 95 % interval, ``<name>_low`` and ``<name>_high``
     (NaN where there is none); for accuracy also Wilson's, ``wilson_low`` and ``wilson_high``.
     """
     group, by_subject = comparison.by_group
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, answers in comparison.answers.items():
         called = comparison.called(name, at[name])
         counted = confusions(comparison.labels, called, comparison.classes, group)
@@ -189,7 +189,11 @@ def results(comparison: Comparison, at: Thresholds) -> pd.DataFrame:
             row[f"{key}_low"], row[f"{key}_high"] = found.get(f"{key}_interval") or (np.nan, np.nan)
         rows.append(row)
     table = pd.DataFrame(rows).astype(dict.fromkeys(("threshold", *AREAS), float))
-    table.insert(0, "rank", _ranks(comparison, at, table))
+    if len(table) > 1:
+        tests = pairs(comparison, at) if tests is None else tests
+        table.insert(0, "rank", ranks(table.set_index("name")["accuracy"], tests).to_numpy())
+    else:
+        table.insert(0, "rank", 1)
     return table.sort_values(["accuracy", "name"], ascending=[False, True], ignore_index=True)
 
 
@@ -198,16 +202,32 @@ def pairs(comparison: Comparison, at: Thresholds) -> pd.DataFrame:
     return all_pairs(comparison.right(at), comparison.subjects)
 
 
-def _ranks(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> np.ndarray:
-    if len(table) < 2:
-        return np.ones(len(table), dtype=int)
-    return ranks(table.set_index("name")["accuracy"], pairs(comparison, at)).to_numpy()
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What a comparison comes to at some thresholds: all that the head of a page shows, computed once.
+
+    Attributes:
+        table: what `results` gives.
+        tests: what `pairs` gives; None for a single answer.
+        verdict: the comparison in a sentence.
+        interval: why the intervals are what they are, in a sentence.
+    """
+
+    table: pd.DataFrame
+    tests: pd.DataFrame | None
+    verdict: str
+    interval: str
 
 
-def verdict_words(comparison: Comparison, at: Thresholds) -> str:
-    """What the comparison says, in a sentence: the head of the page."""
-    table = results(comparison, at)
-    if len(table) == 1:
+def summary(comparison: Comparison, at: Thresholds) -> Summary:
+    """Compute everything that the head of a page shows."""
+    tests = pairs(comparison, at) if len(comparison.answers) > 1 else None
+    table = results(comparison, at, tests)
+    return Summary(table, tests, _verdict(comparison, table, tests), _interval_words(comparison, at))
+
+
+def _verdict(comparison: Comparison, table: pd.DataFrame, tests: pd.DataFrame | None) -> str:
+    if tests is None:
         row = table.iloc[0]
         known = pd.notna(row["accuracy_low"])
         between = f" (95 %: {_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])})" if known else ""
@@ -216,11 +236,11 @@ def verdict_words(comparison: Comparison, at: Thresholds) -> str:
             f"{_percent(row['accuracy'])}{between}."
         )
     if len(table) == 2:
-        return verdict(pairs(comparison, at).iloc[0])
+        return verdict(tests.iloc[0])
     return standings(table.set_index("name")["rank"], comparison.n, comparison.subject_count or None)
 
 
-def interval_words(comparison: Comparison, at: Thresholds) -> str:
+def _interval_words(comparison: Comparison, at: Thresholds) -> str:
     """Why the leading interval is what it is, in a sentence, with how many independent cells these are worth."""
     _, by_subject = comparison.by_group
     if not by_subject:

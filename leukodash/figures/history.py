@@ -5,7 +5,7 @@ from typing import Literal
 import pandas as pd
 import plotly.graph_objects as go
 
-from leukodash.figures.theme import TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
+from leukodash.figures.theme import FAINT, TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
 
 HEIGHT = 340
 SYMBOLS_SHOWN = 12  # of a long curve: enough to tell runs apart without color, few enough to see the line
@@ -90,6 +90,35 @@ def history_figure(
         },
     )
     return figure
+
+
+def rates_figure(curve: pd.DataFrame, suggestion: float | None, backbone: str | None) -> go.Figure:
+    """The loss over rising learning rates, with the rate at which it falls fastest.
+
+    Args:
+        curve: columns rate, loss, smooth (see `runs.rates.curve`), perhaps empty.
+        suggestion: the rate to mark, if there is one.
+        backbone: its key, for the color.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=curve["rate"], y=curve["loss"], name="loss of a step", mode="markers", marker={"color": FAINT, "size": 4}
+    )
+    line = {"color": color(backbone), "width": 2.5}
+    figure.add_scatter(x=curve["rate"], y=curve["smooth"], name="its running mean", mode="lines", line=line)
+    said = "No rate at which it falls was found."
+    if suggestion:
+        said = f"It falls fastest at a rate of {suggestion:g}."
+        figure.add_vline(suggestion, line={"color": color(backbone), "dash": "dash"}, annotation_text=f"{suggestion:g}")
+    most = 1.5 * curve["smooth"].iloc[: max(5, len(curve) // 2)].max() if len(curve) else 1.0
+    return layout(
+        figure,
+        f"Curve of the loss over the learning rate, from small to large. {said}",
+        260,
+        uirevision="rates",
+        xaxis={"title": "learning rate", "type": "log", "range": [-6.1, 1.1], "exponentformat": "power"},
+        yaxis={"title": "loss", "range": [0, most]},
+    )
 
 
 def sparkline(values: list[float], ink: str, width: int = 140, height: int = 36) -> str:

@@ -36,6 +36,8 @@ def baseline_answers(run: Run, tested: pd.Series, progress: Progress | None = No
     split = run.split.set_index("file")
     if not set(split.index) <= set(dataset.cells["file"]):
         raise DataError(f"'{dataset.root}' has changed since {run.title}: its cells are no longer all there.")
+    if set(split.loc[split["part"] == "train", "label"]) != set(run.metrics["classes"]):
+        raise DataError(f"The split of {run.title} has no training cells of every class to fit them on.")
     where = pd.Series(np.arange(len(dataset.cells)), index=dataset.cells["file"])
     rows = where[split.index].to_numpy()
     report = progress or (lambda fraction, words: None)

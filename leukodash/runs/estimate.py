@@ -119,6 +119,19 @@ CHANNELS = {
     "efficientnetv2b0": 1280,
 }
 STRIDE = 32
+# Millions of numbers that one image leaves in all layers together, at the backbone's own input size.
+ACTIVATIONS = {
+    "mobilenet": 17.0,
+    "vgg16": 15.4,
+    "resnet50": 37.3,
+    "googlenet": 7.1,
+    "inceptionv3": 32.8,
+    "nasnetmobile": 27.8,
+    "alexnet": 1.0,
+    "efficientnetv2b0": 16.2,
+}
+PREFIX_BATCH, AT_ONCE = 32, 0.25  # images a call of the frozen layers, and the share of layers held at a time there
+LIBRARY_BYTES = 800_000_000  # of a process that has imported TensorFlow and read the cells
 
 VIEWS = {"none": 1, "flips": 4, "views": 8}
 START_SECONDS = 6.0  # importing TensorFlow, building the model, the first call
@@ -135,27 +148,33 @@ class Estimate:
         seconds: from its turn to its results.
         disk_bytes: what it adds to the disk: features and the run folder.
         decoded_bytes: and the decoded cells, which all runs of one input size share.
+        memory_bytes: what its process holds at most, on a CPU; the GPU's memory is another matter.
         features_ready: whether the frozen layers' outputs, which it needs, were computed before.
     """
 
     seconds: float
     disk_bytes: int
     decoded_bytes: int
+    memory_bytes: int
     features_ready: bool
 
 
-def estimate(config: RunConfig, dataset: Dataset, runs: Iterable[Run] = ()) -> Estimate:
+def estimate(
+    config: RunConfig, dataset: Dataset, runs: Iterable[Run] = (), before: Iterable[RunConfig] = ()
+) -> Estimate:
     """Estimate a run on this machine.
 
     Args:
         config: the run's settings.
         dataset: its cells.
         runs: past runs on this machine; finished ones of the same backbone correct the table.
+        before: settings of runs that come first: what they compute, this one finds.
     """
     runs = [run for run in runs if _fits(run, config)]
     cells = len(dataset.cells)
     needs_features = not config.full_path
-    ready = needs_features and any(_feature_key(run.config) == _feature_key(config) for run in runs)
+    known = [*(run.config for run in runs), *(other for other in before if other.backbone == config.backbone)]
+    ready = needs_features and any(_feature_key(other) == _feature_key(config) for other in known)
     seconds = _stages(config, cells)
     for stage in ("features", "training"):
         seconds[stage] *= _correction(stage, config, runs)
@@ -168,7 +187,13 @@ def estimate(config: RunConfig, dataset: Dataset, runs: Iterable[Run] = ()) -> E
         disk += cells * VIEWS[config.flips] * _crossing(config) * digits
     decoding = 0.0 if decoded else cells * DECODE_SECONDS
     pixels = 0 if decoded else cells * config.input_size**2 * 3
-    return Estimate(START_SECONDS + decoding + sum(seconds.values()), disk, pixels, ready)
+    return Estimate(START_SECONDS + decoding + sum(seconds.values()), disk, pixels, _memory(config, ready), ready)
+
+
+def estimate_together(configs: list[RunConfig], dataset: Dataset, runs: Iterable[Run] = ()) -> list[Estimate]:
+    """Estimate runs that are started together, in this order: shared features are computed by the first."""
+    runs = list(runs)
+    return [estimate(config, dataset, runs, configs[:place]) for place, config in enumerate(configs)]
 
 
 def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[Estimate] | None = None) -> str:
@@ -186,9 +211,12 @@ def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[
         words[0] += f", or about {duration_words(longer)} from random weights"
     disk = sum(e.disk_bytes for e in estimates) + sum({e.decoded_bytes for e in estimates})
     words.append(f"{size_words(disk)} of disk")
-    ready = [title for title, one in zip(titles, estimates, strict=True) if one.features_ready]
-    if ready:
-        words.append(f"features already there for {', '.join(ready)}")
+    # A sweep names a network several times, and its later runs find what its first one computes: the first one tells.
+    first = dict(reversed(list(zip(titles, estimates, strict=True))))
+    if ready := [title for title, one in first.items() if one.features_ready]:
+        words.append(f"features already there for {', '.join(reversed(ready))}")
+    memory = sum(sorted((one.memory_bytes for one in estimates), reverse=True)[:at_once])
+    words.append(f"{size_words(memory)} of memory")
     return " · ".join(words)
 
 
@@ -235,6 +263,19 @@ def _stages(config: RunConfig, cells: int) -> dict[str, float]:
         "training": config.epochs * epoch,
         "evaluating": (validation + test) * forward / rate + 1,
     }
+
+
+def _memory(config: RunConfig, ready: bool) -> int:
+    """Bytes that the training process holds at most: the libraries, the weights, and the images of a step.
+
+    A trained weight is held five times: itself, its gradient, the optimizer's two moments, and the best so far.
+    """
+    image = 4e6 * ACTIVATIONS[config.backbone] * (config.input_size / config.row.input_size) ** 2
+    share = 0.0 if config.cut == HEAD else _share(config)
+    frozen = 0.0 if ready else PREFIX_BATCH * image * AT_ONCE
+    behind = config.batch_size * image * (1.0 if config.full_path else share)
+    weights = 4 * config.row.parameters + 16 * _trained(config)
+    return round(LIBRARY_BYTES + weights + max(frozen, behind))
 
 
 def _share(config: RunConfig) -> float:

@@ -136,15 +136,15 @@ class Run:
         write_whole(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
 
 
-def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "") -> Run:
-    """Claim a new folder under the checkpoints folder and write config.json into it.
+def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "", prefix: str = "") -> Run:
+    """Claim a new folder under the checkpoints folder, its name after `prefix`, and write config.json into it.
 
     Raises RunError where the folder cannot be written.
     """
     root = settings.checkpoints()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        name = _claim(root, config.backbone)
+        name = _claim(root, config.backbone, prefix)
     except OSError as error:
         raise RunError(
             f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
@@ -153,14 +153,14 @@ def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: st
     run = Run(root / name)
     run.write("config.json", config.model_dump(mode="json"))
     run.write("about.json", {"title": title, "owner": owner, "notes": notes})
-    run.write("status.json", {"state": "queued", "starting": True, "updated": time.time()})
+    run.write("status.json", {"state": "queued", "starting": True, "asked": time.time_ns(), "updated": time.time()})
     return run
 
 
-def _claim(root: Path, backbone: str) -> str:
+def _claim(root: Path, backbone: str, prefix: str) -> str:
     """Make a folder of a name that nobody else has, and return the name: ``mkdir`` is atomic."""
     while True:
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{backbone}-{secrets.token_hex(2)}"
+        name = f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{backbone}-{secrets.token_hex(2)}"
         try:
             (root / name).mkdir()
         except FileExistsError:

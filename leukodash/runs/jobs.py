@@ -20,7 +20,7 @@ _children: list[subprocess.Popen] = []  # kept so that ended ones can be collect
 def start(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "") -> Run:
     """Create a run and launch its process; returns at once. Raises RunError where no folder can be made."""
     run = create_run(config, title=title, owner=owner, notes=notes)
-    _launch(run)
+    launch(run)
     return run
 
 
@@ -35,9 +35,10 @@ def resume(run: Run) -> Run:
         raise RunError(
             f"{run.title} has finished, so there is nothing to resume. Start a new run with changes instead."
         )
-    again = {"state": "queued", "starting": True, "error": "", "traceback": "", "updated": time.time()}
+    now = {"asked": time.time_ns(), "updated": time.time()}
+    again = {"state": "queued", "starting": True, "error": "", "traceback": "", **now}
     run.write("status.json", run.status | again)
-    _launch(run)
+    launch(run)
     return run
 
 
@@ -48,7 +49,7 @@ def stop(run: Run) -> None:
     (run.path / "stop").touch()
 
 
-def _launch(run: Run) -> None:
+def launch(run: Run) -> None:
     """Spawn ``python -m leukodash.training RUN``, its output going to log.txt."""
     (run.path / "stop").unlink(missing_ok=True)
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import platform
+import subprocess
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from leukodash.files import write_whole
 from leukodash.runs.queue import devices
 
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # what Linux calls them; Arm's says bf16
+GPU_SECONDS = 2.0  # that what nvidia-smi says is taken for true
 MATRIX = 768  # rows: large enough to keep every core busy, small enough to take milliseconds
 
 
@@ -59,3 +61,31 @@ def matrix_gflops() -> float:
     with contextlib.suppress(OSError):  # a cache that cannot be written: measured again by the next process
         write_whole(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode())
     return gflops
+
+
+def gpu_words(device: str) -> str:
+    """Name, memory and use of a GPU, such as ``"NVIDIA H100, 3.1 of 79.6 GiB, 64 % busy"``; "" where none can tell.
+
+    Args:
+        device: as a run's status names it: ``"GPU 0"``.
+    """
+    kind, _, number = device.partition(" ")
+    return _gpus(int(time.monotonic() / GPU_SECONDS)).get(number, "") if kind == "GPU" else ""
+
+
+@lru_cache(maxsize=2)
+def _gpus(_moment: int) -> dict[str, str]:
+    """Ask ``nvidia-smi`` once a moment; returns words by the number of the GPU."""
+    fields = "index,name,memory.used,memory.total,utilization.gpu"
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        text = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    words = {}
+    for line in text.splitlines():
+        number, name, used, total, busy = (part.strip() for part in line.split(","))
+        known = used.isdigit() and total.isdigit()  # some cards answer "[N/A]"
+        memory = f"{int(used) / 1024:.1f} of {int(total) / 1024:.1f} GiB" if known else ""
+        words[number] = ", ".join(part for part in (name, memory, f"{busy} % busy" if busy.isdigit() else "") if part)
+    return words

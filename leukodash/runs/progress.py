@@ -1,10 +1,14 @@
 """What a page says of runs under way: words for a stage, places in the queue, which curves belong together."""
 
+import heapq
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from leukodash.errors import RunError
+from leukodash.runs.config import RunConfig
 from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import LIVE, Run
 from leukodash.runs.queue import waiting
@@ -110,6 +114,60 @@ def curve_stamp(runs: list[Run]) -> tuple:
 def places() -> dict[str, int]:
     """Return by run id how many are ahead of it in the queue."""
     return {name: ahead for ahead, name in enumerate(waiting())}
+
+
+def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: int) -> dict[str, float]:
+    """Return by run id in how many seconds each waiting run is expected to start.
+
+    Args:
+        live: runs that train or wait.
+        seconds: what a run takes from its turn to its results.
+        devices: how many train at once.
+    """
+    ahead = places()
+    now, free = time.time(), [0.0] * devices
+    for number, run in enumerate(run for run in live if run.status["state"] == "running"):
+        status = run.status
+        rest = seconds(run) - (now - status.get("started", now))
+        if number < devices:
+            heapq.heapreplace(free, max(rest, status.get("seconds_left") or 0.0, 1.0))
+    starts = {}
+    for run in sorted((run for run in live if run.id in ahead), key=lambda run: ahead[run.id]):
+        starts[run.id] = heapq.heappop(free)
+        heapq.heappush(free, starts[run.id] + seconds(run))
+    return starts
+
+
+def start_words(seconds: float) -> str:
+    """When a waiting run is expected to start: "starts in about 2 min"."""
+    return f"starts in about {duration_words(seconds)}" if seconds > 1 else "starts soon"
+
+
+def patience_words(config: RunConfig, history: pd.DataFrame) -> str:
+    """How near early stopping is: "no better loss for 2 of 5 epochs"; empty where it is off or has not begun."""
+    best = best_epoch(history)
+    if not config.early_stopping or best is None:
+        return ""
+    waited = int(history["epoch"].max()) - best
+    if waited == 0:
+        return "best loss so far"
+    return f"no better loss for {waited} of {config.early_stopping} epochs"
+
+
+def rate_words(history: pd.DataFrame) -> str:
+    """The learning rate of the last epoch."""
+    rates = history["learning_rate"].dropna()
+    return f"learning rate {rates.iloc[-1]:.2g}" if len(rates) else ""
+
+
+def owners(runs: list[Run]) -> list[str]:
+    """Return the names of those whose runs these are, in alphabetical order."""
+    return sorted({run.about["owner"] for run in runs} - {""}, key=str.lower)
+
+
+def of_owner(runs: list[Run], owner: str | None) -> list[Run]:
+    """Return the runs of one person, or all of them for None."""
+    return [run for run in runs if owner is None or run.about["owner"] == owner]
 
 
 def best_epoch(history: pd.DataFrame) -> int | None:

@@ -68,15 +68,17 @@ def waiting() -> list[str]:
 
 
 @contextmanager
-def turn(folder: Path, on_wait: Callable[[int], None] | None = None) -> Iterator[str]:
+def turn(folder: Path, on_wait: Callable[[int], None] | None = None, asked: int | None = None) -> Iterator[str]:
     """Wait for the turn of the run in `folder`, and hold a device while the block runs; yields the device's name.
 
-    `on_wait` hears the number of runs ahead, several times a second. Raises Stopped when the run is asked to stop.
+    `on_wait` hears the number of runs ahead, several times a second. Turns go by when a run was `asked` for (Unix
+    time in ns, by default now): of thirty processes that start at once, none knows which will be up first.
+    Raises Stopped when the run is asked to stop.
     """
     queue = folder.parent / ".queue"
     queue.mkdir(parents=True, exist_ok=True)
     names = devices()
-    ticket = queue / f"{time.time_ns():020d}_{folder.name}"
+    ticket = queue / f"{asked or time.time_ns():020d}_{folder.name}"
     held = None
     with FileLock(ticket, thread_local=False):
         try:

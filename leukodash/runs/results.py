@@ -107,10 +107,12 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         table = run.predictions
         if table.empty or not set(columns) <= set(table.columns):
             raise RunError(f"{run.title} has no readable predictions.csv any more. Leave it out, or train it again.")
-        tested = _in_order(run, table[table["part"] == run.metrics.get("part", "test")])
+        tested = table[table["part"] == run.metrics.get("part", "test")].sort_values("file", ignore_index=True)
         if cells is None:
-            cells = tested[["file", "label", "subject"]].reset_index(drop=True)
-        elif list(tested["label"]) != list(cells["label"]):
+            cells = tested[["file", "label", "subject"]]
+        elif list(tested["file"]) != list(cells["file"]):
+            tested = _by_content(run, tested, runs[0], cells)
+        if list(tested["label"]) != list(cells["label"]):
             raise RunError(f"{run.title} was tested on other cells, or on other labels of them. Leave it out.")
         validation = table[table["part"] == "validation"].sort_values("file")
         answers[name] = Answers(
@@ -123,10 +125,18 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     return Comparison(cells, classes, positive, answers)
 
 
-def _in_order(run: Run, tested: pd.DataFrame) -> pd.DataFrame:
-    """Sort by content, so that runs over differently named copies of the same cells line up too."""
-    hashes = run.split.drop_duplicates("file").set_index("file")["sha256"]
-    return tested.assign(sha256=tested["file"].map(hashes)).sort_values(["sha256", "file"])
+def _by_content(run: Run, tested: pd.DataFrame, first: Run, cells: pd.DataFrame) -> pd.DataFrame:
+    """Put a run's test cells, differently named copies of the first run's, into the order of those."""
+
+    def order(of: Run, files: pd.Series) -> np.ndarray:
+        hashes = of.split.drop_duplicates("file").set_index("file")["sha256"]
+        return np.lexsort((files.astype(str), files.map(hashes).astype(str)))
+
+    if len(tested) != len(cells):
+        raise RunError(f"{run.title} was tested on {len(tested):,} cells, not on these {len(cells):,}. Leave it out.")
+    place = np.empty(len(cells), dtype=int)
+    place[order(first, cells["file"])] = order(run, tested["file"])
+    return tested.iloc[place].reset_index(drop=True)
 
 
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:

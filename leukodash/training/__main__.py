@@ -16,6 +16,8 @@ from leukodash.errors import LeukoDashError
 from leukodash.runs.queue import Stopped, run_lock, stop_requested, turn
 from leukodash.runs.status import Status
 
+RATES = ".rates-"  # what folders of learning-rate finders begin with
+
 
 def main(folder: Path) -> int:
     """Run the training of a run folder; returns the exit status."""
@@ -26,17 +28,21 @@ def main(folder: Path) -> int:
         return 2
     with lock:
         status = Status(folder)
+        asked = status.fields.pop("asked", None)
         status.set(state="queued", stage="", pid=os.getpid(), message="", error="", traceback="", seconds_left=None)
         signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
         try:
-            with turn(folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead)) as device:
+            with turn(folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead), asked) as device:
                 _use(device)
                 status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
                 if stop_requested(folder):
                     raise Stopped
-                from leukodash.training.fit import train
+                if folder.name.startswith(RATES):
+                    from leukodash.training.finder import find_rates as work
+                else:
+                    from leukodash.training.fit import train as work
 
-                train(folder, device, status)
+                work(folder, device, status)
         except Stopped:
             print("Stopped, as asked. Resume goes on from here.")
             status.set(state="stopped", message="", seconds_left=None)

@@ -4,7 +4,26 @@ import cv2
 import numpy as np
 
 from leukodash.runs.config import RunConfig
-from leukodash.training.features import VIEWS, view
+from leukodash.training.views import VIEWS, view
+
+
+def examples(images: np.ndarray, config: RunConfig, times: int) -> np.ndarray:
+    """Show what the training sees of some cells: a row a cell, first as it is, then as it may come up.
+
+    Args:
+        images: uint8 (n, size, size, 3), RGB.
+        config: see `augment`.
+        times: how often each cell is changed anew.
+
+    Returns:
+        uint8 (n · size, (1 + times) · size, 3), RGB: one picture.
+    """
+    columns = [images]
+    for draw in range(times):
+        rng = np.random.default_rng([config.seed, draw])
+        views = rng.choice(len(VIEWS[config.flips]), len(images)) if config.flips != "none" else None
+        columns.append(augment(images, views, config, [config.seed, draw]))
+    return np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)
 
 
 def augment(images: np.ndarray, views: np.ndarray | None, config: RunConfig, seed: list[int]) -> np.ndarray:

@@ -10,7 +10,8 @@ import pandas as pd
 from leukodash.data.dataset import Dataset
 from leukodash.runs.config import RunConfig
 from leukodash.training.augment import augment
-from leukodash.training.features import VIEWS, Features, release
+from leukodash.training.features import Features, release
+from leukodash.training.views import VIEWS
 
 Step = tuple[np.ndarray | list[np.ndarray], np.ndarray, np.ndarray]
 

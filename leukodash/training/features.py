@@ -22,33 +22,13 @@ from filelock import FileLock, Timeout
 from leukodash import settings
 from leukodash.errors import DataError
 from leukodash.files import temporary_name, write_whole
+from leukodash.training.views import view
 
 VERSION = 1
 BATCH = 32
 WAIT_SECONDS = 0.5
 
 Progress = Callable[[float, str], None]
-
-
-def view(images: np.ndarray, number: int) -> np.ndarray:
-    """Turn and mirror a batch: cells have no up or down.
-
-    Args:
-        images: (n, size, size, c).
-        number: 0 to 7. 0 leaves as it is, 1 mirrors left-right, 2 top-bottom, 3 both (a half turn); 4 to 7 are the
-            same after swapping rows and columns, which gives the quarter turns. The eight are the symmetries of a
-            square (dihedral group D4).
-    """
-    if number & 4:
-        images = images.swapaxes(1, 2)
-    if number & 1:
-        images = images[:, :, ::-1]
-    if number & 2:
-        images = images[:, ::-1]
-    return images
-
-
-VIEWS = {"none": (0,), "flips": (0, 1, 2, 3), "views": tuple(range(8))}
 
 
 @dataclass(frozen=True)
@@ -105,7 +85,7 @@ def compute_features(
         prefix: images float32 (n, s, s, 3) → crossing tensor(s).
         cells: returns uint8 (n, s, s, 3), RGB, a memory map; called only if something must be computed.
         folder: from `store_folder`.
-        views: see `view`.
+        views: see `leukodash.training.views.view`.
         progress: hears how far the computing is; may raise to stop it.
         waiting: hears how far another process is that computes the same; may raise to stop the waiting.
 

@@ -6,9 +6,12 @@ checkpoint holds all that a step changes: a run that was killed and resumed ends
 
 import csv
 import math
+import resource
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -28,8 +31,9 @@ from leukodash.runs.status import Status
 from leukodash.training import results
 from leukodash.training.batches import Batches
 from leukodash.training.checkpoint import Checkpoint
-from leukodash.training.features import VIEWS, compute_features, store_folder
+from leukodash.training.features import compute_features, store_folder
 from leukodash.training.precision import choose_precision, lowest_cosine
+from leukodash.training.views import VIEWS
 
 STEP_SECONDS = 0.5  # steps.csv gets a row at most this often
 PREDICT_BATCH = 64
@@ -42,13 +46,67 @@ def train(folder: Path, device: str, status: Status) -> None:
         LeukoDashError: the data or settings cannot be used; the message is for the person who started the run.
         Stopped: someone asked for it; what was reached is in ``resume/``.
     """
-    run, clock = Run(folder), _Clock()
-    config = run.config
+    run, clock, progress = Run(folder), Clock(), stoppable(folder, status)
+    config, dataset, part, model, suffix, batches = prepare(run, device, status, clock)
+    features = batches.features
+
+    # --- training: epochs on the suffix
+    status.set(stage="training", epoch=0, epochs=config.epochs)
+    best = _epochs(run, config, suffix, batches, status)
+    clock.lap("training")
+
+    # --- evaluating: the untouched test part, with the weights of the best validation epoch
+    status.set(stage="evaluating")
+    best.restore_best()
+    predictions = results.predict(suffix, batches, dataset, part, progress)
+    _write_table(run.path / "predictions.csv", predictions)
+    models.save_trained(model, run.path / "trained.weights.h5")
+    numbers = results.metrics(dataset, part, predictions, config)
+    clock.lap("evaluating")
+    run.write(  # last of all: it marks the run as finished
+        "metrics.json",
+        {
+            **numbers,
+            "best_epoch": best.best_epoch,
+            "epochs": best.epoch,
+            "random_start": run.model["random_start"],
+            "generated": dataset.generated,
+            "fingerprint": dataset.fingerprint,
+            "parameters": run.model["parameters"],
+            "trained_parameters": run.model["trained_parameters"],
+            "seconds": clock.seconds,
+            "memory_bytes": _most_memory(),
+            "features_computed": bool(features and features.computed),
+        },
+    )
+    print(f"Finished in {sum(clock.seconds.values()):.1f} s: {run.path}")
+
+
+def stoppable(folder: Path, status: Status) -> Callable[[float, str], None]:
+    """Return a progress callback that writes the status, and raises Stopped where someone asked for it."""
 
     def progress(fraction: float, message: str) -> None:
         if stop_requested(folder):
             raise Stopped
         status.progress(fraction, message)
+
+    return progress
+
+
+class Prepared(NamedTuple):
+    """What a training starts from; `config` is what is really trained (see `RunConfig.as_random_start`)."""
+
+    config: RunConfig
+    dataset: Dataset
+    part: pd.Series
+    model: keras.Model
+    suffix: keras.Model
+    batches: Batches
+
+
+def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
+    """Read the cells, build the network, and compute what its frozen layers see, where nobody has done so yet."""
+    config, progress = run.config, stoppable(run.path, status)
 
     # --- preparing: which cells, in which part, decoded
     dataset = load_dataset(config.data, progress)
@@ -85,36 +143,7 @@ def train(folder: Path, device: str, status: Status) -> None:
         cells = None
     clock.lap("features")
 
-    # --- training: epochs on the suffix
-    status.set(stage="training", epoch=0, epochs=config.epochs)
-    batches = Batches(config, features, cells, dataset, part)
-    best = _epochs(run, config, suffix, batches, status)
-    clock.lap("training")
-
-    # --- evaluating: the untouched test part, with the weights of the best validation epoch
-    status.set(stage="evaluating")
-    best.restore_best()
-    predictions = results.predict(suffix, batches, dataset, part, progress)
-    _write_table(run.path / "predictions.csv", predictions)
-    models.save_trained(model, run.path / "trained.weights.h5")
-    numbers = results.metrics(dataset, part, predictions, config)
-    clock.lap("evaluating")
-    run.write(  # last of all: it marks the run as finished
-        "metrics.json",
-        {
-            **numbers,
-            "best_epoch": best.best_epoch,
-            "epochs": best.epoch,
-            "random_start": weights is None,
-            "generated": dataset.generated,
-            "fingerprint": dataset.fingerprint,
-            "parameters": run.model["parameters"],
-            "trained_parameters": run.model["trained_parameters"],
-            "seconds": clock.seconds,
-            "features_computed": bool(features and features.computed),
-        },
-    )
-    print(f"Finished in {sum(clock.seconds.values()):.1f} s: {run.path}")
+    return Prepared(config, dataset, part, model, suffix, Batches(config, features, cells, dataset, part))
 
 
 # ---------------------------------------------------------------------------------------------- preparing
@@ -189,14 +218,7 @@ def _write_model_file(
 
 def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, status: Status) -> Checkpoint:
     """Train; returns the checkpoint, whose best weights are those of the lowest validation loss."""
-    on_cpu = "CPU" in status.fields.get("device", "CPU")
-    suffix.compile(
-        optimizer=_optimizer(config),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-        # on a CPU, XLA takes seconds to compile what TensorFlow already runs well
-        jit_compile=False if on_cpu and keras.backend.backend() == "tensorflow" else "auto",
-    )
+    compile_suffix(suffix, config, status)
     state = Checkpoint(run.path / "resume", suffix)
     state.load()
     history = _Rows(run.path / "history.csv", HISTORY_COLUMNS, keep=lambda row: int(row["epoch"]) <= state.epoch)
@@ -234,6 +256,18 @@ def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, 
     return state
 
 
+def compile_suffix(suffix: keras.Model, config: RunConfig, status: Status) -> None:
+    """Give the trained layers their optimizer and loss."""
+    on_cpu = "CPU" in status.fields.get("device", "CPU")
+    suffix.compile(
+        optimizer=_optimizer(config),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+        metrics=["accuracy"],
+        # on a CPU, XLA takes seconds to compile what TensorFlow already runs well
+        jit_compile=False if on_cpu and keras.backend.backend() == "tensorflow" else "auto",
+    )
+
+
 def learning_rate(config: RunConfig, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step (0 is the first): linear warm-up, then constant or a half cosine to zero."""
     warmup, total = config.warmup_epochs * steps_per_epoch, config.epochs * steps_per_epoch
@@ -260,7 +294,7 @@ def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
 # ---------------------------------------------------------------------------------------------- small things
 
 
-class _Clock:
+class Clock:
     """Seconds of each stage, in this process."""
 
     def __init__(self) -> None:
@@ -268,6 +302,7 @@ class _Clock:
         self._since = time.perf_counter()
 
     def lap(self, stage: str) -> None:
+        """Note, and print, how long the stage took that ends now."""
         now = time.perf_counter()
         self.seconds[stage] = round(now - self._since, 2)
         self._since = now
@@ -297,6 +332,12 @@ class _Rows:
         if time.monotonic() - self._written >= STEP_SECONDS:
             self._written = time.monotonic()
             self.append(*values)
+
+
+def _most_memory() -> int:
+    """Most bytes that this process has held, as the system counts them."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

@@ -1,0 +1,45 @@
+"""Deleted runs, kept for a while so that a slip of the hand can be undone."""
+
+import os
+import shutil
+import time
+
+from leukodash import settings
+from leukodash.errors import RunError
+from leukodash.runs.folder import Run
+
+KEPT_SECONDS = 24 * 3600  # at most this long: until the page is left, or until someone looks a day later
+
+
+def discard(run: Run) -> Run:
+    """Move a run's folder into the trash; returns it as it lies there. Raises RunError while it is under way."""
+    if run.alive():
+        raise RunError(f"{run.title} is still under way. Stop it before deleting it.")
+    place = settings.checkpoints() / ".trash" / run.id
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        run.path.replace(place)
+    except OSError as error:
+        raise RunError(f"{run.title} could not be deleted ({error.strerror}). Is the folder yours?") from error
+    os.utime(place)  # the day in the trash begins now
+    return Run(place)
+
+
+def bring_back(name: str) -> Run:
+    """Move a run out of the trash. Raises RunError where it is not there any more."""
+    place = settings.checkpoints() / name
+    try:
+        (settings.checkpoints() / ".trash" / name).replace(place)
+    except OSError as error:
+        raise RunError(f"'{name}' is in the trash no more, so it cannot be brought back.") from error
+    return Run(place)
+
+
+def purge(names: list[str] | None = None) -> None:
+    """Remove for good: the runs of these ids, or by default all that have been in the trash for a day."""
+    trash = settings.checkpoints() / ".trash"
+    places = [entry for entry in os.scandir(trash) if entry.is_dir()] if trash.is_dir() else []
+    for entry in places:
+        due = time.time() - entry.stat().st_mtime > KEPT_SECONDS if names is None else entry.name in names
+        if due:
+            shutil.rmtree(entry.path, ignore_errors=True)

@@ -1,0 +1,53 @@
+"""A Plotly chart that is redrawn in place: zoom and pan stay while points arrive.
+
+`st.plotly_chart` (Streamlit 1.67) mounts a chart anew whenever its data change, which loses the zoom and blinks. Here
+Plotly's own `react` draws, and `uirevision` keeps what the user has set. Plotly's JavaScript comes from the installed
+package, which Streamlit serves: nothing is fetched from elsewhere.
+"""
+
+from pathlib import Path
+
+import plotly
+import plotly.graph_objects as go
+import streamlit as st
+
+from leukodash.figures.theme import alt_text
+
+SERVED = st.components.v1.declare_component("plotly", path=Path(plotly.__file__).parent / "package_data")
+
+DRAW = """
+const library = (base) => window.leukodashPlotly ??= new Promise((resolve, reject) => {
+  const script = document.createElement("script");
+  script.src = base + "plotly.min.js";
+  script.onload = () => resolve(window.Plotly);
+  script.onerror = reject;
+  document.head.append(script);
+});
+
+export default function ({ data, parentElement }) {
+  const chart = parentElement.querySelector("[role=img]");
+  const look = getComputedStyle(chart);
+  const figure = JSON.parse(data.figure);
+  const [ink, ground] = ["text", "background"].map((name) => look.getPropertyValue(`--st-${name}-color`).trim());
+  Object.assign(figure.layout, {
+    template: {}, autosize: true,
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",  // a finger scrolls the page
+    font: { color: ink, family: look.fontFamily, size: 12 },
+    hoverlabel: { bgcolor: ground, font: { color: ink } },
+  });
+  chart.style.height = figure.layout.height + "px";
+  chart.setAttribute("aria-label", data.alt);
+  library(new URL(data.base, document.baseURI).href).then((Plotly) => {
+    if (chart.isConnected) {
+      Plotly.react(chart, figure.data, figure.layout, { displayModeBar: false, responsive: true, scrollZoom: false });
+    }
+  });
+}
+"""
+_chart = st.components.v2.component("chart", html='<div role="img"></div>', js=DRAW, isolate_styles=False)
+
+
+def live_chart(figure: go.Figure, key: str) -> None:
+    """Draw a figure that has an alt text and a height (see `figures.theme.layout`)."""
+    base = f"component/{SERVED.name}/"
+    _chart(key=key, data={"figure": figure.to_json(), "alt": alt_text(figure), "base": base})

@@ -1,0 +1,126 @@
+"""The train page's runs under way, polled while there are any: curves, a row each, the place in the queue."""
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from leukodash.errors import LeukoDashError
+from leukodash.figures.history import history_figure
+from leukodash.models.weights import find_weights
+from leukodash.runs import jobs
+from leukodash.runs.estimate import estimate
+from leukodash.runs.folder import Run, finished
+from leukodash.runs.machine import device_names, gpu_words
+from leukodash.runs.progress import (
+    best_epoch,
+    curve_names,
+    curve_runs,
+    curve_stamp,
+    expected_starts,
+    left_words,
+    live_runs,
+    of_owner,
+    patience_words,
+    places,
+    queue_words,
+    rate_words,
+    stage_words,
+    start_words,
+    stopping,
+)
+from pages.shared import dataset, plain
+from pages.train_chart import live_chart
+from pages.train_runs import act, all_runs, heading
+
+LIVE_SHOWN = 6  # rows; a class of thirty that waits is counted, not listed every second
+UNKNOWN_SECONDS = 60.0  # of a run whose data set is gone
+
+
+def live_part() -> None:
+    """Curves and the rows of what is under way. Runs as a fragment: reads the run folders anew each time."""
+    runs, _ = all_runs()
+    live = live_runs(runs)
+    if {run.id for run in live} != set(st.session_state["live"]):
+        st.rerun(scope="app")  # something began or ended: the rest of the page must know
+    owner = st.session_state.get("of")
+    shown = curve_runs(of_owner(runs, owner), of_owner(live, owner))
+    st.markdown(_verdict(shown, live))
+    paths, stamp = tuple(str(run.path) for run in shown), curve_stamp(shown)
+    for column, metric in zip(st.columns(2), ("accuracy", "loss"), strict=True):
+        with column:
+            live_chart(_curves(paths, metric, stamp), key=f"curve-{metric}")
+    ahead, starts = places(), _starts(live, runs)
+    rows = of_owner(live, owner)
+    count = st.session_state.get("live-shown", LIVE_SHOWN)
+    for run in rows[:count]:
+        _live_row(run, ahead.get(run.id), starts.get(run.id))
+    if len(rows) > count and st.button(f"{len(rows) - count} more in line", key="more-live", type="tertiary"):
+        st.session_state["live-shown"] = len(rows)
+        st.rerun(scope="fragment")
+
+
+def _verdict(shown: list[Run], live: list[Run]) -> str:
+    """What the curves say, in a sentence."""
+    if not shown:
+        return "Starting: the first point comes within half a minute." if live else "Nothing has been trained yet."
+    said = []
+    for name, run in curve_names(shown).items():
+        history = run.history
+        if best := best_epoch(history):
+            row = history[history["epoch"] == best].iloc[0]
+            right = f"{row['val_accuracy']:.1%} of the validation cells right"
+            said.append(f"**{plain(name)}** is best in epoch {best}: {right}")
+    if said:
+        return "; ".join(said[:3]) + "."
+    return "The first epoch is under way." if any(len(run.steps) for run in shown) else "Getting ready."
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _curves(paths: tuple[str, ...], metric: str, stamp: tuple) -> go.Figure:
+    """Draw the curves; drawn anew only where a file has changed, which `stamp` tells."""
+    names = curve_names([Run(Path(path)) for path in paths])
+    backbones = {name: run.config.backbone for name, run in names.items()}
+    histories = {name: run.history for name, run in names.items()}
+    return history_figure(histories, metric, backbones, {name: run.steps for name, run in names.items()})
+
+
+def _starts(live: list[Run], runs: list[Run]) -> dict[str, float]:
+    """In how many seconds each waiting run is expected to start."""
+    done = len(finished(runs))  # each run that finishes makes the estimate of the next ones better
+    seconds = {run.id: _seconds(run.id, done, place, run, live, runs) for place, run in enumerate(live)}
+    return expected_starts(live, lambda run: seconds[run.id], len(device_names()))
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def _seconds(run_id: str, done: int, place: int, _run: Run, _live: list[Run], _runs: list[Run]) -> float:
+    """What a run takes from its turn to its results; estimated anew where one more is `done`."""
+    config = _run.config
+    if config.weights == "imagenet" and find_weights(config.row) is None:
+        config = config.as_random_start()
+    try:
+        return estimate(config, dataset(config.data), _runs, [run.config for run in _live[:place]]).seconds
+    except (LeukoDashError, OSError):
+        return UNKNOWN_SECONDS
+
+
+def _live_row(run: Run, ahead: int | None, start: float | None) -> None:
+    status = run.status
+    queued = status["state"] == "queued"
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(heading(run), width="stretch")
+            asked = stopping(run)
+            words = "Stopping …" if asked else "Cancel" if queued else "Stop"
+            stop = {"icon": ":material/stop_circle:", "on_click": act, "args": (jobs.stop, run)}
+            st.button(words, key=f"stop-{run.id}", disabled=asked, **stop)
+        if queued:
+            said = [stage_words(status) if ahead is None else queue_words(ahead)]
+            said += [start_words(start)] if start is not None else []
+        else:
+            device, history = status.get("device", ""), run.history
+            said = [stage_words(status), left_words(status)]
+            if status["stage"] == "training":
+                said += [patience_words(run.config, history), rate_words(history)]
+            said += [device, gpu_words(device)]
+        st.progress(0.0 if queued else min(1.0, status["progress"]), " · ".join(part for part in said if part))

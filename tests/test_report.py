@@ -1,0 +1,95 @@
+from html.parser import HTMLParser
+
+import pytest
+from made_runs import made_cells, made_run
+
+from leukodash.runs.imports import import_predictions
+from leukodash.runs.report import comparison_report, run_card
+
+
+class Reader(HTMLParser):
+    """Collects what a report holds: its scripts' and pictures' sources, its words, its drawn figures."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.words, self.alts, self._script = [], [], [], False
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.sources += [attrs[key] for key in ("src", "href") if key in attrs]
+        self._script = tag in ("script", "style")
+        if attrs.get("role") == "img":
+            self.alts.append(attrs["aria-label"])
+
+    def handle_endtag(self, tag):
+        self._script = False
+
+    def handle_data(self, data):
+        if not self._script:
+            self.words.append(data)
+
+
+def read(html):
+    reader = Reader()
+    reader.feed(html)
+    return reader
+
+
+@pytest.fixture
+def report():
+    runs = [made_run("vgg16", seed=1), made_run("mobilenet", seed=2, skill=0.5)]
+    return read(comparison_report(runs))
+
+
+def test_the_report_needs_no_network(report):
+    assert report.sources == []
+
+
+def test_the_report_leads_with_the_verdict_and_says_it_is_no_device(report):
+    words = " ".join(report.words)
+    assert "on 70 images of 7 subjects" in words
+    assert "Only 7 subjects" in words
+    assert "Not a medical device" in words
+
+
+def test_every_figure_has_words_for_who_cannot_see_it(report):
+    assert len(report.alts) == 10  # forest, two matrices, pairs, ROC, PR, calibration, subjects, accuracy and loss
+    assert all(report.alts)
+
+
+def test_titles_of_other_people_do_not_become_html():
+    run = made_run("vgg16", about={"title": "<img src=x onerror=alert(1)>", "owner": "<b>me</b>"})
+    html = comparison_report([run])
+    assert "<img" not in html.split("</head>")[1]
+    assert "<b>me</b>" not in html
+
+
+def test_a_run_without_subjects_has_a_report_without_them():
+    run = made_run("vgg16", cells=made_cells().assign(subject=None))
+    reader = read(comparison_report([run]))
+    assert "By subject" not in reader.words
+    assert len(reader.alts) == 7
+
+
+def test_the_model_card_holds_the_numbers_and_what_to_mind():
+    run = made_run("vgg16", about={"owner": "Ana"}, metrics={"generated": True, "area_auc": 0.61})
+    card = run_card(run)
+    metrics = run.metrics
+    assert card.startswith("# VGG16 ")
+    assert f"{metrics['correct']} of 70 right" in card
+    low, high = metrics["sensitivity_interval"]
+    assert f"| sensitivity | {metrics['sensitivity']:.3f} | {low:.3f}–{high:.3f} |" in card
+    assert "- test: 40 ALL blast, 30 normal of 7 subjects" in card
+    assert "never seen a real one" in card
+    assert "0.610" in card
+    assert "- owner: Ana" in card
+
+
+def test_a_title_cannot_break_the_card():
+    card = run_card(made_run("vgg16", about={"title": "a\n\n# b <script>"}))
+    assert card.splitlines()[0] == "# a b script"
+
+
+def test_an_import_has_a_card_too():
+    own = import_predictions(b"file,label,p_all,p_hem\na,all,0.9,0.1\nb,hem,0.2,0.8\n", "torch.csv")
+    assert "- predictions of another tool: torch.csv" in run_card(own)
