@@ -54,6 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("folder", type=Path, metavar="DIR")
     check.set_defaults(run_command=_data_check)
 
+    _run_commands(commands)
+
+    compare = commands.add_parser("compare", help="compare finished runs")
+    compare.add_argument("runs", nargs="+", metavar="RUN")
+    compare.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON too")
+    compare.set_defaults(run_command=_compare)
+
+    classify = commands.add_parser("classify", help="class, probabilities and heat map of images")
+    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    classify.add_argument("--run", action="append", required=True, metavar="RUN", help="may be given several times")
+    classify.add_argument("--csv", type=Path, metavar="FILE", help="write the table to this file")
+    classify.add_argument("--overlays", type=Path, metavar="DIR", help="write heat maps over the cells as PNG files")
+    classify.set_defaults(run_command=_classify)
+    return parser
+
+
+def _run_commands(commands: "argparse._SubParsersAction") -> None:
+    """Add what starts runs, and what is done with them."""
     what = argparse.ArgumentParser(add_help=False)
     what.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the data set")
     what.add_argument("--preset", default="recommended", choices=list(PRESETS), metavar="NAME", help=", ".join(PRESETS))
@@ -103,19 +121,6 @@ def _parser() -> argparse.ArgumentParser:
     runs = commands.add_parser("runs", help="list all runs, newest first")
     runs.add_argument("--owner", help="of this person only")
     runs.set_defaults(run_command=_runs)
-
-    compare = commands.add_parser("compare", help="compare finished runs")
-    compare.add_argument("runs", nargs="+", metavar="RUN")
-    compare.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON too")
-    compare.set_defaults(run_command=_compare)
-
-    classify = commands.add_parser("classify", help="class, probabilities and heat map of images")
-    classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    classify.add_argument("--run", action="append", required=True, metavar="RUN", help="may be given several times")
-    classify.add_argument("--csv", type=Path, metavar="FILE", help="write the table to this file")
-    classify.add_argument("--overlays", type=Path, metavar="DIR", help="write heat maps over the cells as PNG files")
-    classify.set_defaults(run_command=_classify)
-    return parser
 
 
 def _data_demo(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from leukodash.runs.baselines import baseline_answers
 from leukodash.runs.folder import Run
 from leukodash.runs.imports import NEEDED, import_predictions, is_import
 from leukodash.runs.results import TestGroup, test_groups
+from leukodash.runs.trash import discard
 from pages.shared import plain
 
 AVERAGE = "Average of the runs"
@@ -30,6 +31,9 @@ def add_part(group: TestGroup) -> set[str]:
         wanted.add("baselines")
     st.divider()
     _import(group)
+    if problem := st.session_state.pop("import-problem", ""):
+        st.error(plain(problem), icon=":material/error:")
+    _remove([run for run in group.runs if is_import(run)])
     return wanted
 
 
@@ -44,8 +48,6 @@ def _import(group: TestGroup) -> None:
         placeholder="Another one",
     )  # fmt: skip
     st.button("Import", type="primary", key="import-go", on_click=_take, args=(group, file))
-    if problem := st.session_state.pop("import-problem", ""):
-        st.error(plain(problem), icon=":material/error:")
 
 
 def _take(group: TestGroup, file: UploadedFile) -> None:
@@ -61,6 +63,22 @@ def _take(group: TestGroup, file: UploadedFile) -> None:
     if own == group.key:
         st.session_state[f"runs-{own}"] = [*st.session_state[f"runs-{own}"], run.id]
     st.toast(f"{plain(run.title)} can be compared.", icon=":material/check_circle:")
+
+
+def _remove(imports: list[Run]) -> None:
+    """Let the user delete an imported run."""
+    if not imports:
+        return
+    st.divider()
+    run = st.selectbox("Imported runs", imports, format_func=lambda run: run.title, key="import-old")
+    st.button("Delete it", icon=":material/delete:", key="import-delete", on_click=_discard, args=(run,))
+
+
+def _discard(run: Run) -> None:
+    try:
+        discard(run)
+    except LeukoDashError as error:
+        st.session_state["import-problem"] = str(error)
 
 
 def extended(comparison: Comparison, chosen: list[Run], wanted: set[str], key: tuple) -> Comparison:

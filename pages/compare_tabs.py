@@ -9,6 +9,8 @@ from leukodash.evaluation.metrics import net_benefit
 from leukodash.evaluation.published import published_table
 from leukodash.figures.comparison import decision_figure, pr_figure, reliability_figure, roc_figure, subject_figure
 from leukodash.figures.history import history_figure
+from leukodash.figures.learning import learning_figure
+from leukodash.models.backbones import BACKBONES
 from leukodash.runs.folder import Run
 from leukodash.runs.results import backbone_of, run_names
 from pages.compare_chart import chart
@@ -20,6 +22,7 @@ def tabs_part(comparison: Comparison, at: Thresholds, found: Summary, chosen: li
     """Show the tabs."""
     parts = {
         "Training": lambda: _training(chosen),
+        "More cells": lambda: _learning(found, chosen),
         "Paired tests": lambda: tests_part(comparison, at, found.tests),
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: _calibration(comparison),
@@ -40,6 +43,23 @@ def _training(chosen: list[Run]) -> None:
     for column, metric in zip(st.columns(2), ("accuracy", "loss"), strict=True):
         with column:
             chart(history_figure(histories, metric, backbones), f"history-{metric}")
+
+
+def _learning(found: Summary, chosen: list[Run]) -> None:
+    sizes = {name: int((run.split["part"] == "train").sum()) for name, run in run_names(chosen).items()}
+    titles = {key: row.title for key, row in BACKBONES.items()}
+    rows = found.table.rename(columns={"accuracy_low": "low", "accuracy_high": "high"})
+    rows = rows.assign(train=rows["name"].map(sizes), title=rows["backbone"].map(titles).fillna("Other"))
+    rows = rows[rows["train"] > 0].astype({"train": int})
+    if rows["train"].nunique() < 2:
+        st.info(
+            "All these runs learnt from equally many cells. To see what more cells bring, train again with the same "
+            "seed and test part but a larger validation part, and choose both runs.",
+            icon=":material/show_chart:",
+        )
+        return
+    chart(learning_figure(rows), "learning")
+    st.caption("Runs may differ in more than their training cells: see the table.")
 
 
 def _ranking(comparison: Comparison, at: Thresholds) -> None:

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.evaluation.comparison import Comparison, Thresholds
-from leukodash.evaluation.statistics import cells_needed, cochran_q, verdict
+from leukodash.evaluation.statistics import ALPHA, cells_needed, cochran_q, verdict
 from leukodash.figures.comparison import pairs_figure
 from pages.compare_chart import chart
 from pages.shared import plain
@@ -56,7 +56,13 @@ def _choose_pair(table: pd.DataFrame, names: list[str]) -> pd.Series:
 
 def _pair(pair: pd.Series) -> None:
     a, b = plain(pair["a"]), plain(pair["b"])
-    st.markdown(f"**{plain(verdict(pair))}**")
+    if pair["p"] < ALPHA and not pair["separated"]:
+        st.markdown(
+            f"**{a} and {b} would differ if they were the only two compared (p {p_words(pair['p'])}); after Holm's "
+            f"correction for all pairs they do not (p {p_words(pair['p_holm'])}).**"
+        )
+    else:
+        st.markdown(f"**{plain(verdict(pair))}**")
     st.markdown(
         f"| cells | {b} right | {b} wrong |\n|:--|--:|--:|\n"
         f"| **{a} right** | {pair['both_right']:,} | {pair['only_a']:,} |\n"

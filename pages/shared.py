@@ -13,14 +13,26 @@ from leukodash.evaluation.metrics import wilson
 from leukodash.runs.folder import Run, finished, list_runs
 
 
+def routed_page() -> st.Page:
+    """Put up the menu; returns the page that was asked for."""
+    st.session_state["routed"] = True
+    pages = [
+        st.Page("pages/train.py", title="Train", icon=":material/model_training:", default=True),
+        st.Page("pages/compare.py", title="Compare", icon=":material/leaderboard:"),
+        st.Page("pages/classify.py", title="Classify", icon=":material/biotech:"),
+        st.Page("pages/data.py", title="Data", icon=":material/grid_view:"),
+    ]
+    return st.navigation(pages, position="top")
+
+
 def through_the_router() -> None:
     """Run again, once, where Streamlit ran a page without ``streamlit_app.py``.
 
-    It does so when a page's address is the first that a fresh server is asked for, since it finds ``pages/`` before
-    it hears of `st.navigation`; from the second run on the router is there, with its menu and its footer.
+    It does so when a page's address is the first that a fresh server is asked for: it finds ``pages/`` before it hears
+    of `st.navigation`. Once that was called, it runs ``streamlit_app.py``.
     """
     if not st.session_state.get("routed"):
-        st.session_state["routed"] = True
+        routed_page()
         st.rerun()
 
 

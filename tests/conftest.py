@@ -90,5 +90,19 @@ def tiny_run(_train_once, own_folders):
     return make
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright; for tests marked `browser`."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if not program:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as p:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        chromium = p.chromium.launch(executable_path=program, args=arguments)
+        yield chromium
+        chromium.close()
+
+
 def pytest_configure():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -4,66 +4,19 @@ The screenshots of the README, ``docs/screenshots``, come from here: desktop and
 """
 
 import io
-import os
 import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
+from app import ROOT, SIZES, Server, settled
 from PIL import Image
 
 from leukodash.data.synthetic import make_demo
-from leukodash.runs.folder import list_runs
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).resolve().parents[1]
 SCREENSHOTS = ROOT / "docs" / "screenshots"
-SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 PATIENCE = 240_000  # ms; a run from random weights on two busy cores
-
-
-class Server:
-    """The app, as ``make app`` starts it, on a port and in folders of its own."""
-
-    def __init__(self, folder):
-        weights = ROOT.parent / "shared" / "weights"  # a newcomer with network downloads these
-        self.environment = {
-            **os.environ,
-            "LEUKODASH_DATA": str(folder / "data"),
-            "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints"),
-            "LEUKODASH_CACHE": str(folder / "cache"),
-            "KERAS_HOME": str(folder / "keras"),
-            **({"LEUKODASH_WEIGHTS": str(weights)} if weights.is_dir() else {}),
-        }
-        self.folder, self.process = folder, None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
-        command += [f"--server.port={self.port}", "--server.address=127.0.0.1"]
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError((self.folder / "server.log").read_text())
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +24,7 @@ def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("app"))
     server.start()
     yield server
-    for pid in (run.status.get("pid") for run in list_runs(server.folder / "checkpoints") if run.alive()):
-        os.kill(pid, signal.SIGKILL)
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if not program:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as p:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = p.chromium.launch(executable_path=program, args=arguments)
-        yield chromium
-        chromium.close()
+    server.end()
 
 
 @pytest.fixture
@@ -95,17 +33,6 @@ def page(browser, server):
     context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()
-
-
-def runs(server):
-    return list_runs(server.folder / "checkpoints")
-
-
-def settled(page):
-    """Wait until Streamlit has stopped running the script and everything stands."""
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-    page.wait_for_function("() => !document.querySelector('[data-testid=stSkeleton]')")
-    page.wait_for_timeout(1200)
 
 
 def shoot(browser, server, name, path, ready):
@@ -143,7 +70,7 @@ def test_a_newcomer_trains_compares_and_classifies(page, browser, server):
     page.reload()  # loses nothing
     page.get_by_text("Runs so far").wait_for(timeout=PATIENCE)
     print(f"first point after {first_point:.0f} s, finished after {time.monotonic() - clicked:.0f} s")
-    (run,) = runs(server)
+    (run,) = server.runs()
     assert run.state == "finished"
     no_error_on(page)
     shoot(browser, server, "train", "", "Runs so far")
@@ -182,16 +109,17 @@ def test_a_run_outlives_the_tab_and_the_server_and_is_shown_again(page, server):
     start.click()
     page.wait_for_timeout(500)
     for _ in range(100):
-        if any(run.status["state"] in ("queued", "running") for run in runs(server)):
+        if any(run.status["state"] in ("queued", "running") for run in server.runs()):
             break
         page.wait_for_timeout(100)
-    run = runs(server)[0]
+    run = server.runs()[0]
     page.goto("about:blank")  # the tab is gone
     server.kill()
     assert run.alive()
     server.start()
     assert run.alive() or run.state == "finished"
-    page.goto(server.url)
+    page.goto(f"{server.url}/data")  # a link to a page, the first that this server hears of
+    page.get_by_test_id("stTopNav").get_by_role("link", name="Train").click(timeout=60_000)
     page.get_by_text("How is it learning?").wait_for(timeout=60_000)
     for _ in range(PATIENCE // 100):
         if run.state == "finished":

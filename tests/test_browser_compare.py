@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from app import Server, settled
 from made_runs import made_run
-from test_browser import Server, browser, settled  # noqa: F401  (browser is a fixture)
 
 from leukodash.data.dataset import load_dataset
 from leukodash.data.split import Split, make_split
@@ -27,7 +27,7 @@ def app(tmp_path):
     server.kill()
 
 
-def test_a_click_on_a_square_opens_its_images(app, browser):  # noqa: F811
+def test_a_click_on_a_square_opens_its_images(app, browser):
     context = browser.new_context(viewport={"width": 1280, "height": 2400})
     page = context.new_page()
     page.goto(app.url)

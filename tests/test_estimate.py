@@ -15,6 +15,7 @@ from leukodash.runs.estimate import (
     Estimate,
     duration_words,
     estimate,
+    estimate_together,
     estimate_words,
     size_words,
 )
@@ -113,16 +114,40 @@ def test_runs_of_another_backbone_or_device_say_nothing():
 
 
 def test_words_say_about_and_name_what_is_there():
-    two = [Estimate(30, 40_000_000, 90_000_000, True), Estimate(50, 10_000_000, 90_000_000, False)]
+    two = [Estimate(30, 40_000_000, 90_000_000, 2e9, True), Estimate(50, 10_000_000, 90_000_000, 1e9, False)]
     said = estimate_words(["MobileNet", "VGG16"], two)
-    assert said == "about 1 min 20 s · 140 MB of disk · features already there for MobileNet"
+    assert said == "about 1 min 20 s · 140 MB of disk · features already there for MobileNet · 2.0 GB of memory"
 
 
 def test_words_say_what_random_weights_would_take():
-    one = [Estimate(30, 0, 0, False)]
-    assert estimate_words(["MobileNet"], one, [Estimate(200, 0, 0, False)]).startswith(
+    one = [Estimate(30, 0, 0, 1, False)]
+    assert estimate_words(["MobileNet"], one, [Estimate(200, 0, 0, 1, False)]).startswith(
         "about 30 s, or about 3 min 20 s from random weights"
     )
+
+
+def test_a_sweep_computes_its_features_once():
+    same, other = (config(learning_rate=rate) for rate in (0.01, 0.001)), config(input_size=128)
+    first, second, third = estimate_together([*same, other], cells())
+    assert [one.features_ready for one in (first, second, third)] == [False, True, False]
+    assert first.seconds - second.seconds == pytest.approx(1000 / 104, rel=0.01)
+    assert second.disk_bytes < first.disk_bytes
+
+
+def test_words_on_a_sweep_do_not_call_ready_what_its_first_run_computes():
+    sweep = [Estimate(30, 40_000_000, 0, 1e9, False), Estimate(5, 0, 0, 1e9, True)]
+    assert "already there" not in estimate_words(["MobileNet", "MobileNet"], sweep)
+
+
+def test_runs_that_train_at_once_hold_their_memory_at_once(monkeypatch):
+    monkeypatch.setattr(module, "device_names", lambda: ("cpu-0", "cpu-1"))
+    three = [Estimate(9, 0, 0, size, False) for size in (1e9, 3e9, 2e9)]
+    assert estimate_words(["a", "b", "c"], three).endswith("5.0 GB of memory")
+
+
+def test_training_everything_holds_a_batch_in_all_layers():
+    small, large = (estimate(config(cut=ALL, batchnorm="trained", batch_size=n), cells()) for n in (64, 128))
+    assert large.memory_bytes - small.memory_bytes == pytest.approx(64 * 17.0e6 * 4)
 
 
 @pytest.mark.parametrize(

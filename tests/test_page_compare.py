@@ -1,12 +1,15 @@
+import pandas as pd
 import pytest
 from made_runs import made_cells, made_run
 from streamlit.testing.v1 import AppTest
 
-from leukodash.runs.imports import import_predictions
+from leukodash.runs.imports import import_predictions, imported_runs
 
 
 def page(**query):
     at = AppTest.from_file("../pages/compare.py", default_timeout=30)
+    at.session_state["routed"] = True
+    at.session_state["routed"] = True  # the page alone, without the router
     for key, value in query.items():
         at.query_params[key] = value
     return at.run()
@@ -21,7 +24,9 @@ def headline(at):
 
 
 def test_without_a_run_the_page_leads_to_training():
-    at = AppTest.from_file("../streamlit_app.py", default_timeout=60).switch_page("pages/compare.py").run()
+    at = AppTest.from_file("../streamlit_app.py", default_timeout=60)
+    at.session_state["routed"] = True
+    at.switch_page("pages/compare.py").run()
     assert not at.exception
     assert "No finished run yet" in at.info[0].value
     assert len(at.get("plotly_chart")) == 1
@@ -109,6 +114,7 @@ def test_each_tab_shows_something_and_says_it_in_words(tab):
         made_run(backbone, seed=seed)
     at = page(tab=tab)
     assert not at.exception
+    assert not at.error
     opened = next(element for element in at.tabs if element.label == tab)
     charts = opened.get("plotly_chart")
     assert charts or opened.dataframe
@@ -243,3 +249,31 @@ def test_runs_with_other_marks_are_marked_by_name():
     said = next(text for text in texts(page()) if "badge" in text)
     assert "VGG16" in said
     assert "2 leaks" in said
+
+
+def test_an_imported_run_can_be_deleted():
+    run, _ = made_pair()
+    tested = run.predictions[run.predictions["part"] == "test"].drop(columns="part")
+    import_predictions(tested.to_csv(index=False).encode(), "torch.csv", like=[run])
+    at = page()
+    at.button(key="import-delete").click().run()
+    assert not at.exception
+    assert "torch" not in at.dataframe[0].value["name"].tolist()
+    assert imported_runs() == []
+
+
+def test_runs_that_learnt_from_fewer_cells_draw_a_learning_curve():
+    cells = made_cells(validation=40, test=70)
+    train = made_cells(validation=60, test=0, root="more").assign(part="train")
+    made_run("vgg16", seed=1, cells=pd.concat([cells, train]))
+    made_run("vgg16", seed=2, cells=pd.concat([cells, train.iloc[:20]]), when="20260101-100000")
+    at = page(tab="More cells", runs="20260101-120000-vgg16-0001,20260101-100000-vgg16-0002")
+    assert not at.exception
+    opened = next(element for element in at.tabs if element.label == "More cells")
+    assert "after 20 cells" in opened.get("plotly_chart")[0].proto.alt
+
+
+def test_runs_of_one_size_say_how_to_get_a_learning_curve():
+    made_pair()
+    at = page(tab="More cells")
+    assert any("train again" in info.value for info in at.info)

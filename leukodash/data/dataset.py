@@ -45,8 +45,12 @@ def label_title(label: str) -> str:
 
 
 def printable(name: str) -> str:
-    """An untrusted file or folder name, fit for a message: 80 characters at most, none of them a control."""
-    return "".join(c if c.isprintable() else "?" for c in name[:80])
+    """An untrusted file or folder name, fit for a message: its last 80 characters, none of them a control.
+
+    Of a long path the end tells the file.
+    """
+    end = name if len(name) <= 80 else f"…{name[-79:]}"
+    return "".join(c if c.isprintable() else "?" for c in end)
 
 
 @dataclass(frozen=True)

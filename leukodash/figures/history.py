@@ -102,7 +102,7 @@ def rates_figure(curve: pd.DataFrame, suggestion: float | None, backbone: str | 
     """
     figure = go.Figure()
     figure.add_scatter(
-        x=curve["rate"], y=curve["loss"], name="loss of a step", mode="markers", marker={"color": FAINT, "size": 4}
+        x=curve["rate"], y=curve["loss"], name="loss after a step", mode="markers", marker={"color": FAINT, "size": 4}
     )
     line = {"color": color(backbone), "width": 2.5}
     figure.add_scatter(x=curve["rate"], y=curve["smooth"], name="its running mean", mode="lines", line=line)

@@ -110,9 +110,9 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         tested = table[table["part"] == run.metrics.get("part", "test")].sort_values("file", ignore_index=True)
         if cells is None:
             cells = tested[["file", "label", "subject"]]
-        elif list(tested["file"]) != list(cells["file"]):
+        elif not tested["file"].equals(cells["file"]):
             tested = _by_content(run, tested, runs[0], cells)
-        if list(tested["label"]) != list(cells["label"]):
+        if not tested["label"].equals(cells["label"]):
             raise RunError(f"{run.title} was tested on other cells, or on other labels of them. Leave it out.")
         validation = table[table["part"] == "validation"].sort_values("file")
         answers[name] = Answers(

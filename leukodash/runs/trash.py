@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 from leukodash import settings
 from leukodash.errors import RunError
@@ -27,9 +28,9 @@ def discard(run: Run) -> Run:
 
 def bring_back(name: str) -> Run:
     """Move a run out of the trash. Raises RunError where it is not there any more."""
-    place = settings.checkpoints() / name
+    place = settings.checkpoints() / Path(name).name
     try:
-        (settings.checkpoints() / ".trash" / name).replace(place)
+        (settings.checkpoints() / ".trash" / place.name).replace(place)
     except OSError as error:
         raise RunError(f"'{name}' is in the trash no more, so it cannot be brought back.") from error
     return Run(place)

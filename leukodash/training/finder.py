@@ -1,7 +1,9 @@
 """The learning-rate finder: a short training whose rate rises from step to step, and the loss that goes with it.
 
 Smith (2017), *Cyclical Learning Rates for Training Neural Networks*, section 3.3; the exponential rise and the stop at
-a multiple of the lowest loss are those of the fastai library. Nothing of the training is kept but the curve.
+a multiple of the lowest loss are those of the fastai library. The loss is that of the same few validation cells after
+each step, not of the step's own batch: with small batches, chance would hide where it falls. Nothing is kept but the
+curve.
 """
 
 from pathlib import Path
@@ -14,10 +16,12 @@ from leukodash.runs.folder import Run
 from leukodash.runs.queue import Stopped, stop_requested
 from leukodash.runs.status import Status
 from leukodash.training.fit import Clock, compile_suffix, prepare
+from leukodash.training.results import loss_and_accuracy
 
 LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 120
-SMOOTHING = 0.9  # share of the last running mean in the next
+CELLS = 64
+SMOOTHING = 0.8  # share of the last running mean in the next
 RUNAWAY = 4.0  # the search ends where the smoothed loss is this many times its lowest
 WRITE_EVERY = 5  # steps
 
@@ -35,14 +39,15 @@ def find_rates(folder: Path, device: str, status: Status) -> None:
     compile_suffix(suffix, prepared.config, status)
     status.set(stage="training")
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
+    looked_at = np.random.default_rng(prepared.config.seed).permutation(batches.rows["validation"])[:CELLS]
     rows, mean, lowest, step = [], 0.0, np.inf, 0
     while step < STEPS:
         for inputs, labels, weight in batches.epoch(1 + step // batches.steps(), 0):
             if stop_requested(folder):
                 raise Stopped
             suffix.optimizer.learning_rate = rates[step]
-            logs = suffix.train_on_batch(inputs, labels, sample_weight=weight, return_dict=True)
-            loss = float(logs["loss"])
+            suffix.train_on_batch(inputs, labels, sample_weight=weight)
+            loss, _ = loss_and_accuracy(suffix, batches, looked_at)
             mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
             smooth = mean / (1 - SMOOTHING ** (step + 1))  # the start at zero taken out, as in Adam
             lowest = min(lowest, smooth)

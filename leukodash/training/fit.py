@@ -118,7 +118,17 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
     model = models.build(config, len(classes), weights, precision)
     after = None if config.full_path else models.frozen_layer(config)
     prefix, suffix = models.cut(model, after)
-    _write_model_file(run, config, dataset, model, weights, precision)
+    store = prefix and store_folder(
+        cells=cell_store_key(dataset, config.input_size),
+        weights=identity(weights),
+        backbone=config.backbone,
+        after=after,
+        pooling=config.pooling if after == "pool" else None,
+        preprocessing=config.preprocessing,
+        precision=precision,
+    )
+    made = {"precision": precision, "features": store.name if store else None}
+    _write_model_file(run, config, dataset, model, weights, made)
     clock.lap("preparing")
 
     # --- features: the frozen prefix over every cell, once, for all runs
@@ -128,15 +138,6 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
         cells = cell_store(dataset, config.input_size, progress)
     else:
         status.set(stage="features")
-        store = store_folder(
-            cells=cell_store_key(dataset, config.input_size),
-            weights=identity(weights),
-            backbone=config.backbone,
-            after=after,
-            pooling=config.pooling if after == "pool" else None,
-            preprocessing=config.preprocessing,
-            precision=precision,
-        )
         features = compute_features(
             prefix, lambda: cell_store(dataset, config.input_size, progress), store, views, progress, progress
         )
@@ -189,7 +190,7 @@ def _fidelity(config: RunConfig, weights: Path | None, cells: np.ndarray) -> flo
 
 
 def _write_model_file(
-    run: Run, config: RunConfig, dataset: Dataset, model: keras.Model, weights: Path | None, precision: str
+    run: Run, config: RunConfig, dataset: Dataset, model: keras.Model, weights: Path | None, made: dict
 ) -> None:
     layers = models.trained_layers(model)
     run.write(
@@ -201,7 +202,7 @@ def _write_model_file(
             "random_start": weights is None,
             "weights_file": weights.name if weights else None,
             "weights_sha256": identity(weights) if weights else None,
-            "precision": precision,
+            **made,
             "cut": config.cut,
             "batchnorm": config.batchnorm,
             "parameters": model.count_params(),

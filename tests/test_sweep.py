@@ -1,0 +1,264 @@
+"""Several runs at once, what is said of those that wait, and the same things by command line."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukodash import settings
+from leukodash.__main__ import main
+from leukodash.data.dataset import load_dataset
+from leukodash.data.synthetic import make_demo
+from leukodash.errors import RunError
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs import jobs, machine, trash
+from leukodash.runs.config import make_config
+from leukodash.runs.folder import create_run, find_run, list_runs
+from leukodash.runs.progress import (
+    expected_starts,
+    live_runs,
+    of_owner,
+    owners,
+    patience_words,
+    rate_words,
+    start_words,
+)
+from leukodash.runs.queue import run_lock
+from leukodash.runs.rates import curve, start_finder, suggestion
+from leukodash.runs.sweep import MOST, plan, read_values, sweepable
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    return load_dataset(make_demo(tmp_path_factory.mktemp("sweep") / "demo", cells=24, subjects=6))
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Runs that are started: their folders are made, their processes are not."""
+    runs = []
+    monkeypatch.setattr(jobs, "launch", runs.append)
+    return runs
+
+
+def setting(name, backbone="vgg16"):
+    return next(one for one in sweepable(BACKBONES[backbone]) if one.name == name)
+
+
+def test_every_backbone_gets_every_value(demo):
+    vary = setting("learning_rate")
+    planned = plan("quick", ["alexnet", "vgg16"], demo, {"epochs": 3}, vary, [0.01, 0.001])
+    asked = [(one.config.backbone, one.config.learning_rate, one.config.epochs) for one in planned]
+    assert asked == [("alexnet", 0.01, 3), ("alexnet", 0.001, 3), ("vgg16", 0.01, 3), ("vgg16", 0.001, 3)]
+    assert planned[1].title == "AlexNet · learning rate 0.001"
+
+
+def test_without_values_there_is_one_run_a_backbone_named_by_it_alone(demo):
+    planned = plan("quick", list(BACKBONES), demo, {})
+    assert [one.config.backbone for one in planned] == list(BACKBONES)
+    assert {one.title for one in planned} == {""}
+
+
+def test_a_part_of_the_split_can_be_varied_and_the_rest_of_it_stays(demo):
+    planned = plan("quick", ["alexnet"], demo, {"split": {"validation": 0.3}}, setting("split.seed"), [1, 2])
+    assert [(one.config.split.seed, one.config.split.validation) for one in planned] == [(1, 0.3), (2, 0.3)]
+
+
+def test_a_cut_that_one_of_the_backbones_lacks_is_said(demo):
+    with pytest.raises(RunError, match="AlexNet can be cut at"):
+        plan("quick", ["vgg16", "alexnet"], demo, {}, setting("cut"), ["block5"])
+
+
+def test_more_runs_than_anyone_means_are_refused(demo):
+    with pytest.raises(RunError, match="are 62 runs"):
+        plan("quick", ["vgg16", "alexnet"], demo, {}, setting("seed"), list(range(MOST // 2 + 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("learning_rate", "0.01, 1e-3;1, 0.01", [0.01, 0.001, 1.0]),
+        ("seed", "0, 1,2.0,", [0, 1, 2]),
+        ("cut", "head, block5", ["head", "block5"]),
+        ("class_weights", "on, off", [True, False]),
+        ("epochs", "", []),
+    ],
+)
+def test_values_are_read_as_their_setting_takes_them(name, text, values):
+    assert read_values(text, setting(name)) == values
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("learning_rate", "fast"), ("learning_rate", "NaN"), ("seed", "1.5"), ("seed", "true"),
+        ("cut", "block9"), ("class_weights", "1"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_is_said_with_what_would(name, text):
+    with pytest.raises(RunError, match=rf"takes .* not '{text}'"):
+        read_values(text, setting(name))
+
+
+# --------------------------------------------------------------------------------------------------- waiting
+
+
+def under_way(demo, state, **status):
+    run = create_run(make_config("quick", "alexnet", demo))
+    run.write("status.json", {"state": state, "updated": time.time(), **status})
+    return run
+
+
+def test_a_waiting_run_starts_when_those_ahead_are_done(demo, monkeypatch):
+    now = time.time()
+    running, first, second = (
+        under_way(demo, "running", started=now - 40),
+        under_way(demo, "queued"),
+        under_way(demo, "queued"),
+    )
+    monkeypatch.setattr("leukodash.runs.progress.places", lambda: {first.id: 0, second.id: 1})
+    with run_lock(running.path), run_lock(first.path), run_lock(second.path):
+        live = live_runs(list_runs())
+        one_device = expected_starts(live, lambda run: 100.0, devices=1)
+        two_devices = expected_starts(live, lambda run: 100.0, devices=2)
+    assert one_device == pytest.approx({first.id: 60, second.id: 160}, abs=2)
+    assert two_devices == pytest.approx({first.id: 0, second.id: 60}, abs=2)
+    assert start_words(one_device[second.id]) == "starts in about 2 min 40 s"
+
+
+def test_early_stopping_is_said_in_words(demo):
+    config = make_config("quick", "alexnet", demo, early_stopping=5)
+    history = pd.DataFrame({"epoch": [1, 2, 3, 4], "val_loss": [0.5, 0.3, 0.4, 0.6], "learning_rate": [1e-3] * 4})
+    assert patience_words(config, history) == "no better loss for 2 of 5 epochs"
+    assert patience_words(config, history[:2]) == "best loss so far"
+    assert patience_words(config, history[:0]) == ""
+    assert patience_words(config.changed(early_stopping=0), history) == ""
+    assert rate_words(history) == "learning rate 0.001"
+
+
+def test_runs_are_found_by_their_owner(demo):
+    runs = [under_way(demo, "stopped") for _ in range(3)]
+    for run, owner in zip(runs, ("ben", "Ada", ""), strict=True):
+        run.write("about.json", {"owner": owner})
+    assert owners(runs) == ["Ada", "ben"]
+    assert of_owner(runs, "Ada") == [runs[1]]
+    assert of_owner(runs, None) == runs
+
+
+def test_a_gpu_is_named_with_its_memory_and_use(monkeypatch):
+    said = "0, NVIDIA H100 80GB HBM3, 3174, 81559, 64\n1, Old card, [N/A], [N/A], [N/A]\n"
+    answer = type("Answer", (), {"stdout": said})
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: answer)
+    machine._gpus.cache_clear()
+    assert machine.gpu_words("GPU 0") == "NVIDIA H100 80GB HBM3, 3.1 of 79.6 GiB, 64 % busy"
+    assert machine.gpu_words("GPU 1") == "Old card"
+    assert machine.gpu_words("CPU (2 cores)") == ""
+    machine._gpus.cache_clear()
+
+
+def test_without_nvidia_smi_nothing_is_said_of_the_gpu(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    machine._gpus.cache_clear()
+    assert machine.gpu_words("GPU 0") == ""
+    machine._gpus.cache_clear()
+
+
+# ----------------------------------------------------------------------------------------------------- trash
+
+
+def test_a_deleted_run_can_be_brought_back_until_it_is_purged(demo):
+    run = under_way(demo, "stopped")
+    trash.discard(run)
+    assert list_runs() == []
+    trash.purge()  # not a day old
+    assert trash.bring_back(run.id) == run
+    assert list_runs() == [run]
+    trash.discard(run)
+    trash.purge([run.id])
+    with pytest.raises(RunError, match="in the trash no more"):
+        trash.bring_back(run.id)
+
+
+def test_a_run_under_way_is_not_deleted(demo):
+    run = under_way(demo, "running")
+    with run_lock(run.path), pytest.raises(RunError, match="still under way"):
+        trash.discard(run)
+    assert list_runs() == [run]
+
+
+# -------------------------------------------------------------------------------------------- learning rates
+
+
+def test_the_suggestion_is_where_the_loss_falls_fastest():
+    rate = np.geomspace(1e-6, 10, 120)
+    loss = 0.7 - 0.5 / (1 + (3e-3 / rate)) + (rate / 2) ** 2  # a logistic step in the logarithm, centered at 0.003
+    assert suggestion(pd.DataFrame({"rate": rate, "loss": loss, "smooth": loss})) == pytest.approx(3e-3, rel=0.35)
+
+
+def test_a_loss_that_only_rises_suggests_nothing():
+    rate = np.geomspace(1e-6, 10, 50)
+    assert suggestion(pd.DataFrame({"rate": rate, "loss": rate, "smooth": rate})) is None
+    assert suggestion(pd.DataFrame(columns=["rate", "loss", "smooth"])) is None
+
+
+def test_a_finder_is_no_run_in_the_lists(demo, launched):
+    run = start_finder(make_config("quick", "alexnet", demo))
+    assert launched == [run]
+    assert run.config.backbone == "alexnet"
+    assert curve(run).empty
+    assert list_runs() == []
+
+
+# ---------------------------------------------------------------------------------------------- command line
+
+
+def test_a_sweep_by_command_line_starts_what_the_page_would(demo, launched, capsys):
+    command = ["sweep", "--data", str(demo.root), "--backbone", "alexnet", "vgg16", "--preset", "quick"]
+    assert main([*command, "--vary", "seed=1,2", "--set", "epochs=3", "--owner", "Ada"]) == 0
+    assert [(run.config.backbone, run.config.seed, run.config.epochs) for run in launched] == [
+        ("alexnet", 1, 3), ("alexnet", 2, 3), ("vgg16", 1, 3), ("vgg16", 2, 3),
+    ]  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [str(run.path) for run in launched]
+    assert main(["runs", "--owner", "Ada"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert main(["runs", "--owner", "Ben"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_what_cannot_be_varied_is_said(demo, capsys):
+    assert main(["sweep", "--data", str(demo.root), "--backbone", "alexnet", "--vary", "speed=1,2"]) == 2
+    assert "'speed' is no setting that can be varied" in capsys.readouterr().err
+
+
+def test_the_estimate_starts_nothing(demo, launched, capsys):
+    assert main(["estimate", "--data", str(demo.root), "--backbone", "alexnet", "--preset", "quick"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("about ")
+    assert "of memory" in said and "of disk" in said
+    assert not launched and not list_runs()
+
+
+def test_a_run_is_named_noted_read_and_deleted_by_command_line(demo, capsys):
+    run = under_way(demo, "stopped")
+    (run.path / "log.txt").write_text("one\ntwo\nthree\n")
+    assert main(["about", run.id, "--title", "Mine", "--notes", "slow"]) == 0
+    assert main(["about", run.id, "--owner", "Ada"]) == 0
+    assert find_run(run.id).about == {"title": "Mine", "owner": "Ada", "notes": "slow"}
+    capsys.readouterr()
+    assert main(["log", run.id, "--lines", "2"]) == 0
+    assert capsys.readouterr().out == "two\nthree\n"
+    assert main(["delete", run.id]) == 0
+    assert list_runs() == []
+    assert main(["delete", "--undo", run.id]) == 0
+    assert list_runs() == [run]
+    assert (settings.checkpoints() / run.id / "config.json").is_file()
+
+
+def test_again_takes_an_old_runs_settings_and_changes_some(demo, launched, monkeypatch):
+    monkeypatch.setattr("leukodash.__main__._watch", lambda run: 0)
+    old = create_run(make_config("quick", "alexnet", demo, epochs=7, split={"validation": 0.3}), owner="Ada")
+    assert main(["again", old.id, "--set", "epochs=9", "--set", "split.seed=4"]) == 0
+    expected = old.config.changed(epochs=9, split={**old.config.split.model_dump(), "seed": 4})
+    assert launched[0].config == expected
+    assert launched[0].about["owner"] == "Ada"
