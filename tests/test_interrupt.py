@@ -73,7 +73,7 @@ STAGES = {
     "features": {"input_size": 224, "flips": "views"},
     "training": {"epochs": 5000},
     # the whole network over many cells, since stored features are evaluated in an instant
-    "evaluating": {"epochs": 1, "brightness": 0.1, "input_size": 224, "split": {"validation": 0.4, "test": 0.5}},
+    "evaluating": {"epochs": 1, "brightness": 0.1, "input_size": 224, "split": {"validation": 0.3, "test": 0.4}},
 }
 
 
@@ -95,7 +95,7 @@ def test_a_stop_takes_effect_soon_in_every_stage_and_the_run_goes_on_when_resume
         jobs.stop(before)
     jobs.resume(run)
     until(lambda: run.status["stage"] in ("features", "training", "evaluating") or ended(run))
-    assert run.state in ("running", "finished"), run.log_tail()
+    assert run.state in ("running", "finished"), run.status
 
 
 def test_a_request_to_stop_that_is_older_than_the_run_does_not_stop_it(pretend_weights, start):  # noqa: F811

@@ -253,6 +253,20 @@ def test_two_runs_at_once_compute_the_features_once(pretend_weights, demo):
     assert sorted(run.metrics["features_computed"] for run in (first, second)) == [False, True]
 
 
+def test_jax_trains_too(pretend_weights, demo, monkeypatch):
+    """Fresh layers and dropout are drawn differently by each backend: the loss must fall, not equal another's."""
+    pytest.importorskip("jax")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    run = jobs.start(make_config("quick", "alexnet", demo, input_size=64, epochs=12, batch_size=8))
+    until(lambda: run.state not in ("queued", "running"))
+    assert run.state == "finished", run.log_tail()
+    assert run.model["backend"] == "jax"
+    assert run.history["loss"].iloc[-1] < 0.8 * run.history["loss"].iloc[0]
+    validation = run.predictions[run.predictions["part"] == "validation"]
+    loss = log_loss(validation["label"] == "all", validation[["p_hem", "p_all"]].to_numpy())
+    assert loss == pytest.approx(run.history["val_loss"].min(), rel=1e-3)
+
+
 def until(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():

@@ -36,7 +36,8 @@ def resume(run: Run) -> Run:
             f"{run.title} has finished, so there is nothing to resume. Start a new run with changes instead."
         )
     now = {"asked": time.time_ns(), "updated": time.time()}
-    again = {"state": "queued", "starting": True, "error": "", "traceback": "", **now}
+    blank = dict.fromkeys(("stage", "message", "error", "traceback"), "")
+    again = {"state": "queued", "starting": True, "progress": 0.0, **blank, **now}
     run.write("status.json", run.status | again)
     launch(run)
     return run
