@@ -25,7 +25,14 @@ def backbone_cards(chosen: list[str]) -> list[str]:
                     ticked.append(name)
                 st.caption(f"{row.year} · {row.size_mb:.0f} MB", help=help_)
         if len(ticked) < len(BACKBONES):
-            st.button("All", key="use-all", on_click=st.session_state.update, args=(every,), type="tertiary")
+            st.button(
+                "Tick all",
+                key="use-all",
+                icon=":material/done_all:",
+                on_click=st.session_state.update,
+                args=(every,),
+                type="tertiary",
+            )
     return ticked
 
 

@@ -72,8 +72,10 @@ def number(page, label, value):
 
 def vary(page, setting, values):
     page.get_by_text("Try several values").click()
-    page.locator(".st-key-vary").get_by_role("combobox").fill(setting)
-    page.get_by_role("option", name=setting, exact=True).click()
+    box = page.locator(".st-key-vary").get_by_role("combobox")
+    box.click()
+    box.fill(setting)
+    page.locator("[role=option]", has_text=re.compile(f"^{setting}$")).click()
     settled(page)
     field = page.get_by_role("textbox", name="Values")
     field.fill(values)

@@ -257,7 +257,7 @@ def test_jax_trains_too(pretend_weights, demo, monkeypatch):
     """Fresh layers and dropout are drawn differently by each backend: the loss must fall, not equal another's."""
     pytest.importorskip("jax")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    run = jobs.start(make_config("quick", "alexnet", demo, input_size=64, epochs=12, batch_size=8))
+    run = jobs.start(make_config("quick", "alexnet", demo, input_size=64, epochs=30, batch_size=8, head=[]))
     until(lambda: run.state not in ("queued", "running"))
     assert run.state == "finished", run.log_tail()
     assert run.model["backend"] == "jax"

@@ -158,8 +158,10 @@ def model_card(
     if metrics.get("leaks"):
         caveats.insert(0, f"{metrics['leaks']} leaks between the parts: the numbers flatter it.")
     if metrics.get("area_auc") is not None and metrics.get("roc_auc") is not None:
-        than = "more than" if metrics["roc_auc"] > metrics["area_auc"] else "no more than"
-        caveats.append(f"Cell area alone has an ROC AUC of {metrics['area_auc']:.3f}: this model knows {than} size.")
+        than = "better than" if metrics["roc_auc"] > metrics["area_auc"] else "no better than"
+        caveats.append(
+            f"Cell area alone has an ROC AUC of {metrics['area_auc']:.3f}: this model ranks cells {than} size does."
+        )
     lines = [
         f"# {_line(title)}",
         "",
@@ -275,4 +277,4 @@ def _parts(cells: pd.DataFrame) -> list[str]:
 
 def _line(text: str) -> str:
     """Text of other people on one line, without the signs that Markdown or HTML would read."""
-    return " ".join(text.translate(str.maketrans("", "", "<>[]`|#*_\\")).split())
+    return " ".join(text.translate(str.maketrans("", "", "<>[]`|#*\\")).split())

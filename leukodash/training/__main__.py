@@ -9,11 +9,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from threading import Thread
 
 from filelock import Timeout
 
 from leukodash.errors import LeukoDashError
-from leukodash.runs.queue import Stopped, run_lock, stop_requested, turn
+from leukodash.runs.queue import POLL_SECONDS, Stopped, run_lock, stop_requested, turn
 from leukodash.runs.status import Status
 
 RATES = ".rates-"  # what folders of learning-rate finders begin with
@@ -35,8 +36,7 @@ def main(folder: Path) -> int:
             with turn(folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead), asked) as device:
                 _use(device)
                 status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
-                if stop_requested(folder):
-                    raise Stopped
+                Thread(target=_leave_when_asked, args=(folder, status), daemon=True).start()
                 if folder.name.startswith(RATES):
                     from leukodash.training.finder import find_rates as work
                 else:
@@ -44,9 +44,7 @@ def main(folder: Path) -> int:
 
                 work(folder, device, status)
         except Stopped:
-            print("Stopped, as asked. Resume goes on from here.")
-            status.set(state="stopped", message="", seconds_left=None)
-            (folder / "stop").unlink(missing_ok=True)
+            _stopped(folder, status)
         except LeukoDashError as error:
             print(error)
             status.set(state="failed", error=str(error), seconds_left=None)
@@ -59,6 +57,24 @@ def main(folder: Path) -> int:
         else:
             status.set(state="finished", progress=1.0, message="", seconds_left=None, ended=time.time())
     return 0
+
+
+def _leave_when_asked(folder: Path, status: Status) -> None:
+    """Look for a request to stop while the libraries are imported, which takes seconds in which nobody else looks.
+
+    Nothing is lost: until the features are begun, a run has computed nothing of its own.
+    """
+    while (status.fields["state"], status.fields["stage"]) == ("running", "preparing"):
+        if stop_requested(folder):
+            _stopped(folder, status)
+            os._exit(0)
+        time.sleep(POLL_SECONDS)
+
+
+def _stopped(folder: Path, status: Status) -> None:
+    print("Stopped, as asked. Resume goes on from here.", flush=True)
+    (folder / "stop").unlink(missing_ok=True)
+    status.set(state="stopped", message="", seconds_left=None)
 
 
 def _line(ahead: int) -> str:
