@@ -48,6 +48,7 @@ def main(count: int = 200, cells: int = 7000) -> None:
         os.environ |= {f"LEUKODASH_{name}": f"{folder}/{name.lower()}" for name in ("CHECKPOINTS", "CACHE", "DATA")}
         make_runs(count, cells)
         page = AppTest.from_file(str(ROOT / "pages" / "compare.py"), default_timeout=120)
+        page.session_state["routed"] = True  # the page alone, without the router
         steps = {
             "first load": page.run,
             "again": page.run,

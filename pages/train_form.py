@@ -25,14 +25,8 @@ def backbone_cards(chosen: list[str]) -> list[str]:
                     ticked.append(name)
                 st.caption(f"{row.year} · {row.size_mb:.0f} MB", help=help_)
         if len(ticked) < len(BACKBONES):
-            st.button(
-                "Tick all",
-                key="use-all",
-                icon=":material/done_all:",
-                on_click=st.session_state.update,
-                args=(every,),
-                type="tertiary",
-            )
+            tick_all = {"on_click": st.session_state.update, "args": (every,), "icon": ":material/done_all:"}
+            st.button("Tick all", key="use-all", type="tertiary", **tick_all)
     return ticked
 
 

@@ -74,6 +74,7 @@ def vary(page, setting, values):
     page.get_by_text("Try several values").click()
     box = page.locator(".st-key-vary").get_by_role("combobox")
     box.click()
+    page.wait_for_timeout(800)  # the list opens, and would throw away what is typed before it has
     box.fill(setting)
     page.locator("[role=option]", has_text=re.compile(f"^{setting}$")).click()
     settled(page)
