@@ -1,4 +1,4 @@
-"""Thirty students, two cores: thirty runs started within ten seconds from ten sessions, and what the server says meanwhile.
+"""A class on two cores: thirty runs started within ten seconds from ten sessions, and how the server bears it.
 
 Ten clients speak the server's own protocol over WebSockets, as a browser does: each opens the train page, presses
 Start three times, and asks for the live part again every second, as long as the page tells it to. Browsers themselves
@@ -19,11 +19,12 @@ import tempfile
 import threading
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 
 import websockets
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: TID251  (the other side of the line)
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: TID251
 
 from leukodash.runs.folder import Run, list_runs
 
@@ -36,7 +37,7 @@ class Client:
 
     def __init__(self, url: str, number: int) -> None:
         self.url, self.number = url, number
-        self.button, self.fragment = "", None
+        self.button, self.fragment = "", ""
         self.answers: list[float] = []
         self._ended = asyncio.Event()
 
@@ -61,6 +62,8 @@ class Client:
         message.rerun_script.fragment_id = fragment
         if press:
             message.rerun_script.widget_states.widgets.add(id=press, trigger_value=True)
+        if not fragment:
+            self.fragment = ""  # the page will tell again whether it wants to be asked
         self._ended.clear()
         since = time.monotonic()
         await self._socket.send(message.SerializeToString())
@@ -68,21 +71,19 @@ class Client:
         self.answers.append(time.monotonic() - since)
 
     async def _read(self) -> None:
-        fragments: list[str] = []
         async for data in self._socket:
             message = ForwardMsg()
             message.ParseFromString(data)
             kind = message.WhichOneof("type")
             if kind == "auto_rerun":
-                fragments.append(message.auto_rerun.fragment_id)
+                self.fragment = message.auto_rerun.fragment_id
+            elif kind == "stop_auto_rerun":
+                self.fragment = ""
             elif kind == "delta" and message.delta.new_element.WhichOneof("type") == "button":
                 button = message.delta.new_element.button
                 if button.label.startswith("Start"):
                     self.button = button.id
-            elif kind == "new_session" and not message.new_session.fragment_ids_this_run:
-                fragments, self.fragment = [], None
-            elif kind == "script_finished":
-                self.fragment = fragments[-1] if fragments else self.fragment
+            elif kind == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
                 self._ended.set()
 
 
@@ -101,12 +102,10 @@ def memory(pids: set[int]) -> int:
 def main() -> None:
     """Start the server, the sessions and the runs; print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--weights", default=os.environ.get("LEUKODASH_WEIGHTS", str(ROOT.parent / "shared" / "weights"))
-    )
+    parser.add_argument("--weights", default=os.environ.get("LEUKODASH_WEIGHTS", ROOT.parent / "shared/weights"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(asyncio.run(_load(Path(folder), options.weights)), indent=1))
+        print(json.dumps(asyncio.run(_load(Path(folder), str(options.weights))), indent=1))
 
 
 async def _load(folder: Path, weights: str) -> dict[str, object]:
@@ -122,10 +121,9 @@ async def _load(folder: Path, weights: str) -> dict[str, object]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
+    command.append(f"--server.port={port}")
     with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [*command, f"--server.port={port}"], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         await asyncio.to_thread(_wait_for, f"http://127.0.0.1:{port}/_stcore/health")
         return await _class(folder, server.pid, f"ws://127.0.0.1:{port}/_stcore/stream")
@@ -188,7 +186,7 @@ def _seen(runs: list[Run], clients: list[Client], peaks: list[int]) -> dict[str,
         "runs": len(runs),
         "started within seconds": round(times[-1] - times[0], 1),
         "finished": sum(run.state == "finished" for run in runs),
-        "out of order": sum(a > b for a, b in zip(begun, begun[1:], strict=False)),
+        "out of order": sum(a > b for a, b in pairwise(begun)),
         "features computed": sum(run.metrics.get("features_computed", False) for run in runs),
         "seconds until all had finished": round(max(run.status.get("ended", 0) for run in runs) - times[0]),
         "answers": len(answers),

@@ -59,7 +59,18 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser("compare", help="compare finished runs")
     compare.add_argument("runs", nargs="+", metavar="RUN")
     compare.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON too")
+    compare.add_argument("--report", type=Path, metavar="FILE", help="write an HTML report that works offline")
     compare.set_defaults(run_command=_compare)
+
+    card = commands.add_parser("card", help="print a finished run's model card, in Markdown")
+    card.add_argument("run", metavar="RUN")
+    card.set_defaults(run_command=_card)
+
+    bring = commands.add_parser("import", help="bring another tool's predictions, to be compared")
+    bring.add_argument("file", type=Path, metavar="FILE", help="CSV: file, label, p_<class> …, optionally subject")
+    bring.add_argument("--title", default="", help="a name for it")
+    bring.add_argument("--owner", default="", help="whose it is")
+    bring.set_defaults(run_command=_import)
 
     classify = commands.add_parser("classify", help="class, probabilities and heat map of images")
     classify.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
@@ -311,12 +322,11 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from leukodash.runs.imports import imported_runs
     from leukodash.runs.results import leaderboard
 
-    runs = [find_run(name) for name in options.runs]
-    for run in runs:
-        if not run.metrics:
-            raise RunError(f"{run.id} has no results yet: it is {run.state}. Wait for it, or leave it out.")
+    imports = {run.id: run for run in imported_runs()}
+    runs = [imports.get(name) or _finished(name) for name in options.runs]
     table = leaderboard(runs)
     columns = ["run", "accuracy", "low", "high", "correct", "n", "sensitivity", "specificity", "f1_weighted", "roc_auc"]
     shown = table[[*columns, "area_auc", "split", "marks"]]
@@ -325,6 +335,40 @@ def _compare(options: argparse.Namespace) -> int:
         print("These runs were not tested on the same cells: the numbers stand side by side but rank nothing.")
     if options.json:
         options.json.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n")
+    if options.report:
+        from leukodash.runs.report import comparison_report
+
+        options.report.write_text(comparison_report(runs), encoding="utf-8")
+    return 0
+
+
+def _finished(name: str) -> Run:
+    """Return a run that has results. Raises RunError."""
+    run = find_run(name)
+    if not run.metrics:
+        raise RunError(f"{run.id} has no results yet: it is {run.state}. Wait for it, or leave it out.")
+    return run
+
+
+def _card(options: argparse.Namespace) -> int:
+    from leukodash.runs.report import run_card
+
+    print(run_card(_finished(options.run)))
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    from leukodash.runs.folder import finished
+    from leukodash.runs.imports import import_predictions
+
+    try:
+        content = options.file.read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"'{options.file}' cannot be read ({error.strerror}). Give a CSV file of predictions."
+        ) from error
+    words = {"title": options.title, "owner": options.owner}
+    print(import_predictions(content, options.file.name, like=finished(list_runs()), **words).path)
     return 0
 
 

@@ -15,22 +15,13 @@ from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
 from leukodash.runs.progress import curve_names, readable
 from pages.classify_cards import Source, results
-from pages.shared import badges, finished_runs, plain, run_label, through_the_router
+from pages.shared import MAX_MODELS, badges, classifier, finished_runs, plain, run_label, through_the_router
 
 through_the_router()
 
-MAX_RUNS = 4  # models in memory, too
 TYPES = ["bmp", "png", "jpg", "jpeg", "tif", "tiff", "webp"]
 FAULTS = 5  # sentences on bad files before the others wait behind a click
 SAMPLES = (4, 8, 16, 32)
-
-
-@st.cache_resource(max_entries=MAX_RUNS, show_spinner=False)
-def classifier(run_id: str, _run: Run):  # noqa: ANN201  (its class would import TensorFlow)
-    """Return a run, ready to classify, shared by all sessions. Raises LeukoDashError."""
-    from leukodash.explain.predict import load
-
-    return load(_run)
 
 
 @st.cache_resource
@@ -47,9 +38,9 @@ def choose_runs() -> list[Run]:
         st.page_link("pages/train.py", label="Start a run", icon=":material/arrow_forward:")
         st.stop()
     asked = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
-    start = [run_id for run_id in asked if run_id in runs][:MAX_RUNS] or list(runs)[:1]
+    start = [run_id for run_id in asked if run_id in runs][:MAX_MODELS] or list(runs)[:1]
     chosen = st.multiselect(
-        f"Finished runs (up to {MAX_RUNS})", list(runs), start, key="chosen-runs", max_selections=MAX_RUNS,
+        f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,
         format_func=lambda run_id: run_label(runs[run_id]),
     )  # fmt: skip
     st.query_params["runs"] = st.session_state["last-runs"] = ",".join(chosen)
@@ -89,7 +80,7 @@ def classify(runs: list[Run], files: list[Source], method: str) -> tuple[pd.Data
     with st.spinner("Loading the networks; the first time, TensorFlow too (about 10 seconds) …", show_time=True):
         for run in runs:
             try:
-                loaded.append(classifier(run.id, run))
+                loaded.append(classifier(str(run.path)))
             except LeukoDashError as error:
                 st.error(plain(str(error)), icon=":material/error:")
         from leukodash.explain.predict import classify_files

@@ -16,7 +16,7 @@ from leukodash.figures.cells import lift
 from leukodash.figures.overlay import overlay
 from leukodash.runs.folder import Run
 from leukodash.runs.results import image_root, is_import, run_names
-from pages.shared import plain
+from pages.shared import classifier, plain
 
 SHOWN, MORE, WIDTH, DECODED = 14, 56, 132, 224
 NAMED = 4  # runs whose word stands under each cell
@@ -104,17 +104,10 @@ def thumbnail(path: str) -> np.ndarray:
     return lift(square(read_image(Path(path)), DECODED))
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the network (the first time about 10 seconds) …")
-def _classifier(path: str):  # noqa: ANN202  (its class would import TensorFlow)
-    from leukodash.explain.predict import load
-
-    return load(Run(Path(path)))
-
-
 @st.cache_data(max_entries=64, show_spinner="Looking at the cells …")
 def _heat(path: str, files: tuple[str, ...]) -> list[np.ndarray]:
     images = [read_image(Path(file)) for file in files]
-    return list(_classifier(path).classify_with_maps(images)[1])
+    return list(classifier(path).classify_with_maps(images)[1])
 
 
 def _maps(chosen: list[Run], root: Path, files: list[str]) -> list[np.ndarray] | None:

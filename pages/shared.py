@@ -87,6 +87,17 @@ def choose_dataset(key: str = "data") -> Dataset:
         st.stop()
 
 
+MAX_MODELS = 4  # in memory at once
+
+
+@st.cache_resource(max_entries=MAX_MODELS, show_spinner=False)
+def classifier(path: str):  # noqa: ANN201  (its class would import TensorFlow)
+    """Return a finished run, ready to classify, shared by all sessions. Raises LeukoDashError."""
+    from leukodash.explain.predict import load
+
+    return load(Run(Path(path)))
+
+
 def finished_runs() -> list[Run]:
     """Return the runs that have results, newest first."""
     return finished(list_runs())

@@ -110,6 +110,7 @@ def _restart(run: Run) -> None:
         st.session_state[f"use-{name}"] = name == run.config.backbone
     st.session_state["preset"] = run.config.preset
     st.session_state["from-run"] = run.id
+    st.session_state["vary"] = None  # one run, not the sweep that it came from
 
 
 @st.dialog("Name, owner and notes")

@@ -122,6 +122,21 @@ def test_compare_lists_runs_and_writes_json(tiny_run, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_compare_writes_a_report_a_card_and_takes_predictions_of_other_tools(tiny_run, tmp_path, capsys):
+    run = tiny_run()
+    theirs = run.predictions[run.predictions["part"] == "test"].drop(columns="part")
+    theirs.to_csv(tmp_path / "theirs.csv", index=False)
+    assert main(["import", str(tmp_path / "theirs.csv"), "--title", "PyTorch"]) == 0
+    imported = Path(capsys.readouterr().out.strip()).name
+    assert main(["compare", run.id, imported, "--report", str(tmp_path / "report.html")]) == 0
+    assert "rank nothing" not in capsys.readouterr().out  # the same test cells
+    assert "PyTorch" in (tmp_path / "report.html").read_text()
+    assert main(["card", run.id]) == 0
+    assert "# AlexNet" in capsys.readouterr().out
+    assert main(["import", str(tmp_path / "none.csv")]) == 2
+
+
+@pytest.mark.slow
 def test_classify_gives_what_the_run_predicted_and_writes_overlays(tiny_run, tmp_path, capsys):
     run = tiny_run()
     test = run.predictions[run.predictions["part"] == "test"]

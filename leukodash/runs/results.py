@@ -46,13 +46,8 @@ def test_groups(runs: Sequence[Run]) -> list[TestGroup]:
     found: dict[str, list[Run]] = {}
     for run in runs:
         if metrics := run.metrics:
-            found.setdefault(f"{test_set(run)}-{','.join(metrics['classes'])}", []).append(run)
+            found.setdefault(f"{run.test_set}-{','.join(metrics['classes'])}", []).append(run)
     return [TestGroup(key, tuple(members)) for key, members in found.items()]
-
-
-def test_set(run: Run) -> str:
-    """Hash of the cells that the run was tested on; from metrics.json, which spares reading split.csv."""
-    return run.metrics.get("test_set") or run.test_set
 
 
 def backbone_of(run: Run) -> str | None:
@@ -230,7 +225,7 @@ def _row(run: Run) -> dict[str, Any]:
         "images_per_second": 1000 / metrics["ms_per_image"] if metrics.get("ms_per_image") else np.nan,
         "random_start": bool(metrics.get("random_start")),
         "generated": bool(metrics.get("generated")),
-        "test_set": test_set(run),
+        "test_set": run.test_set,
         "marks": marks(metrics),
     }
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import mmap
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from leukodash.errors import DataError
 from leukodash.files import temporary_name, write_whole
 from leukodash.training.views import view
 
-VERSION = 1
+VERSION = 2
 BATCH = 32
 WAIT_SECONDS = 0.5
 
@@ -37,6 +38,7 @@ class Features:
 
     arrays: list[list[np.ndarray]]
     computed: bool  # whether this call computed any of them, rather than found them
+    ms_per_image: float  # that the prefix took for a cell, on the machine that computed them
 
     def batch(self, rows: np.ndarray, views: np.ndarray | None = None) -> np.ndarray | list[np.ndarray]:
         """Return the crossing tensor or tensors of some cells, float32, each in its own view (by default the first)."""
@@ -103,12 +105,13 @@ def compute_features(
                 images = cells()
                 _make_room(folder, len(missing) * _bytes_per_view(prefix, len(images)))
                 for done, number in enumerate(missing):
-                    _compute_view(prefix, images, folder, number, _scaled(progress, folder, done, len(missing)))
+                    pace = _compute_view(prefix, images, folder, number, _scaled(progress, folder, done, len(missing)))
+                    write_whole(folder / "ms_per_image", f"{pace:.3f}".encode())
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
     folder.touch()  # least recently used goes first
     arrays = [[_open(_file(folder, number, t)) for t in range(len(tensors))] for number in views]
-    return Features(arrays, computed=bool(missing))
+    return Features(arrays, bool(missing), float((folder / "ms_per_image").read_text()))
 
 
 def _file(folder: Path, number: int, tensor: int) -> Path:
@@ -142,9 +145,12 @@ def _bytes_per_view(prefix: keras.Model, cells: int) -> int:
     return cells * sum(int(np.prod(t.shape[1:])) * _dtype(t).itemsize for t in prefix.outputs)
 
 
-def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: int, progress: Progress) -> None:
-    """Write one view's files. Plain writes rather than a memory map: pages of the file are no memory of ours."""
-    n = len(cells)
+def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: int, progress: Progress) -> float:
+    """Write one view's files; returns the milliseconds for a cell, the first batch left out where there are others.
+
+    Plain writes rather than a memory map: pages of the file are no memory of ours.
+    """
+    n, times = len(cells), []
     paths = [_file(folder, number, t) for t in range(len(prefix.outputs))]
     temporary = [temporary_name(path) for path in paths]
     with contextlib.ExitStack() as stack:
@@ -156,7 +162,9 @@ def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: 
             progress(start / n, f"{start:,} of {n:,} cells")
             rows = cells[start : start + BATCH]
             full = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows), axis=0)])  # one shape, one trace
+            since = time.perf_counter()
             outputs = prefix.predict_on_batch(np.ascontiguousarray(view(full, number)))
+            times.append(time.perf_counter() - since)
             release(cells)  # else the whole store of images would come to count as this process' memory
             for file, output in zip(files, outputs if isinstance(outputs, list) else [outputs], strict=True):
                 output = np.asarray(output)[: len(rows)]
@@ -164,6 +172,7 @@ def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: 
     for made, path in zip(temporary, paths, strict=True):
         made.replace(path)
     progress(1.0, f"{n:,} of {n:,} cells")
+    return 1000 * float(np.median(times[1:] or times)) / BATCH
 
 
 def _scaled(progress: Progress, folder: Path, done: int, total: int) -> Progress:

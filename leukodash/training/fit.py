@@ -58,7 +58,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     # --- evaluating: the untouched test part, with the weights of the best validation epoch
     status.set(stage="evaluating")
     best.restore_best()
-    predictions = results.predict(suffix, batches, dataset, part, progress)
+    predictions, milliseconds = results.predict(suffix, batches, dataset, part, progress)
     _write_table(run.path / "predictions.csv", predictions)
     models.save_trained(model, run.path / "trained.weights.h5")
     numbers = results.metrics(dataset, part, predictions, config)
@@ -75,6 +75,7 @@ def train(folder: Path, device: str, status: Status) -> None:
             "parameters": run.model["parameters"],
             "trained_parameters": run.model["trained_parameters"],
             "seconds": clock.seconds,
+            "ms_per_image": round(milliseconds + (features.ms_per_image if features else 0.0), 3),
             "memory_bytes": _most_memory(),
             "features_computed": bool(features and features.computed),
         },

@@ -1,5 +1,6 @@
 """A trained suffix's answers on the validation and test cells, and the numbers made from them."""
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from leukodash.data.split import find_leaks, split_words
 from leukodash.evaluation.metrics import area_auc, cell_area, evaluate
 from leukodash.models.build import class_probabilities
 from leukodash.runs.config import RunConfig
+from leukodash.runs.folder import cells_hash
 from leukodash.training.batches import Batches
 
 PREDICT_BATCH = 64
@@ -34,18 +36,25 @@ def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -
 
 def predict(
     suffix: keras.Model, batches: Batches, dataset: Dataset, part: pd.Series, progress: Callable[[float, str], None]
-) -> pd.DataFrame:
-    """Return the rows of predictions.csv: probabilities of every class for the validation and test cells."""
+) -> tuple[pd.DataFrame, float]:
+    """Return the rows of predictions.csv, and the milliseconds that the suffix takes for a cell.
+
+    The rows have the probabilities of every class for the validation and test cells. The first batch, in which Keras
+    prepares itself, does not count towards the time, where there are others.
+    """
     rows = np.concatenate([batches.rows["validation"], batches.rows["test"]])
-    logits = []
+    logits, times = [], [time.perf_counter()]
     for done, chunk in enumerate(_logits(suffix, batches, rows)):
         progress(min(1.0, (done + 1) * PREDICT_BATCH / len(rows)), f"{len(rows):,} cells")
         logits.append(chunk)
+        times.append(time.perf_counter())
+    first = 1 if len(logits) > 1 else 0
+    milliseconds = 1000 * (times[-1] - times[first]) / sum(map(len, logits[first:]))
     probabilities = class_probabilities(np.concatenate(logits), len(dataset.classes))
     table = dataset.cells.iloc[rows][["file", "label", "subject"]].assign(part=part.iloc[rows])
     for column, name in enumerate(dataset.classes):
         table[f"p_{name}"] = probabilities[:, column].round(7)
-    return table.reset_index(drop=True)
+    return table.reset_index(drop=True), milliseconds
 
 
 def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config: RunConfig) -> dict[str, Any]:
@@ -68,6 +77,7 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
     return {
         **results[tested],
         "part": tested,
+        "test_set": cells_hash(dataset.cells["sha256"].iloc[rows]),
         "validation": results["validation"],
         "split": split_words(dataset.cells, part, config.split.kind),
         "leaks": len(find_leaks(dataset.cells, part)),
