@@ -57,8 +57,11 @@ def plan(
         )
     planned = []
     for name in backbones:
+        known: dict[str, Any] = {}  # the weight file is looked up, and its identity read, once a backbone
         for value in values:
-            config = make_config(preset, name, dataset, **_with(settings, vary.name, value))
+            config = make_config(preset, name, dataset, **known, **_with(settings, vary.name, value))
+            if vary.name != "weights":
+                known = config.model_dump(include={"weights_file", "weights_sha256"})
             planned.append(Planned(config, f"{config.row.title} · {vary.title.lower()} {value_words(value)}"))
     return planned
 
