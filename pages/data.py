@@ -130,7 +130,9 @@ for sentence in problem_folders(settings.data_root()):
     st.warning(sentence, icon=":material/folder_off:")
 dataset = choose_dataset()
 kind = "generated: drawn by LeukoDash, never under a microscope" if dataset.generated else "real"
-st.caption(f"{len(dataset.cells):,} cells · {kind} · fingerprint {dataset.fingerprint[:12]} · {dataset.root}")
+st.caption(
+    f"{len(dataset.cells):,} cells · {kind} · fingerprint {dataset.fingerprint[:12]} · {dataset.root.parent.name}/{dataset.root.name}"
+)
 split = choose_split(dataset)
 part, leaks = pd.Series("unused", index=dataset.cells.index), []
 try:

@@ -47,7 +47,11 @@ export default function ({ data, parentElement }) {
 _chart = st.components.v2.component("chart", html='<div role="img"></div>', js=DRAW, isolate_styles=False)
 
 
-def live_chart(figure: go.Figure, key: str) -> None:
-    """Draw a figure that has an alt text and a height (see `figures.theme.layout`)."""
-    base = f"component/{SERVED.name}/"
-    _chart(key=key, data={"figure": figure.to_json(), "alt": alt_text(figure), "base": base})
+def chart_data(figure: go.Figure) -> dict[str, str]:
+    """What `live_chart` takes, of a figure that has an alt text and a height (see `figures.theme.layout`)."""
+    return {"figure": figure.to_json(), "alt": alt_text(figure), "base": f"component/{SERVED.name}/"}
+
+
+def live_chart(data: dict[str, str], key: str) -> None:
+    """Draw a figure, or bring the one of this key up to date. `data` is what `chart_data` returns."""
+    _chart(key=key, data=data)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from leukodash.errors import LeukoDashError
@@ -30,7 +29,7 @@ from leukodash.runs.progress import (
     stopping,
 )
 from pages.shared import dataset, plain
-from pages.train_chart import live_chart
+from pages.train_chart import chart_data, live_chart
 from pages.train_runs import act, all_runs, heading
 
 LIVE_SHOWN = 6  # rows; a class of thirty that waits is counted, not listed every second
@@ -41,8 +40,9 @@ def live_part() -> None:
     """Curves and the rows of what is under way. Runs as a fragment: reads the run folders anew each time."""
     runs, _ = all_runs()
     live = live_runs(runs)
-    if {run.id for run in live} != set(st.session_state["live"]):
-        st.rerun(scope="app")  # something began or ended: the rest of the page must know
+    if set(st.session_state["live"]) - {run.id for run in live}:
+        st.rerun(scope="app")  # something ended: the rest of the page must know
+    st.session_state["live"] = [run.id for run in live]
     owner = st.session_state.get("of")
     shown = curve_runs(of_owner(runs, owner), of_owner(live, owner))
     st.markdown(_verdict(shown, live))
@@ -77,12 +77,13 @@ def _verdict(shown: list[Run], live: list[Run]) -> str:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _curves(paths: tuple[str, ...], metric: str, stamp: tuple) -> go.Figure:
+def _curves(paths: tuple[str, ...], metric: str, stamp: tuple) -> dict[str, str]:
     """Draw the curves; drawn anew only where a file has changed, which `stamp` tells."""
     names = curve_names([Run(Path(path)) for path in paths])
     backbones = {name: run.config.backbone for name, run in names.items()}
     histories = {name: run.history for name, run in names.items()}
-    return history_figure(histories, metric, backbones, {name: run.steps for name, run in names.items()})
+    steps = {name: run.steps for name, run in names.items()}
+    return chart_data(history_figure(histories, metric, backbones, steps))
 
 
 def _starts(live: list[Run], runs: list[Run]) -> dict[str, float]:

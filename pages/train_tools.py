@@ -12,7 +12,7 @@ from leukodash.runs.folder import LIVE, Run
 from leukodash.runs.progress import left_words, stage_words
 from leukodash.runs.rates import curve, start_finder, suggestion
 from leukodash.training.augment import examples
-from pages.train_chart import live_chart
+from pages.train_chart import chart_data, live_chart
 
 CELLS, TIMES, SIDE = 3, 7, 96  # of the preview: rows, columns beside the first, pixels
 
@@ -68,7 +68,7 @@ def _search(run: Run, key: str, busy: bool) -> None:
     if len(found) < 2:
         return
     rate = suggestion(found)
-    live_chart(rates_figure(found, rate, run.config.backbone), "rates")
+    live_chart(chart_data(rates_figure(found, rate, run.config.backbone)), "rates")
     if rate and not busy:
         with st.container(horizontal=True, vertical_alignment="center"):
             use = {"on_click": st.session_state.update, "args": ({key: rate},)}

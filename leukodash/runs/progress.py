@@ -126,11 +126,10 @@ def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: i
     """
     ahead = places()
     now, free = time.time(), [0.0] * devices
-    for number, run in enumerate(run for run in live if run.status["state"] == "running"):
-        status = run.status
+    running = [(run, run.status) for run in live if run.id not in ahead]
+    for run, status in [(run, status) for run, status in running if status["state"] == "running"][:devices]:
         rest = seconds(run) - (now - status.get("started", now))
-        if number < devices:
-            heapq.heapreplace(free, max(rest, status.get("seconds_left") or 0.0, 1.0))
+        heapq.heapreplace(free, max(rest, status.get("seconds_left") or 0.0, 1.0))
     starts = {}
     for run in sorted((run for run in live if run.id in ahead), key=lambda run: ahead[run.id]):
         starts[run.id] = heapq.heappop(free)

@@ -17,6 +17,7 @@ from leukodash.errors import LeukoDashError
 from leukodash.runs.queue import POLL_SECONDS, Stopped, run_lock, stop_requested, turn
 from leukodash.runs.status import Status
 
+NICE = 10  # pages answer first: training takes what they leave of the processor
 RATES = ".rates-"  # what folders of learning-rate finders begin with
 
 
@@ -95,4 +96,5 @@ def _title(device: str) -> str:
 
 
 if __name__ == "__main__":
+    os.nice(NICE)
     sys.exit(main(Path(sys.argv[1])))
