@@ -130,9 +130,8 @@ for sentence in problem_folders(settings.data_root()):
     st.warning(sentence, icon=":material/folder_off:")
 dataset = choose_dataset()
 kind = "generated: drawn by LeukoDash, never under a microscope" if dataset.generated else "real"
-st.caption(
-    f"{len(dataset.cells):,} cells · {kind} · fingerprint {dataset.fingerprint[:12]} · {dataset.root.parent.name}/{dataset.root.name}"
-)
+where = f"{dataset.root.parent.name}/{dataset.root.name}"  # not the whole path: visitors of a public demo see it too
+st.caption(f"{len(dataset.cells):,} cells · {kind} · fingerprint {dataset.fingerprint[:12]} · {where}")
 split = choose_split(dataset)
 part, leaks = pd.Series("unused", index=dataset.cells.index), []
 try:
