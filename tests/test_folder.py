@@ -9,7 +9,7 @@ from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash.errors import RunError
 from leukodash.runs.config import make_config
-from leukodash.runs.folder import STARTING_SECONDS, Run, create_run, delete_run, find_run, finished, list_runs
+from leukodash.runs.folder import STARTING_SECONDS, Run, create_run, find_run, finished, list_runs
 from leukodash.runs.queue import run_lock
 from leukodash.runs.status import Status
 
@@ -79,13 +79,6 @@ def test_a_run_is_found_by_a_part_of_its_name_and_named_where_it_is_not(run):
     assert find_run(str(run.path)) == Run(run.path)
     with pytest.raises(RunError, match=f"is no run under .*{run.id}"):
         find_run("20200101-000000-vgg16-dead")
-
-
-def test_a_living_run_cannot_be_deleted_and_a_dead_one_can(run):
-    with run_lock(run.path), pytest.raises(RunError, match="still training"):
-        delete_run(run)
-    delete_run(run)
-    assert list_runs() == []
 
 
 def test_a_folder_that_is_no_run_is_left_out_of_the_list(run):

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from leukodash.runs.queue import is_held
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
-STAGES = ("preparing", "features", "training", "evaluating")
 LIVE = ("queued", "running")
 STARTING_SECONDS = 20  # a process that was just spawned has this long to take its lock before it counts as lost
 
@@ -203,13 +201,6 @@ def find_run(name: str) -> Run:
 def finished(runs: Iterable[Run]) -> list[Run]:
     """Return the runs that have results."""
     return [run for run in runs if (run.path / "metrics.json").is_file()]
-
-
-def delete_run(run: Run) -> None:
-    """Remove a run's folder for good. Raises RunError while it is being trained."""
-    if run.alive():
-        raise RunError(f"{run.title} is still training. Stop it before deleting it.")
-    shutil.rmtree(run.path, ignore_errors=True)
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ import pandas as pd
 from leukodash.errors import RunError
 from leukodash.evaluation.comparison import AREAS, RATES, Answers, Comparison
 from leukodash.evaluation.metrics import wilson
+from leukodash.evaluation.published import LEAK_ALARM
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.folder import Run
 from leukodash.runs.imports import about_import, is_import
@@ -198,6 +199,9 @@ def marks(metrics: dict[str, Any]) -> str:
     area, own = metrics.get("area_auc"), metrics.get("roc_auc")
     if area is not None and own is not None and own <= area:
         said.append(AREA_MARK)
+    real_subjects = metrics.get("subjects") and not metrics.get("generated")
+    if real_subjects and metrics.get("f1_weighted", 0) > LEAK_ALARM:
+        said.append("better than any published result on unseen subjects: look for a leak")
     return ", ".join(said)
 
 
