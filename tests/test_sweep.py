@@ -12,7 +12,7 @@ from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
 from leukodash.errors import RunError
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs import jobs, machine, trash
+from leukodash.runs import jobs, machine, queue, trash
 from leukodash.runs.config import make_config
 from leukodash.runs.folder import create_run, find_run, list_runs
 from leukodash.runs.progress import (
@@ -125,6 +125,21 @@ def test_a_waiting_run_starts_when_those_ahead_are_done(demo, monkeypatch):
     assert one_device == pytest.approx({first.id: 60, second.id: 160}, abs=2)
     assert two_devices == pytest.approx({first.id: 0, second.id: 60}, abs=2)
     assert start_words(one_device[second.id]) == "starts in about 2 min 40 s"
+
+
+def test_a_run_that_was_asked_for_first_goes_first_though_its_process_is_late(demo, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(queue, "COMING_SECONDS", 1.0)
+    first, second = (create_run(make_config("quick", "alexnet", demo)) for _ in range(2))
+    waits = []
+    with queue.turn(second.path, waits.append, second.status["asked"]):
+        pass
+    assert waits == [0] * len(waits) and waits  # nobody ahead in line, and yet it waited, but not for ever
+    first.write("status.json", first.status | {"starting": False})
+    waits.clear()
+    with queue.turn(second.path, waits.append, second.status["asked"]):
+        pass
+    assert not waits
 
 
 def test_early_stopping_is_said_in_words(demo):

@@ -241,7 +241,7 @@ _RECOMMENDED = {
     "class_weights": True,
     "flips": "views",
 }
-_QUICK = {"input_size": 96, "head": (0.2,), "learning_rate": 1e-3, "batch_size": 32, "epochs": 20}
+_QUICK = {"input_size": 96, "head": (0.2,), "learning_rate": 1e-3, "batch_size": 32, "epochs": 15}
 
 PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
     "quick": ("Quick: small images, a minute or two", _QUICK, {}),

@@ -5,6 +5,7 @@ ticket's lock; a ticket whose lock is free belongs to a dead process and is clea
 the first device whose lock is free.
 """
 
+import json
 import os
 import subprocess
 import time
@@ -17,6 +18,7 @@ from filelock import FileLock, Timeout
 from leukodash import settings
 
 POLL_SECONDS = 0.3
+COMING_SECONDS = 5  # that a spawned process is waited for; then its place is lost
 
 
 class Stopped(Exception):
@@ -86,7 +88,7 @@ def turn(folder: Path, on_wait: Callable[[int], None] | None = None, asked: int 
                 if stop_requested(folder):
                     raise Stopped
                 ahead = _ahead(queue, ticket)
-                held = _free_device(queue, names) if ahead == 0 else None
+                held = _free_device(queue, names) if ahead == 0 and not _coming(folder, asked) else None
                 if held is None:
                     if on_wait:
                         on_wait(ahead)
@@ -110,6 +112,19 @@ def _ahead(queue: Path, ticket: Path) -> int:
             return len(before) - position
         (queue / name).unlink(missing_ok=True)
     return 0
+
+
+def _coming(folder: Path, asked: int | None) -> bool:
+    """Whether a run that was asked for earlier is about to join the line: its process has been spawned, no more."""
+    for status in folder.parent.glob("*/status.json") if asked else ():
+        try:
+            fields = json.loads(status.read_bytes())
+        except (OSError, ValueError):
+            continue
+        young = time.time() - fields.get("updated", 0) < COMING_SECONDS
+        if fields.get("starting") and young and fields.get("asked", asked) < asked:
+            return True
+    return False
 
 
 def _free_device(queue: Path, names: list[str]) -> tuple[str, FileLock] | None:
