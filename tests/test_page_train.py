@@ -123,7 +123,7 @@ def test_a_changed_setting_reaches_every_run_and_another_recipe_sets_it_back(pag
     page.pills(key="preset").set_value("recommended").run()
     assert widget(page.number_input, "Epochs").value == 60
     page.pills(key="preset").set_value("quick").run()
-    assert widget(page.number_input, "Epochs").value == 20
+    assert widget(page.number_input, "Epochs").value == 15
 
 
 def test_what_does_not_fit_together_is_said_before_start(page):

@@ -199,8 +199,8 @@ def marks(metrics: dict[str, Any]) -> str:
     area, own = metrics.get("area_auc"), metrics.get("roc_auc")
     if area is not None and own is not None and own <= area:
         said.append(AREA_MARK)
-    real_subjects = metrics.get("subjects") and not metrics.get("generated")
-    if real_subjects and metrics.get("f1_weighted", 0) > LEAK_ALARM:
+    unexplained = metrics.get("subjects") and not metrics.get("generated") and not metrics.get("leaks")
+    if unexplained and metrics.get("f1_weighted", 0) > LEAK_ALARM:
         said.append("better than any published result on unseen subjects: look for a leak")
     return ", ".join(said)
 
