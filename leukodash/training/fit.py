@@ -36,7 +36,6 @@ from leukodash.training.precision import choose_precision, lowest_cosine
 from leukodash.training.views import VIEWS
 
 STEP_SECONDS = 0.5  # steps.csv gets a row at most this often
-PREDICT_BATCH = 64
 
 
 def train(folder: Path, device: str, status: Status) -> None:
