@@ -104,3 +104,12 @@ def test_the_time_left_follows_from_the_pace(tmp_path, monkeypatch):
     assert status.fields["seconds_left"] == pytest.approx(30)
     status.set(stage="evaluating")
     assert status.fields["seconds_left"] is None
+
+
+def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypatch, cells):  # noqa: F811
+    suffixes = iter(("ffff", "0000", "8888"))
+    monkeypatch.setattr("leukodash.runs.folder.secrets.token_hex", lambda _: next(suffixes))
+    monkeypatch.setattr("leukodash.runs.folder.time.strftime", lambda _: "20260101-120000")
+    config = make_config("quick", "mobilenet", cells)
+    asked = [create_run(config).id for _ in range(3)]
+    assert [run.id for run in list_runs()] == asked[::-1]

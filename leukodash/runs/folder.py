@@ -169,12 +169,14 @@ def _claim(root: Path, backbone: str, prefix: str) -> str:
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """Return all run folders with a config, newest first."""
+    """Return all run folders with a config, newest first; those of one second in the order they were asked for."""
     root = root or settings.checkpoints()
     if not root.is_dir():
         return []
-    names = sorted((entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."), reverse=True)
-    return [Run(root / name) for name in names if (root / name / "config.json").is_file()]
+    names = [entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."]
+    written = {name: _stamp(root / name / "config.json") for name in names}
+    kept = [name for name in names if written[name] != (0, 0)]
+    return [Run(root / name) for name in sorted(kept, key=lambda name: (name[:15], *written[name]), reverse=True)]
 
 
 def cells_hash(hashes: Iterable[str]) -> str:
