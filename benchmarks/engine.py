@@ -26,6 +26,17 @@ RESULTS = Path(__file__).with_name("results")
 HEAD = ["head=[]", "flips=none", "split.kind=image", "schedule=constant", "class_weights=false"]
 
 
+def machine() -> str:
+    """Words on the machine that a figure was measured on."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, bfloat16 units: {cpu_has_bfloat16()}"
+
+
+def write(name: str, found: dict) -> None:
+    """Write what was measured to ``benchmarks/results/<name>.json``."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
 def some_cells(source: Path | None, folder: Path, number: int) -> Path:
     """Copy that many cells of a data set, half of each class; without a source, draw them."""
     if source is None:
@@ -102,12 +113,11 @@ def main() -> None:
     options = parser.parse_args()
     results = {
         "what": f"{options.epochs} epochs, {options.cells} cells; the other sides measured on 2 epochs and scaled",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, bfloat16 units: {cpu_has_bfloat16()}",
+        "machine": machine(),
         "data": "generated cells" if options.data is None else "real cells",
         "settings": [*HEAD, *options.set],
         "backbones": {},
     }
-    RESULTS.mkdir(exist_ok=True)
     print(results["what"], "·", results["machine"], "·", results["data"])
     with tempfile.TemporaryDirectory() as temporary:
         data = some_cells(options.data, Path(temporary), options.cells)
@@ -116,7 +126,7 @@ def main() -> None:
             results["backbones"][backbone] = row
             ratios = "  ".join(f"{name}: {value:.1f}×" for name, value in row["ratios"].items())
             print(f"{backbone:<10} {row['precision']:<8} first {row['first']:.0f} s  {ratios}", flush=True)
-            (RESULTS / f"{options.name}.json").write_text(json.dumps(results, indent=1) + "\n")
+            write(options.name, results)
 
 
 if __name__ == "__main__":

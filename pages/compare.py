@@ -25,9 +25,10 @@ from pages.compare_gallery import gallery_part
 from pages.compare_report import report_part
 from pages.compare_table import table_part
 from pages.compare_tabs import tabs_part
-from pages.shared import badges, finished_runs, plain, through_the_router
+from pages.shared import badges, finished_runs, libraries_loaded, plain, through_the_router
 
 through_the_router()
+libraries_loaded("compare")
 
 MOST = 12  # more lines than that in one chart and none can be followed
 KEPT = "compared"  # chosen runs outlive a visit to another page

@@ -1,5 +1,6 @@
 """What several pages show: the choice of a data set, of finished runs, and the marks beside a run's numbers."""
 
+import gc
 import re
 from pathlib import Path
 
@@ -34,6 +35,16 @@ def through_the_router() -> None:
     if not st.session_state.get("routed"):
         routed_page()
         st.rerun()
+
+
+@st.cache_resource(show_spinner=False)
+def libraries_loaded(which: str) -> None:
+    """Hide what has been imported so far from the garbage collector, once for each set of libraries.
+
+    Streamlit collects all garbage after each run of a script or fragment. Libraries are a million objects that live
+    as long as the server: out of sight, a poll of the train page takes half the time.
+    """
+    gc.freeze()
 
 
 @st.cache_resource(show_spinner="Drawing the demo cells, once (about 10 seconds) …")

@@ -12,7 +12,7 @@ from leukodash.runs.folder import Run, find_run
 from leukodash.runs.form import changes, differences
 from leukodash.runs.progress import live_runs, of_owner
 from leukodash.runs.sweep import Planned, plan
-from pages.shared import choose_dataset, plain, through_the_router
+from pages.shared import choose_dataset, libraries_loaded, plain, through_the_router
 from pages.train_form import backbone_cards, settings_form, sweep_form
 from pages.train_live import live_part
 from pages.train_runs import all_runs, owner_filter, past_part, undo_part
@@ -20,6 +20,7 @@ from pages.train_start import split_said, start_row
 from pages.train_tools import finder, preview
 
 through_the_router()
+libraries_loaded("train")
 
 STATE_WORDS = {
     "finished": ("has finished", ":material/check_circle:"),

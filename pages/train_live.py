@@ -1,6 +1,7 @@
 """The train page's runs under way, polled while there are any: curves, a row each, the place in the queue."""
 
-import gc
+import random
+import time
 from pathlib import Path
 
 import streamlit as st
@@ -33,21 +34,21 @@ from pages.shared import dataset, plain
 from pages.train_chart import chart_data, live_chart
 from pages.train_runs import act, all_runs, heading
 
-# Streamlit collects all garbage after each run of a script or fragment. Libraries are a million objects that live as
-# long as the server: out of its sight, a poll takes half the time.
-gc.freeze()
-
 LIVE_SHOWN = 6  # rows; a class of thirty that waits is counted, not listed every second
 UNKNOWN_SECONDS = 60.0  # of a run whose data set is gone
+SPREAD_SECONDS = 2.0  # over which the pages of a class are drawn anew when a run has ended, not all at once
 
 
 def live_part() -> None:
     """Curves and the rows of what is under way. Runs as a fragment: reads the run folders anew each time."""
     runs, _ = all_runs()
     live = live_runs(runs)
-    if set(st.session_state["live"]) - {run.id for run in live}:
-        st.rerun(scope="app")  # something ended: the rest of the page must know
-    st.session_state["live"] = [run.id for run in live]
+    ids = [run.id for run in live]
+    ended = [run_id for run_id in st.session_state["live"] if run_id not in ids]
+    if ended and time.monotonic() > st.session_state.setdefault("redraw-at", _soon()):
+        del st.session_state["redraw-at"]
+        st.rerun(scope="app")  # the rest of the page must know
+    st.session_state["live"] = [*ids, *ended]
     owner = st.session_state.get("of")
     shown = curve_runs(of_owner(runs, owner), of_owner(live, owner))
     st.markdown(_verdict(shown, live))
@@ -63,6 +64,10 @@ def live_part() -> None:
     if len(rows) > count and st.button(f"{len(rows) - count} more in line", key="more-live", type="tertiary"):
         st.session_state["live-shown"] = len(rows)
         st.rerun(scope="fragment")
+
+
+def _soon() -> float:
+    return time.monotonic() + random.uniform(0, SPREAD_SECONDS)
 
 
 def _verdict(shown: list[Run], live: list[Run]) -> str:

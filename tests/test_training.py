@@ -114,6 +114,20 @@ def test_the_weights_are_those_of_the_lowest_validation_loss(pretend_weights, tr
     assert loss == pytest.approx(best["val_loss"], rel=1e-3)
 
 
+def test_a_run_in_float16_learns_what_float32_learns_with_its_loss_scaled(pretend_weights, train, monkeypatch):
+    import keras
+
+    from leukodash.training import fit
+
+    compiled = []
+    real = fit.compile_suffix
+    monkeypatch.setattr(fit, "compile_suffix", lambda suffix, *rest: compiled.append(suffix) or real(suffix, *rest))
+    short, exact = (train(cut="conv5", precision=name, epochs=2, schedule="cosine") for name in ("float16", "float32"))
+    assert [isinstance(suffix.optimizer, keras.optimizers.LossScaleOptimizer) for suffix in compiled] == [True, False]
+    assert np.allclose(short.history["loss"], exact.history["loss"], rtol=0.02)
+    assert np.allclose(short.history["learning_rate"], exact.history["learning_rate"])
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(pretend_weights, train):
     first, second, other = train(), train(), train(seed=1)
     assert same_results(first, second)

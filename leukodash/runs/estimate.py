@@ -134,6 +134,7 @@ PREFIX_BATCH, AT_ONCE = 32, 0.25  # images a call of the frozen layers, and the 
 LIBRARY_BYTES = 800_000_000  # of a process that has imported TensorFlow and read the cells
 
 VIEWS = {"none": 1, "flips": 4, "views": 8}
+RECENT = 5  # past runs that correct the table
 START_SECONDS = 6.0  # importing TensorFlow, building the model, the first call
 STEP_SECONDS = 0.004  # what a step costs besides arithmetic
 DECODE_SECONDS = 0.001  # a cell
@@ -338,7 +339,7 @@ def _feature_key(config: RunConfig) -> tuple:
 
 
 def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
-    """How much longer than the table says such a stage really took here: the median of the last five runs."""
+    """How much longer than the table says such a stage really took here: the median of the last `RECENT` runs."""
     ratios = []
     for run in runs:
         past, metrics = run.config, run.metrics
@@ -351,4 +352,6 @@ def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
         said = _stages(past.changed(epochs=max(metrics.get("epochs", 1), past.warmup_epochs + 1)), len(run.split))
         if said[stage] > 0 and metrics.get("seconds", {}).get(stage):
             ratios.append(metrics["seconds"][stage] / said[stage])
-    return min(20.0, max(0.05, median(ratios[:5]))) if ratios else 1.0
+        if len(ratios) == RECENT:
+            break
+    return min(20.0, max(0.05, median(ratios))) if ratios else 1.0

@@ -260,8 +260,12 @@ def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, 
 def compile_suffix(suffix: keras.Model, config: RunConfig, status: Status) -> None:
     """Give the trained layers their optimizer and loss."""
     on_cpu = "CPU" in status.fields.get("device", "CPU")
+    optimizer = _optimizer(config)
+    if any(layer.dtype_policy.name == "mixed_float16" for layer in suffix.layers):
+        # Keras does so by itself only for a model that was built under this policy as a whole
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     suffix.compile(
-        optimizer=_optimizer(config),
+        optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
         # on a CPU, XLA takes seconds to compile what TensorFlow already runs well

@@ -1,0 +1,80 @@
+"""Features per second: the frozen prefix over real cells, LeukoDash's way against ``model.predict`` in float32.
+
+    python -m benchmarks.features [--data DIR] [--backbones NAME …] [--cells 256]
+
+Both take decoded cells from memory and end with pooled features; LeukoDash's side also writes its store to the disk.
+Each is run once over some cells to warm up. The two sides take turns, three times each, and the medians are compared.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from benchmarks.engine import machine, some_cells, write
+from leukodash.data.dataset import load_dataset
+from leukodash.data.images import cell_store
+from leukodash.models.build import build, cut
+from leukodash.models.weights import find_weights
+from leukodash.runs.config import make_config
+from leukodash.training.features import compute_features
+from leukodash.training.precision import choose_precision
+
+TURNS = 3
+WARM = 64
+
+
+def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> dict:
+    """Measure both sides for one backbone: images per second and their ratio."""
+    config = make_config("recommended", backbone, dataset)
+    precision = choose_precision("auto", config.row, "cpu-0", lambda: 1.0)
+    ours = cut(build(config, 2, find_weights(config.row), precision), "pool")[0]
+    theirs = cut(build(config, 2, find_weights(config.row), "float32"), "pool")[0]
+    ours.jit_compile = theirs.jit_compile = keras.backend.backend() == "jax"
+    seconds = {"LeukoDash": [], "predict": []}
+
+    def leukodash(number: int, turn: int) -> None:
+        where = folder / f"{backbone}-{number}-{turn}"
+        compute_features(ours, lambda: cells[:number], where, (0,), lambda *_: None, lambda *_: None)
+
+    for turn in range(-1, TURNS):
+        number = WARM if turn < 0 else len(cells)
+        for name, side in (
+            ("LeukoDash", lambda number=number, turn=turn: leukodash(number, turn)),
+            ("predict", lambda number=number: theirs.predict(cells[:number], batch_size=32, verbose=0)),
+        ):
+            since = time.perf_counter()
+            side()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - since)
+    rates = {name: len(cells) / statistics.median(times) for name, times in seconds.items()}
+    return {"precision": precision, **rates, "ratio": rates["LeukoDash"] / rates["predict"]}
+
+
+def main() -> None:
+    """Run the comparison, print its table, write its JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a C-NMC folder; the generated cells without it")
+    parser.add_argument("--backbones", nargs="+", default=["mobilenet", "googlenet", "resnet50", "vgg16"])
+    parser.add_argument("--cells", type=int, default=256)
+    options = parser.parse_args()
+    found = {"what": f"images per second over {options.cells} cells", "machine": machine(), "backbones": {}}
+    print(found["what"], "·", found["machine"])
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["LEUKODASH_CACHE"] = temporary
+        dataset = load_dataset(some_cells(options.data, Path(temporary), options.cells))
+        cells = np.array(cell_store(dataset, 224))
+        for backbone in options.backbones:
+            row = found["backbones"][backbone] = compare(backbone, cells, dataset, Path(temporary))
+            print(f"{backbone:<10} {row['precision']:<8} LeukoDash {row['LeukoDash']:.1f}", end="  ")
+            print(f"predict {row['predict']:.1f}  ratio {row['ratio']:.2f}×", flush=True)
+    write("features", found)
+
+
+if __name__ == "__main__":
+    main()

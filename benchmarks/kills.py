@@ -1,0 +1,113 @@
+"""Runs killed with SIGKILL at random moments and resumed: is the end the same, to the bit, as without any kill?
+
+    python -m benchmarks.kills [--kills 50] [--seed 0]
+
+Several kinds of run take turns. Each is trained once undisturbed; then again in an empty cache, killed at a moment
+drawn anew after each start, until it gets through. History, weights and predictions of the two are compared.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from benchmarks.engine import machine, write
+from leukodash.data.dataset import load_dataset
+from leukodash.data.synthetic import make_demo
+from leukodash.runs import jobs
+from leukodash.runs.config import make_config
+from leukodash.runs.folder import LIVE, Run
+
+KINDS = {
+    "head, eight views, dropout": ("mobilenet", {"flips": "views", "head": [0.5, 64, 0.5], "epochs": 250}),
+    "last block, SGD, cosine": ("vgg16", {"cut": "block5", "optimizer": "sgd", "schedule": "cosine", "epochs": 4}),
+    "pixels change, last block": ("alexnet", {"cut": "conv5", "brightness": 0.2, "rotation": 30.0, "epochs": 8}),
+    "everything from random numbers": ("mobilenet", {"weights": "random", "input_size": 64, "epochs": 3}),
+}
+
+
+def wait(run: Run, seconds: float) -> bool:
+    """Wait until a run ends or the time is over; returns whether it has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if run.state not in LIVE:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def kill(run: Run) -> str:
+    """Kill a run's process; returns the stage that it was in."""
+    status = run.status
+    os.kill(status["pid"], signal.SIGKILL)
+    while run.alive():
+        time.sleep(0.01)
+    return status["stage"] or "starting"
+
+
+def weights(run: Run) -> dict[str, np.ndarray]:
+    """Return every trained array by its place in the file."""
+    with h5py.File(run.path / "trained.weights.h5") as file:
+        return {f"{place}/{name}": file[place][name][()] for place in file for name in file[place]}
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether history (but for seconds), weights and predictions are equal to the bit."""
+    histories = [run.history.drop(columns="seconds") for run in (one, other)]
+    a, b = weights(one), weights(other)
+    return (
+        histories[0].equals(histories[1])
+        and one.predictions.equals(other.predictions)
+        and a.keys() == b.keys()
+        and all(np.array_equal(a[place], b[place]) for place in a)
+    )
+
+
+def main() -> None:
+    """Kill, resume, compare; print what was seen and write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    draw = random.Random(options.seed)
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    found = {"kills": 0, "resumed runs": 0, "identical": 0, "stages": {}, "machine": machine(), "seed": options.seed}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        os.environ["LEUKODASH_CHECKPOINTS"] = str(folder / "checkpoints")
+        dataset = load_dataset(make_demo(folder / "demo", cells=160, subjects=12))
+        undisturbed: dict[str, tuple[Run, float]] = {}
+        while found["kills"] < options.kills:
+            kind = list(KINDS)[found["resumed runs"] % len(KINDS)]
+            backbone, settings = KINDS[kind]
+            if kind not in undisturbed:
+                os.environ["LEUKODASH_CACHE"] = str(folder / "cache")
+                since, run = time.monotonic(), jobs.start(make_config("quick", backbone, dataset, **settings))
+                wait(run, 600)
+                undisturbed[kind] = run, time.monotonic() - since
+            whole, took = undisturbed[kind]
+            os.environ["LEUKODASH_CACHE"] = str(folder / f"cache-{found['resumed runs']}")
+            run, killed = jobs.start(whole.config), []
+            while not wait(run, 0.3 + draw.random() * took * (1.0 if len(killed) < 12 else 5.0)):
+                killed.append(kill(run))
+                jobs.resume(run)
+            equal = run.state == "finished" and same(whole, run)
+            found["kills"] += len(killed)
+            found["resumed runs"] += 1
+            found["identical"] += equal
+            for stage in killed:
+                found["stages"][stage] = found["stages"].get(stage, 0) + 1
+            print(f"{kind}: {len(killed)} kills, {'identical' if equal else 'DIFFERENT: ' + run.state}", flush=True)
+            write("kills", found)
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
