@@ -35,37 +35,40 @@ def forest_figure(rows: pd.DataFrame) -> go.Figure:
     """
     rows = pd.concat([rows[~rows["published"].astype(bool)], rows[rows["published"].astype(bool)]])
     rows = rows.reset_index(drop=True)
-    figure = go.Figure()
+    traces = []  # dicts: plotly checks them once, in half the time
     for place, row in rows.iterrows():
         ink = PUBLISHED_GREY if row["published"] else color(row["backbone"])
         known = pd.notna(row["low"])
-        figure.add_scatter(
-            x=[row["accuracy"]],
-            y=[place],
-            name=row["name"],
-            mode="markers",
-            marker={
-                "color": ink,
-                "symbol": symbol(row["backbone"]) + ("-open" if row["published"] else ""),
-                "size": 12,
-                "line": {"width": 2 if row["published"] else 0, "color": ink},
-            },
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": [row["high"] - row["accuracy"] if known else 0],
-                "arrayminus": [row["accuracy"] - row["low"] if known else 0],
-                "thickness": 2,
-                "width": 6,
-                "visible": bool(known),
-            },
-            hovertemplate=f"{_with_interval(row)}<extra>{row['name']}</extra>",
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [row["accuracy"]],
+                "y": [place],
+                "name": row["name"],
+                "mode": "markers",
+                "marker": {
+                    "color": ink,
+                    "symbol": symbol(row["backbone"]) + ("-open" if row["published"] else ""),
+                    "size": 12,
+                    "line": {"width": 2 if row["published"] else 0, "color": ink},
+                },
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [row["high"] - row["accuracy"] if known else 0],
+                    "arrayminus": [row["accuracy"] - row["low"] if known else 0],
+                    "thickness": 2,
+                    "width": 6,
+                    "visible": bool(known),
+                },
+                "hovertemplate": f"{_with_interval(row)}<extra>{row['name']}</extra>",
+            }
         )
     said = "; ".join(
         f"{row['name']}{' (published)' if row['published'] else ''} {_with_interval(row)}" for _, row in rows.iterrows()
     )
     return layout(
-        figure,
+        go.Figure(traces),
         f"Accuracy of each run with its 95 % interval. {said or 'No run yet'}.",
         height=90 + 36 * max(len(rows), 1),
         showlegend=False,
@@ -100,34 +103,41 @@ def confusion_figure(
         "all": matrix.sum(),
     }[normalise]
     shares = matrix / np.maximum(whole, 1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares, x=names, y=names, zmin=0, zmax=1, colorscale=SHARE_SCALE, showscale=False, hoverinfo="skip"
-        )
-    )
     cells = [(t, p) for t in range(len(names)) for p in range(len(names))]
-    figure.add_scatter(
-        x=[names[p] for _, p in cells],
-        y=[names[t] for t, _ in cells],
-        mode="markers+text",
-        text=[f"<b>{matrix[c]:,}</b><br>{shares[c]:.1%}" for c in cells],
-        customdata=[[names[t], names[p]] for t, p in cells],
-        marker={
+    squares = {
+        "type": "heatmap",
+        "z": shares,
+        "x": names,
+        "y": names,
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": SHARE_SCALE,
+        "showscale": False,
+        "hoverinfo": "skip",
+    }
+    numbers = {
+        "type": "scatter",
+        "x": [names[p] for _, p in cells],
+        "y": [names[t] for t, _ in cells],
+        "mode": "markers+text",
+        "text": [f"<b>{matrix[c]:,}</b><br>{shares[c]:.1%}" for c in cells],
+        "customdata": [[names[t], names[p]] for t, p in cells],
+        "marker": {
             "symbol": "square",
             "size": max(20, int(0.5 * height / len(names))),
             "color": "rgba(0, 0, 0, 0)",
             "line": {"width": 0},
         },
         # A chosen square must not fade the others' numbers.
-        selected={"marker": {"color": FAINT}},
-        unselected={"marker": {"opacity": 1}},
-        hovertemplate="%{customdata[0]}, called %{customdata[1]}: %{text}<extra></extra>",
-        showlegend=False,
-    )
+        "selected": {"marker": {"color": FAINT}},
+        "unselected": {"marker": {"opacity": 1}},
+        "hovertemplate": "%{customdata[0]}, called %{customdata[1]}: %{text}<extra></extra>",
+        "showlegend": False,
+    }
     of = {"truth": "of the true class", "prediction": "of the predicted class", "all": "of all images"}[normalise]
     said = "; ".join(f"{names[t]} called {names[p]}: {matrix[t, p]:,} ({shares[t, p]:.1%})" for t, p in cells)
     return layout(
-        figure,
+        go.Figure([squares, numbers]),
         f"Confusion matrix, percentages {of}. {said}.",
         height,
         xaxis={"title": "predicted", "side": "bottom", "showgrid": False, "constrain": "domain"},

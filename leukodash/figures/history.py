@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -30,64 +31,74 @@ def history_figure(
         steps: by run name a DataFrame with columns step, epoch, loss, accuracy (as in `steps.csv`). Only what
             comes after the last finished epoch is drawn.
     """
-    figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in runs})
+    traces, marker = [], symbols({name: backbones.get(name) for name in runs})
     for name, history in runs.items():
         ink = color(backbones.get(name))
-        training = history[["epoch", metric]].dropna()
-        validation = history[["epoch", f"val_{metric}"]].dropna()
-        current = _unfinished(history, (steps or {}).get(name), metric)
-        if not len(training) and not len(current):
+        epochs, training, validation = (history[key].to_numpy(float) for key in ("epoch", metric, f"val_{metric}"))
+        learnt, checked = ~np.isnan(training), ~np.isnan(validation)
+        current_epochs, current = _unfinished(history, (steps or {}).get(name), metric)
+        if not learnt.any() and not len(current):
             continue
-        shared = {"legendgroup": name, "mode": "lines+markers"}
-        figure.add_scatter(
-            x=[*training["epoch"], *current["epoch"]],
-            y=[*training[metric], *current[metric]],
-            name=f"{name}, training",
-            line={"color": ink, "dash": TRAIN_DASH, "width": 1.5},
-            marker={"color": ink, "symbol": marker[name], "size": 4, "maxdisplayed": SYMBOLS_SHOWN},
-            showlegend=not len(validation),
-            hovertemplate="epoch %{x:.2~f}: %{y:.3f}<extra>%{fullData.name}</extra>",
-            **shared,
+        shared = {"type": "scatter", "legendgroup": name}  # dicts: plotly checks them once, in half the time
+        traces.append(
+            {
+                "x": [*epochs[learnt], *current_epochs],
+                "y": [*training[learnt], *current],
+                "name": f"{name}, training",
+                "mode": "lines+markers",
+                "line": {"color": ink, "dash": TRAIN_DASH, "width": 1.5},
+                "marker": {"color": ink, "symbol": marker[name], "size": 4, "maxdisplayed": SYMBOLS_SHOWN},
+                "showlegend": not checked.any(),
+                "hovertemplate": "epoch %{x:.2~f}: %{y:.3f}<extra>%{fullData.name}</extra>",
+                **shared,
+            }
         )
-        if not len(validation):
+        if not checked.any():
             continue
-        figure.add_scatter(
-            x=validation["epoch"],
-            y=validation[f"val_{metric}"],
-            name=name,
-            line={"color": ink, "dash": VALIDATION_DASH, "width": 2.5},
-            marker={"color": ink, "symbol": marker[name], "size": 7, "maxdisplayed": SYMBOLS_SHOWN},
-            hovertemplate="epoch %{x}: %{y:.3f}<extra>%{fullData.name}, validation</extra>",
-            **shared,
+        traces.append(
+            {
+                "x": epochs[checked],
+                "y": validation[checked],
+                "name": name,
+                "mode": "lines+markers",
+                "line": {"color": ink, "dash": VALIDATION_DASH, "width": 2.5},
+                "marker": {"color": ink, "symbol": marker[name], "size": 7, "maxdisplayed": SYMBOLS_SHOWN},
+                "hovertemplate": "epoch %{x}: %{y:.3f}<extra>%{fullData.name}, validation</extra>",
+                **shared,
+            }
         )
         best = _best(history)
-        figure.add_scatter(
-            x=[best["epoch"]],
-            y=[best[f"val_{metric}"]],
-            name=f"{name}, best epoch",
-            mode="markers",
-            legendgroup=name,
-            showlegend=False,
-            marker={"color": ink, "symbol": "circle-open", "size": 16, "line": {"width": 2.5}},
-            hovertemplate="best epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+        traces.append(
+            {
+                "x": [best["epoch"]],
+                "y": [best[f"val_{metric}"]],
+                "name": f"{name}, best epoch",
+                "mode": "markers",
+                "showlegend": False,
+                "marker": {"color": ink, "symbol": "circle-open", "size": 16, "line": {"width": 2.5}},
+                "hovertemplate": "best epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+                **shared,
+            }
         )
-    if not figure.data:  # the same axes, so that nothing jumps when the first point arrives
+    figure, ranges = go.Figure(traces), ({}, {})
+    if not traces:  # the same axes, so that nothing jumps when the first point arrives
         figure.add_annotation(
             text="the curve appears here", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, opacity=0.6
         )
-        figure.update_layout(xaxis_range=[0, 20], yaxis_range=[0, 1])
+        ranges = {"range": [0, 20]}, {"range": [0, 1]}
     layout(
         figure,
         _alt(runs, metric),
         HEIGHT,
         uirevision=metric,
-        xaxis={"title": "epoch", "rangemode": "tozero"},
+        xaxis={"title": "epoch", "rangemode": "tozero"} | ranges[0],
         yaxis={
             "title": f"{metric} (validation solid, training dotted)",
             "tickformat": _format(metric),
             "minallowed": 0,
             "maxallowed": 1.02 if metric == "accuracy" else None,
-        },
+        }
+        | ranges[1],
     )
     return figure
 
@@ -144,16 +155,16 @@ def sparkline(values: list[float], ink: str, width: int = 140, height: int = 36)
     )
 
 
-def _unfinished(history: pd.DataFrame, steps: pd.DataFrame | None, metric: str) -> pd.DataFrame:
-    """The steps after the last finished epoch, their place given in epochs (1.5 = half through the second)."""
+def _unfinished(history: pd.DataFrame, steps: pd.DataFrame | None, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps after the last finished epoch: their place in epochs (1.5 = half through the second), and values."""
     if steps is None or steps.empty:
-        return pd.DataFrame({"epoch": [], metric: []})
+        return np.zeros(0), np.zeros(0)
     finished = history["epoch"].max() if len(history) else 0
     # How many steps an epoch has is not in the file: the farthest step seen tells. In the first epoch, where that
     # is not known yet, the newest step stands at 1.
     in_epoch = (steps["step"] / steps["epoch"]).max()
-    placed = pd.DataFrame({"epoch": steps["step"] / in_epoch, metric: steps[metric]})
-    return placed[steps["epoch"] > finished].dropna()
+    shown = (steps["epoch"] > finished) & steps[metric].notna()
+    return (steps["step"][shown] / in_epoch).to_numpy(float), steps[metric][shown].to_numpy(float)
 
 
 def _best(history: pd.DataFrame) -> pd.Series:

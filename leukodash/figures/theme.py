@@ -82,10 +82,9 @@ def layout(figure: go.Figure, alt: str, height: int, **more: Any) -> go.Figure:
         "hovermode": "closest",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
     }
-    figure.update_layout(look | more)
     grid = {"gridcolor": GRID, "zerolinecolor": GRID, "automargin": True}
-    figure.update_xaxes(**grid)
-    figure.update_yaxes(**grid)
+    axes = {axis: grid | more.pop(axis, {}) for axis in ("xaxis", "yaxis")}
+    figure.update_layout(look | more | axes, overwrite=True)  # merging key by key would take three times as long
     return figure
 
 
