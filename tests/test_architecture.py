@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"files": 0, "errors": 0, "settings": 0, "figures": 0, "data": 1, "models": 1, "evaluation": 1, "runs": 2}
-FLOORS |= {"training": 3, "explain": 3, "__main__": 4}
+FLOORS |= {"training": 3, "explain": 3, "commands": 4, "__main__": 4}
 MODULES = sorted(path for path in (ROOT / "leukodash").rglob("*.py") if path.name != "__init__.py")
 LIGHT = [
     "leukodash.__main__",
