@@ -61,7 +61,7 @@ def test_sixteen_bits_become_eight(extension):
 
 def test_thirty_two_bits_are_refused():
     for mode in ("F", "I"):
-        image = Image.new(mode, (4, 4), 70000)
+        image = Image.new(mode, (9, 9), 70000)
         with pytest.raises(ImageError, match=r"'x.tif' has 32 bits a channel"):
             read_image(saved(image, "TIFF"), "x.tif")
 
@@ -83,6 +83,83 @@ def test_cmyk_jpegs_and_rotation_marks_are_obeyed():
     exif[0x0112] = 6  # turn a quarter clockwise to show it upright
     turned = read_image(saved(Image.fromarray(NOISE), "PNG", exif=exif))
     np.testing.assert_array_equal(turned, np.rot90(NOISE, -1))
+
+
+SMOOTH = cv2.GaussianBlur(cv2.resize(NOISE, (60, 48)), (0, 0), 3)
+GRADIENT = np.linspace(0, 65535, 48 * 60).astype(np.uint16).reshape(48, 60)
+
+
+def formats():
+    """(what it is, bytes, tolerance): the same pictures in every way that cameras and programs store them."""
+    color, gray = Image.fromarray(SMOOTH), Image.fromarray(SMOOTH).convert("L")
+    palette, two_tone = color.quantize(64), gray.convert("1")
+    deep, deep_gray = SMOOTH.astype(np.uint16) * 257 + 128, GRADIENT
+    few = gray.quantize(16)
+    yield "bmp", saved(color, "BMP"), 0
+    yield "bmp gray", saved(gray, "BMP"), 0
+    yield "bmp palette", saved(palette, "BMP"), 0
+    yield "bmp two tones", saved(two_tone, "BMP"), 0
+    yield "bmp 32 bits", saved(color.convert("RGBA"), "BMP"), 0
+    yield "png gray", saved(gray, "PNG"), 0
+    yield "png palette", saved(palette, "PNG"), 0
+    yield "png four bits", saved(few, "PNG", bits=4), 0
+    yield "png two tones", saved(two_tone, "PNG"), 0
+    yield "png 16 bits", encoded(deep, ".png"), 1
+    yield "png 16 bits gray", encoded(deep_gray, ".png"), 1
+    for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
+        for progressive in (False, True):
+            options = {"quality": 90, "subsampling": subsampling, "progressive": progressive}
+            yield f"jpeg {subsampling}{' progressive' * progressive}", saved(color, "JPEG", **options), 2
+    yield "jpeg gray", saved(gray, "JPEG"), 2
+    yield "jpeg cmyk", saved(color.convert("CMYK"), "JPEG", quality=95), 4
+    for packing in (None, "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"):
+        yield f"tiff {packing or 'plain'}", saved(color, "TIFF", compression=packing), 0
+    yield "tiff jpeg", saved(color, "TIFF", compression="jpeg"), 4
+    yield "tiff palette", saved(palette, "TIFF"), 0
+    yield "tiff fax", saved(two_tone, "TIFF", compression="group4"), 0
+    yield "tiff 16 bits", encoded(deep, ".tif"), 1
+    yield "tiff 16 bits gray", encoded(deep_gray, ".tif"), 1
+    yield "webp", saved(color, "WEBP", quality=90), 2
+    yield "webp lossless", saved(color, "WEBP", lossless=True), 0
+    for turn in range(2, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        for form in ("JPEG", "PNG", "WEBP", "TIFF"):
+            options = {"exif": exif, **({"lossless": True} if form == "WEBP" else {})}
+            yield f"{form.lower()} turned {turn}", saved(color, form, **options), 2
+
+
+@pytest.mark.parametrize(("data", "tolerance"), [row[1:] for row in formats()], ids=[row[0] for row in formats()])
+def test_every_way_of_storing_a_picture_is_read_as_opencv_reads_it(data, tolerance):
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    image = read_image(data)
+    assert image.shape == expected.shape
+    assert np.abs(image.astype(int) - expected).max() <= tolerance
+
+
+CASES = [(".png", False), (".png", True), (".tif", False), (".tif", True), (".webp", False)]
+
+
+@pytest.mark.parametrize(("extension", "deep"), CASES)
+def test_alpha_is_laid_on_black_at_eight_and_sixteen_bits(extension, deep):
+    alpha = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (48, 1))
+    image = np.dstack([SMOOTH[:, :, ::-1], alpha])
+    data = cv2.imencode(extension, image.astype(np.uint16) * 257 if deep else image, [cv2.IMWRITE_WEBP_QUALITY, 101])[1]
+    assert np.abs(read_image(data.tobytes()) - SMOOTH * (alpha[:, :, None] / 255)).max() <= 1
+
+
+def test_a_large_image_is_read_in_bands_as_a_small_one_is_at_once(monkeypatch):
+    alpha = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (48, 1))
+    pictures = [
+        saved(Image.fromarray(np.dstack([SMOOTH, alpha])), "PNG"),
+        saved(Image.fromarray(SMOOTH).quantize(64), "PNG", transparency=3),
+        saved(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG"),
+        encoded(GRADIENT, ".png"),
+    ]
+    at_once = [read_image(data) for data in pictures]
+    monkeypatch.setattr(images, "BAND", 60 * 7)  # the last band is a shorter one
+    for data, expected in zip(pictures, at_once, strict=True):
+        np.testing.assert_array_equal(read_image(data), expected)
 
 
 def test_the_first_frame_of_several_is_read():
@@ -107,7 +184,10 @@ def test_a_file_cut_short_is_refused(extension, kept):
         (b"", "'x.png' is empty"),
         (b"no image at all", "'x.png' is not an image"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "'x.png' is"),
-        (saved(Image.fromarray(RED), "GIF"), "'x.png' is not an image"),
+        (saved(Image.fromarray(RED), "GIF"), "'x.png' is a GIF: expected BMP, PNG"),
+        (b"\xef\xbb\xbf \n<svg onload=alert(1)>", "'x.png' is a text in HTML, SVG or XML: expected"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "'x.png' is a HEIC photograph: expected"),
+        (b"%PDF-1.7", "'x.png' is a PDF: expected"),
     ],
 )
 def test_what_is_no_image_is_refused(data, words, tmp_path):

@@ -1,10 +1,12 @@
 """Decode and check single images; keep a data set's cells decoded in one memory-mapped file."""
 
+import contextlib
 import hashlib
 import io
 import os
 import shutil
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,29 @@ from leukodash.errors import DataError, ImageError
 
 FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP")
 STORE_VERSION = 1  # to be raised whenever the same files would give other pixels
+MIN_SIDE = 8  # pixels: less is a dot, not a cell
+MAX_PUBLIC_PIXELS = 16_000_000  # decoding takes up to 20 bytes a pixel, beside TensorFlow, of a public host's 1 GB
+MAX_SCANS = 100  # of a JPEG; cameras and editors write 10 or fewer, and each costs the decoder a pass over the image
+BAND = 2**20  # pixels that are converted at once, so that a large image needs few copies of itself
+
+Source = Path | tuple[str, bytes]  # an image file, or an upload: its name, and its bytes
+
+_LARGE = threading.Lock()  # sessions and threads decode images over 4 bands in turn, which bounds their memory
+
+_OURS = (b"BM", b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how `FORMATS` begin, but for WebP
+_OTHERS = {  # how other files begin that people take for images
+    b"GIF8": "a GIF",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive or an Office document",
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"8BPS": "a Photoshop document",
+    b"\0\0\1\0": "a Windows icon",
+    b"<": "a text in HTML, SVG or XML",
+    b"{": "a text in JSON",
+}
+_PHONES = {b"heic": "a HEIC photograph", b"heix": "a HEIC photograph", b"mif1": "a HEIF photograph", b"avif": "an AVIF"}
 
 _DAMAGED = (  # what Pillow raises on damaged files
     OSError,
@@ -29,10 +54,11 @@ _DAMAGED = (  # what Pillow raises on damaged files
     TypeError,
     LookupError,
     ArithmeticError,
+    MemoryError,
+    RuntimeError,
     EOFError,
     struct.error,
     zlib.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -50,8 +76,8 @@ def read_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
         uint8 array of shape (H, W, 3), RGB.
 
     Raises:
-        ImageError: not an image, damaged or cut short, or over ``settings.MAX_IMAGE_PIXELS`` (by its header,
-            before a pixel is decoded).
+        ImageError: not an image, damaged or cut short, under ``MIN_SIDE`` pixels, or over
+            ``settings.MAX_IMAGE_PIXELS`` (by its header, before a pixel is decoded).
     """
     name = printable(name or (source.name if isinstance(source, Path) else "the image"))
     data = source
@@ -62,31 +88,81 @@ def read_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
             raise ImageError(f"'{name}' cannot be read ({error.strerror}): check the file.") from error
     if not data:
         raise ImageError(f"'{name}' is empty: expected a BMP, PNG, JPEG, TIFF or WebP image.")
+    most = MAX_PUBLIC_PIXELS if settings.public() else settings.MAX_IMAGE_PIXELS
     # Pillow reads the header and the pixels. OpenCV needs 0.7 ms for a 320×320 WebP and 0.6 ms for a 450×450
     # BMP, Pillow 1.0 and 0.8 (one thread): a third of a second per thousand cells, once, buys transparency,
     # CMYK and 16 bits done right and one reading of what is damaged.
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > settings.MAX_IMAGE_PIXELS:
+            if width * height > most:
                 raise ImageError(
-                    f"'{name}' has {width:,} × {height:,} pixels, over the limit of "
-                    f"{settings.MAX_IMAGE_PIXELS // 10**6} million: cut or shrink it."
+                    f"'{name}' has {width:,} × {height:,} pixels, over the limit of {most // 10**6} million: cut or "
+                    "shrink it."
                 )
-            ImageOps.exif_transpose(image, in_place=True)
-            return _rgb(image, name)
+            if min(width, height) < MIN_SIDE:
+                raise ImageError(
+                    f"'{name}' has {width:,} × {height:,} pixels, and a cell needs {MIN_SIDE} or more a side: take a "
+                    "larger picture of it."
+                )
+            if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
+                raise ImageError(f"'{name}' is a JPEG of over {MAX_SCANS} scans, made to be slow: save it again.")
+            with _LARGE if width * height > 4 * BAND else contextlib.nullcontext():
+                ImageOps.exif_transpose(image, in_place=True)
+                return _rgb(image, name)
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"'{name}' is not an image: expected BMP, PNG, JPEG, TIFF or WebP.") from error
+        if data.startswith(_OURS):
+            raise ImageError(_damaged(name)) from error
+        kind = _kind(data)
+        raise ImageError(f"'{name}' is {kind or 'not an image'}: expected BMP, PNG, JPEG, TIFF or WebP.") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit is 179 million
+        raise ImageError(
+            f"'{name}' claims to have far more pixels than the limit of {most // 10**6} million: cut or shrink it."
+        ) from error
     except _DAMAGED as error:
-        raise ImageError(f"'{name}' is damaged or cut short: save or copy it again.") from error
+        raise ImageError(_damaged(name)) from error
+
+
+def has_more_frames(data: bytes) -> bool:
+    """Whether an image goes on after the frame that `read_image` reads: an animation, or a TIFF of several pages."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "WEBP")) as image:
+            image.seek(1)
+            return True
+    except (*_DAMAGED, Image.DecompressionBombError):
+        return False
+
+
+def _damaged(name: str) -> str:
+    return f"'{name}' is damaged, cut short, or of a rare kind: save it again, best as a usual PNG."
+
+
+def _kind(data: bytes) -> str:
+    """Name what a file is that is none of `FORMATS`; empty where its beginning does not tell."""
+    if data[4:8] == b"ftyp":
+        return _PHONES.get(data[8:12], "a video")
+    beginning = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((kind for start, kind in _OTHERS.items() if beginning.startswith(start)), "")
 
 
 def _rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "F" or (image.mode == "I" and image.getextrema()[1] > 65535):
         raise ImageError(f"'{name}' has 32 bits a channel: save it with 8 or 16.")
-    if image.mode.startswith("I"):
-        gray = np.asarray(image).clip(0, 65535) / 257  # 16 bits: Pillow's own conversion would cut at 255
-        return np.repeat(gray.round().astype(np.uint8)[:, :, None], 3, axis=2)
+    width, height = image.size
+    rows = max(1, BAND // width)
+    if rows >= height:
+        return _rgb_band(image)
+    result = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        result[top:bottom] = _rgb_band(image.crop((0, top, width, bottom)))
+    return result
+
+
+def _rgb_band(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would cut at 255
+        gray = ((np.asarray(image).clip(0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, image.convert("RGBA"))

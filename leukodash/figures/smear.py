@@ -1,0 +1,84 @@
+"""A smear with its white cells in numbered boxes, which a page lets the user correct."""
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+import plotly.graph_objects as go
+
+from leukodash.figures.theme import layout
+
+SHOWN = 1100  # pixels of the longer side that are sent to the browser, about 150 kB
+HEIGHT = 520
+SMALLEST = 6
+FRAME, INK = "#00684A", "#FFFFFF"  # a green that neither stain has
+
+
+def smear_jpeg(image: np.ndarray) -> str:
+    """A smear, small enough for a page, as a data address. image: uint8 (H, W, 3), RGB."""
+    scale = min(1.0, SHOWN / max(image.shape[:2]))
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def smear_figure(
+    picture: str, width: int, height: int, boxes: Sequence[tuple[int, int, int, int]], name: str, drag: bool = True
+) -> go.Figure:
+    """A smear with a numbered marker at each box.
+
+    To Streamlit, a dragged box and a click on a marker are selections; a marker's ``point_index`` is its box's place
+    in `boxes`. It gives the one or the other: where a box can be dragged, it turns clicks off.
+
+    Args:
+        picture: from `smear_jpeg`.
+        width, height: of the smear, in the pixels that boxes count.
+        boxes: left, top, right, bottom.
+        name: what to call the smear, for the alt text.
+        drag: boxes can be dragged; otherwise markers can be clicked on.
+    """
+    figure = go.Figure()
+    figure.add_layout_image(
+        source=picture, xref="x", yref="y", x=0, y=0, sizex=width, sizey=height, sizing="stretch", layer="below"
+    )
+    x = [at for left, _, right, _ in boxes for at in (left, right, right, left, left, None)]
+    y = [at for _, top, _, bottom in boxes for at in (top, top, bottom, bottom, top, None)]
+    figure.add_scatter(x=x, y=y, mode="lines", line={"color": FRAME, "width": 2.5}, hoverinfo="skip")
+    numbers = [str(number) for number in range(1, len(boxes) + 1)]
+    look = {"size": 22, "symbol": "circle", "color": FRAME, "line": {"color": INK, "width": 1}}
+    figure.add_scatter(
+        x=[box[0] for box in boxes], y=[box[1] for box in boxes], mode="markers+text", text=numbers,
+        textfont={"color": INK, "size": 11}, marker=look, cliponaxis=False,
+        hovertemplate=f"cell %{{text}}{'' if drag else ': click to leave it out'}<extra></extra>",
+        selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}, "textfont": {"color": INK}},
+    )  # fmt: skip
+    axis = {"visible": False, "fixedrange": True, "constrain": "domain"}
+    found = "one white cell" if len(boxes) == 1 else f"{len(boxes) or 'no'} white cells"
+    return layout(
+        figure,
+        f"Smear {name} with {found} in numbered boxes.",
+        HEIGHT,
+        xaxis=axis | {"range": [0, width]},
+        yaxis=axis | {"range": [height, 0], "scaleanchor": "x", "constraintoward": "top"},
+        dragmode="select" if drag else "pan",
+        showlegend=False,
+        margin={"l": 14, "r": 14, "t": 14, "b": 14},
+        newselection={"line": {"color": FRAME, "width": 2, "dash": "dot"}},
+    )
+
+
+def drawn_box(selected: Mapping[str, Sequence[float]], width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of a box that was dragged over a smear, in whole pixels within it.
+
+    Args:
+        selected: the ``x`` and ``y`` that Plotly reports, two each.
+        width, height: of the smear.
+
+    Returns:
+        None for a box of less than `SMALLEST` pixels a side in the browser's picture: a click that slipped.
+    """
+    left, right = (min(max(0, round(at)), width) for at in sorted(selected["x"]))
+    top, bottom = (min(max(0, round(at)), height) for at in sorted(selected["y"]))
+    smallest = SMALLEST * max(1.0, max(width, height) / SHOWN)
+    return (left, top, right, bottom) if min(right - left, bottom - top) >= smallest else None

@@ -1,0 +1,176 @@
+"""What comes from anyone: over two hundred bad files, one sentence each, and the good ones beside them answered."""
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bad_uploads import NOISE, bad_uploads, canvas, odd_uploads, opencv, pillow, png, riff, slow_jpeg
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+
+from leukodash import settings
+from leukodash.data import images
+from leukodash.data.archive import unpack
+from leukodash.data.images import has_more_frames, read_image
+from leukodash.errors import ImageError
+
+ROOT = Path(__file__).resolve().parents[1]
+BAD = bad_uploads()
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # Pillow's, on damaged TIFF tags
+    pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),  # between our limit and Pillow's
+]
+
+
+def test_there_are_two_hundred_bad_uploads_and_always_the_same():
+    assert len({name for name, _, _ in BAD}) == len(BAD) >= 200
+    assert bad_uploads() == BAD
+
+
+@pytest.mark.parametrize(("name", "data", "words"), BAD, ids=[ascii(name)[:40] for name, _, _ in BAD])
+def test_a_bad_upload_gets_one_clear_sentence(name, data, words):
+    with pytest.raises(ImageError) as caught:
+        read_image(data, name)
+    sentence = str(caught.value)
+    assert re.search(words, sentence)
+    assert sentence.isprintable()
+    assert len(sentence) < 220
+    assert re.fullmatch(r"'.{1,80}' (is|has|claims to have) .+\w\.", sentence)
+    assert has_more_frames(data) in (False, True)  # asked before anything is read: must not raise either
+
+
+@pytest.mark.parametrize(("name", "data", "more"), odd_uploads(), ids=lambda value: str(value)[:40])
+def test_an_odd_upload_is_read_and_more_pictures_in_it_are_noticed(name, data, more):
+    image = read_image(data, name)
+    assert (image.dtype, image.shape) == (np.uint8, (40, 50, 3))
+    assert has_more_frames(data) is more
+    if name in ("animated.png", "pages.tif", "junk behind the end.png", "sixteen bits.png", "png called.jpg"):
+        np.testing.assert_array_equal(image, NOISE)
+
+
+def test_a_photograph_of_several_pictures_gives_the_first():
+    colors = [Image.new("RGB", (50, 40), color) for color in ("red", "blue")]
+    data = pillow(colors[0], "MPO", save_all=True, append_images=colors[1:])
+    assert np.abs(read_image(data).astype(int) - (255, 0, 0)).max() < 10
+
+
+def test_the_limit_on_scans_lets_progressive_photographs_pass(monkeypatch):
+    smooth = Image.fromarray(NOISE).resize((300, 200))
+    stream = BytesIO()
+    smooth.save(stream, "JPEG", progressive=True)
+    assert read_image(stream.getvalue()).shape == (200, 300, 3)
+    monkeypatch.setattr(images, "_rgb", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match="over 100 scans"):
+        read_image(slow_jpeg(101))
+
+
+def test_a_public_demo_takes_smaller_images(monkeypatch):
+    data = png(5_000, 4_000)
+    monkeypatch.setenv("LEUKODASH_PUBLIC", "1")
+    with pytest.raises(ImageError, match="over the limit of 16 million"):
+        read_image(data)
+
+
+MEASURE = """
+import json, sys, warnings
+sys.path[:0] = ["tests", "."]
+warnings.simplefilter("ignore")
+from pathlib import Path
+from bad_uploads import bad_uploads, odd_uploads, png, deflated
+from leukodash.data.images import has_more_frames, read_image
+from leukodash.errors import ImageError
+
+def peak():
+    text = Path("/proc/self/status").read_text()
+    return int(text.split("VmHWM:")[1].split()[0]) * 1024
+
+files = [upload[:2] for upload in bad_uploads() + odd_uploads()]
+largest = png(7_000, 7_000, 1, 0, deflated(7_000 * 876))
+read_image(png(64, 64, pixels=deflated(64 * 193)))  # loads what Pillow loads late
+before = peak()
+for name, data in files:
+    has_more_frames(data)
+    try:
+        read_image(data, name)
+    except ImageError:
+        pass
+small = peak()
+assert read_image(largest).shape == (7_000, 7_000, 3)
+print(json.dumps({"before": before, "bad": small - before, "largest": peak() - before}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
+def test_bad_uploads_take_little_memory_and_the_largest_image_a_bounded_one():
+    shown = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, cwd=ROOT)
+    peak = json.loads(shown.stdout)
+    print(peak)
+    assert peak["bad"] < 50e6
+    assert peak["largest"] < 300e6  # 49 million pixels: 147 MB as they are returned, and one byte each behind
+
+
+@pytest.mark.slow
+def test_good_files_among_the_bad_ones_are_classified(tiny_run):
+    from leukodash.explain.files import classify_files
+    from leukodash.explain.predict import load
+
+    run = tiny_run()
+    tested = run.predictions.query("part == 'test'")
+    good = [(Path(file).name, (Path(run.config.data) / file).read_bytes()) for file in tested["file"]]
+    bad = [(name, data) for name, data, _ in BAD]
+    step = len(bad) // len(good)
+    mixed = [file for number, one in enumerate(good) for file in (*bad[number * step : (number + 1) * step], one)]
+    mixed += bad[len(good) * step :]
+    table, maps = classify_files([load(run)], mixed)
+    assert list(table["position"]) == list(range(len(mixed)))
+    assert (table["error"] != "").sum() == len(bad) >= 200
+    answered = table[table["error"] == ""]
+    assert [mixed[position] for position in answered["position"]] == good
+    np.testing.assert_allclose(answered["p_all"], tested["p_all"], atol=1e-6)
+    assert [heat is not None for heat in maps] == list(table["error"] == "")
+
+
+@pytest.mark.slow
+def test_the_page_survives_all_of_them_at_once_alone_and_in_a_zip(tiny_run):
+    run = tiny_run()
+    path = Path(run.config.data) / run.predictions.query("part == 'test'")["file"].iloc[0]
+    good = ("good.png", path.read_bytes(), "image/png")
+    # Streamlit itself refuses half a character and a zero byte in a name, which no browser sends.
+    whole = [(name.replace("\ud800", "?").replace("\0", "?"), data) for name, data, _ in BAD]
+    bad = [(name, data, "image/png") for name, data in whole]
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data, _ in [good, *bad]:
+            archive.writestr(name, data)
+    for uploads in ([*bad, good], [("all.zip", stream.getvalue(), "application/zip")]):
+        at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+        at.switch_page("pages/classify.py").run()
+        at.file_uploader(key="uploads").set_value(uploads).run()
+        assert not at.exception
+        assert at.error
+        said = "\n".join(element.value for element in at.markdown)
+        assert "1 cell: " in said.replace("\\", "")
+        assert "<script>" not in said.replace(r"\<", "")
+
+
+def test_bad_files_in_a_zip_come_out_as_they_are_and_are_told_apart_later():
+    stream = BytesIO()
+    named = [(f"{number}.png", data) for number, (_, data, _) in enumerate(BAD)]
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in [*named, ("good.png", opencv(NOISE, "png"))]:
+            archive.writestr(name, data)
+    files = unpack(stream.getvalue(), "all.zip", 1000, settings.MAX_UPLOAD_MB * 10**6).files
+    assert files[:-1] == named
+    np.testing.assert_array_equal(read_image(files[-1][1]), NOISE)
+
+
+def test_a_webp_that_claims_a_canvas_and_has_none_is_refused():
+    with pytest.raises(ImageError):
+        read_image(riff(canvas(7_000, 7_000), (b"VP8L", b"\x2f" + bytes(10))))
