@@ -12,7 +12,8 @@ from leukodash.data.dataset import Dataset
 from leukodash.data.images import cell_store
 from leukodash.data.split import find_leaks, split_words
 from leukodash.evaluation.metrics import area_auc, cell_area, evaluate
-from leukodash.models.build import class_probabilities
+from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_places
+from leukodash.models.build import class_probabilities, cut, frozen_layer
 from leukodash.runs.config import RunConfig
 from leukodash.runs.folder import cells_hash
 from leukodash.training.batches import Batches
@@ -55,6 +56,33 @@ def predict(
     for column, name in enumerate(dataset.classes):
         table[f"p_{name}"] = probabilities[:, column].round(7)
     return table.reset_index(drop=True), milliseconds
+
+
+def novelty(
+    model: keras.Model, suffix: keras.Model, batches: Batches, progress: Callable[[float, str], None]
+) -> Novelty:
+    """Fit the measure of "this is no cell" on some training cells, with its limit from the validation cells.
+
+    What stands behind a frozen backbone is stored already; of any other network, these cells pass through what leads
+    from the cut to the layer ``pool``.
+    """
+    pool, to_pool = model.get_layer("pool"), None
+    after = None if batches.features is None else frozen_layer(batches.config)
+    if after != "pool":
+        prefix, _ = cut(model, after)
+        to_pool = keras.Model(prefix.outputs if prefix else model.input, pool.output)
+        to_pool.jit_compile = suffix.jit_compile
+    rng, pooled = np.random.default_rng(batches.config.seed), {}
+    for part in ("train", "validation"):
+        rows = np.sort(rng.permutation(batches.rows[part])[:TRAINING_CELLS])
+        chunks = []
+        for start in range(0, len(rows), PREDICT_BATCH):
+            progress(start / len(rows), f"what {part} cells look like")
+            inputs = batches.inputs(rows[start : start + PREDICT_BATCH])
+            outputs = to_pool.predict_on_batch(inputs) if to_pool else inputs
+            chunks.append(mean_over_places(np.asarray(outputs), pool.input.shape[-1]))
+        pooled[part] = np.concatenate(chunks)
+    return Novelty.fit(pooled["train"], pooled["validation"])
 
 
 def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config: RunConfig) -> dict[str, Any]:

@@ -1,0 +1,186 @@
+"""This is no cell: how far an image's features lie from those of the training cells."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from leukodash.data.dataset import load_dataset
+from leukodash.data.images import cell_store, read_image, square
+from leukodash.data.split import Split, make_split
+from leukodash.data.synthetic import make_demo
+from leukodash.errors import RunError
+from leukodash.evaluation.novelty import FILE, Novelty, mean_over_places
+from leukodash.runs.config import make_config
+
+
+def cells(number, seed, width=200):
+    """Features that differ in three directions more than in the others, as rows of positive numbers."""
+    rng = np.random.default_rng(seed)
+    ways = np.random.default_rng(99).normal(0, 0.3, (3, width))
+    return np.abs(2 + rng.normal(size=(number, 3)) @ ways + rng.normal(0, 0.2, (number, width)))
+
+
+@pytest.fixture(scope="module")
+def novelty():
+    return Novelty.fit(cells(600, 1), cells(300, 2))
+
+
+def test_most_new_cells_are_accepted_and_other_things_are_not(novelty):
+    assert 0.95 <= np.mean(novelty.score(cells(2000, 3)) <= novelty.limit) < 1
+    rng = np.random.default_rng(4)
+    noise, spike, nothing = rng.uniform(0, 4, (50, 200)), np.eye(200)[:50], np.zeros((1, 200))
+    for other in (noise, spike, nothing):
+        assert (novelty.score(other) > novelty.limit).all()
+
+
+def test_the_limit_lets_ninety_nine_of_a_hundred_validation_cells_through(novelty):
+    assert np.mean(novelty.score(cells(300, 2)) <= novelty.limit) == pytest.approx(0.99, abs=1 / 300)
+
+
+def test_the_score_is_the_mahalanobis_distance_under_the_covariance_that_the_fit_stands_for(novelty):
+    from scipy.spatial.distance import mahalanobis
+
+    directions = novelty.directions.astype(float)
+    across = np.eye(200) - directions @ directions.T
+    covariance = directions @ np.diag(novelty.spread) @ directions.T + novelty.rest * across
+    some = cells(5, 5)
+    unit = some / np.linalg.norm(some, axis=1, keepdims=True)
+    distances = [mahalanobis(row, novelty.mean, np.linalg.inv(covariance)) for row in unit]
+    assert novelty.score(some) == pytest.approx(distances, rel=1e-2)  # directions are rounded to 16 bits
+
+
+def test_the_directions_are_those_that_the_cells_differ_in(novelty):
+    ways, _ = np.linalg.qr(np.random.default_rng(99).normal(0, 0.3, (3, 200)).T)
+    share = np.linalg.norm(ways.T @ novelty.directions[:, :3].astype(float)) ** 2 / 3
+    assert share > 0.95
+
+
+def test_longer_features_of_the_same_direction_are_no_news(novelty):
+    some = cells(5, 6)
+    assert novelty.score(3 * some) == pytest.approx(novelty.score(some))
+
+
+def test_what_was_saved_scores_the_same_when_loaded(novelty, tmp_path):
+    novelty.save(tmp_path)
+    loaded = Novelty.load(tmp_path)
+    assert loaded.limit == novelty.limit
+    assert np.array_equal(loaded.score(cells(20, 7)), novelty.score(cells(20, 7)))
+
+
+def test_the_same_fit_writes_the_same_bytes(novelty, tmp_path):
+    (tmp_path / "again").mkdir()
+    novelty.save(tmp_path)
+    Novelty.fit(cells(600, 1), cells(300, 2)).save(tmp_path / "again")
+    assert (tmp_path / FILE).read_bytes() == (tmp_path / "again" / FILE).read_bytes()
+
+
+def test_the_file_of_the_widest_network_stays_small(tmp_path):
+    Novelty.fit(cells(400, 1, width=2048), cells(100, 2, width=2048)).save(tmp_path)
+    assert (tmp_path / FILE).stat().st_size < 300_000
+
+
+def test_a_run_without_the_file_says_nothing_and_one_with_a_damaged_file_says_so(novelty, tmp_path):
+    assert Novelty.load(tmp_path) is None
+    novelty.save(tmp_path)
+    whole = (tmp_path / FILE).read_bytes()
+    for damaged in (b"", b"no archive", whole[: len(whole) // 2], whole[:-200] + bytes(200)):
+        (tmp_path / FILE).write_bytes(damaged)
+        with pytest.raises(RunError, match="cannot be read"):
+            Novelty.load(tmp_path)
+
+
+def test_flattened_feature_maps_are_averaged_over_places(novelty):
+    maps = np.random.default_rng(8).uniform(0, 1, (4, 3, 5, 200))  # as a network gives them: row, column, channel
+    assert mean_over_places(maps.reshape(4, -1), 200) == pytest.approx(maps.mean(axis=(1, 2)))
+    assert novelty.score(maps.reshape(4, -1)) == pytest.approx(novelty.score(maps.mean(axis=(1, 2))))
+
+
+def test_a_handful_of_training_cells_is_enough_to_tell_noise(tmp_path):
+    novelty = Novelty.fit(cells(12, 1), cells(4, 2))
+    assert (novelty.score(np.random.default_rng(4).uniform(0, 4, (20, 200))) > novelty.limit).all()
+
+
+def test_a_network_that_sees_no_difference_between_cells_accepts_them_all_and_rejects_the_rest():
+    same = np.ones((20, 50))
+    novelty = Novelty.fit(same, same)
+    assert (novelty.score(same) <= novelty.limit).all()
+    assert novelty.score(np.eye(50)[:3]).min() > novelty.limit
+    dead = Novelty.fit(np.zeros((20, 50)), np.zeros((9, 50)))
+    assert (dead.score(np.zeros((3, 50))) <= dead.limit).all()
+
+
+def test_features_that_are_no_numbers_are_no_cell(novelty):
+    broken = cells(3, 9)
+    broken[0, 5], broken[1, 7] = np.nan, np.inf
+    novel = novelty.score(broken) > novelty.limit
+    assert list(novel) == [True, True, False]
+
+
+@pytest.mark.slow
+def test_a_finished_run_has_kept_it_and_a_run_made_again_keeps_the_same(tiny_run):
+    run = tiny_run()
+    novelty = Novelty.load(run.path)
+    assert len(novelty.mean) == 256  # AlexNet's last feature maps
+    assert (run.path / FILE).stat().st_mtime_ns <= (run.path / "metrics.json").stat().st_mtime_ns
+    assert (run.path / FILE).read_bytes() == (tiny_run(seed=0).path / FILE).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["average", "flatten"])
+@pytest.mark.parametrize("cut", ["head", "conv4", "all"])
+def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(cut, pooling, tmp_path):
+    """An independent way: every training and validation cell through the whole network, in one call."""
+    import keras
+
+    from leukodash.models import build
+    from leukodash.training import results
+    from leukodash.training.batches import Batches
+    from leukodash.training.features import Features
+
+    dataset = load_dataset(make_demo(tmp_path / "demo", cells=48, subjects=8))
+    config = make_config("quick", "alexnet", dataset, input_size=96, cut=cut, pooling=pooling)
+    part, images = make_split(dataset.cells, config.split), cell_store(dataset, 96)
+    model = build.build(config, 2, None)
+    prefix, suffix = build.cut(model, build.frozen_layer(config))
+    suffix.compile(jit_compile=False)
+    stored = prefix and Features([[prefix.predict(images, verbose=0)]], True, 0.0)
+    heard = []
+    batches = Batches(config, stored, None if stored else images, dataset, part)
+    novelty = results.novelty(model, suffix, batches, lambda fraction, words: heard.append(fraction))
+
+    maps = keras.Model(model.input, model.get_layer("pool").input).predict(images, verbose=0).mean(axis=(1, 2))
+    expected = Novelty.fit(maps[part == "train"], maps[part == "validation"])
+    assert novelty.mean == pytest.approx(expected.mean, abs=1e-5)
+    assert novelty.limit == pytest.approx(expected.limit, rel=1e-2)
+    whole = keras.Model(model.input, model.get_layer("pool").output).predict(images, verbose=0)
+    assert novelty.score(whole) == pytest.approx(expected.score(maps), rel=1e-2)
+    assert heard and max(heard) <= 1
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_frozen_mobilenet_tells_cells_of_new_subjects_from_anything_else(real_cnmc, real_weights):
+    pytest.importorskip("skimage")
+    from benchmarks.outsiders import outsiders
+    from leukodash.models import build
+    from leukodash.models.weights import find_weights
+
+    dataset = load_dataset(real_cnmc)
+    part = make_split(dataset.cells, Split(kind="subject"))
+    config = make_config("quick", "mobilenet", dataset, input_size=128)
+    pool = build.cut(build.build(config, 2, find_weights(config.row)), "pool")[0]
+
+    def pooled(images):
+        return pool.predict(np.stack([square(image, 128) for image in images]), verbose=0)
+
+    cells = {}
+    for name in ("train", "validation", "test"):
+        files = dataset.cells.loc[part == name, "file"].sample(300, random_state=0)
+        cells[name] = pooled([read_image(dataset.root / file) for file in files])
+    novelty = Novelty.fit(cells["train"], cells["validation"])
+    inside = novelty.score(cells["test"])
+    assert np.mean(inside <= novelty.limit) >= 0.95
+    for kind, images in outsiders(None).items():
+        outside = novelty.score(pooled(images))
+        assert roc_auc_score(np.repeat([0, 1], [len(inside), len(outside)]), [*inside, *outside]) >= 0.98, kind
+        assert np.mean(outside <= novelty.limit) <= 0.02, kind
