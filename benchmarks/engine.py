@@ -23,6 +23,7 @@ from leukodash.data.synthetic import make_demo
 from leukodash.runs.machine import cpu_has_bfloat16
 
 RESULTS = Path(__file__).with_name("results")
+WAYS = ["files", "cached"]  # see `benchmarks.plain`
 HEAD = ["head=[]", "flips=none", "split.kind=image", "schedule=constant", "class_weights=false"]
 
 
@@ -71,34 +72,43 @@ def other_side(way: str, data: Path, run: Path, backbone: str, epochs: int, sett
     return measured["start"] + epochs * min(measured["epochs"])
 
 
-def compare(data: Path, backbone: str, epochs: int, settings: list[str], folder: Path) -> dict:
-    """Measure all sides for one backbone; seconds and ratios."""
+def compare(data: Path, backbone: str, epochs: int, settings: list[str], ways: list[str], folder: Path) -> dict:
+    """Measure all sides for one backbone; seconds and ratios, and what three seeds reach."""
     environment = os.environ | {
         "LEUKODASH_CACHE": str(folder / f"cache-{backbone}"),
         "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints"),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    first, run = leukodash(data, backbone, epochs, settings, environment)
-    second, again = leukodash(data, backbone, epochs, [*settings, "seed=1"], environment)
-    model = json.loads((run / "model.json").read_bytes())
-    exact = None
-    if model["precision"] != "float32":
-        fresh = environment | {"LEUKODASH_CACHE": str(folder / f"cache32-{backbone}")}
-        exact, _ = leukodash(data, backbone, epochs, [*settings, "precision=float32"], fresh)
-    row = {"precision": model["precision"], "first": first, "second": second, "first in float32": exact}
-    for way in ("files", "cached"):
+
+    def ours(*more: str) -> tuple[float, Path]:
+        return leukodash(data, backbone, epochs, [*settings, *more], environment)
+
+    first, run = ours()
+    second, again = ours("seed=1")
+    precision = json.loads((run / "model.json").read_bytes())["precision"]
+    row = {"precision": precision, "first": first, "second": second}
+    if precision != "float32":
+        row["first in float32"], exact = ours("precision=float32")
+        seeds = {precision: [run, again, ours("seed=2")[1]], "float32": [exact]}
+        seeds["float32"] += [ours("precision=float32", f"seed={seed}")[1] for seed in (1, 2)]
+        row["accuracy of three seeds"] = {
+            name: [_metrics(one)["accuracy"] for one in runs] for name, runs in seeds.items()
+        }
+    for way in ways:
         row[way] = other_side(way, data, run, backbone, epochs, settings, environment)
-    row["accuracy"] = json.loads((run / "metrics.json").read_bytes())["accuracy"]
-    row["seconds of the stages, first"] = json.loads((run / "metrics.json").read_bytes())["seconds"]
-    row["seconds of the stages, second"] = json.loads((again / "metrics.json").read_bytes())["seconds"]
-    row["ratios"] = {
-        "plain ÷ first": row["files"] / first,
-        "plain ÷ first in float32": row["files"] / exact if exact else row["files"] / first,
-        "tuned peer ÷ first": row["cached"] / first,
-        "plain ÷ second": row["files"] / second,
-        "first ÷ second": first / second,
-    }
+    row |= {"accuracy": _metrics(run)["accuracy"], "cells tested": _metrics(run)["n"]}
+    row["seconds of the stages, first"] = _metrics(run)["seconds"]
+    row["seconds of the stages, second"] = _metrics(again)["seconds"]
+    row["ratios"] = {"first ÷ second": first / second}
+    for way in ways:
+        row["ratios"] |= {f"{way} ÷ first": row[way] / first, f"{way} ÷ second": row[way] / second}
+        if "first in float32" in row:
+            row["ratios"][f"{way} ÷ first in float32"] = row[way] / row["first in float32"]
     return row
+
+
+def _metrics(run: Path) -> dict:
+    return json.loads((run / "metrics.json").read_bytes())
 
 
 def main() -> None:
@@ -108,6 +118,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["mobilenet", "googlenet", "resnet50", "vgg16"])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--cells", type=int, default=1000)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="the other sides")
     parser.add_argument("--set", action="append", default=[], help="further settings, for all sides")
     parser.add_argument("--name", default="engine", help="of the JSON file")
     options = parser.parse_args()
@@ -122,7 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         data = some_cells(options.data, Path(temporary), options.cells)
         for backbone in options.backbones:
-            row = compare(data, backbone, options.epochs, [*HEAD, *options.set], Path(temporary))
+            row = compare(data, backbone, options.epochs, [*HEAD, *options.set], options.ways, Path(temporary))
             results["backbones"][backbone] = row
             ratios = "  ".join(f"{name}: {value:.1f}×" for name, value in row["ratios"].items())
             print(f"{backbone:<10} {row['precision']:<8} first {row['first']:.0f} s  {ratios}", flush=True)

@@ -6,28 +6,30 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from leukodash import settings
+from leukodash.data.images import Source
 from leukodash.errors import LeukoDashError
-from leukodash.explain.cam import METHODS
-from leukodash.explain.samples import draw, unseen_cells
 from leukodash.explain.words import summary
 from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
-from leukodash.runs.progress import curve_names, readable
-from pages.classify_cards import Source, results
+from leukodash.runs.progress import readable
+from leukodash.runs.results import run_names
+from pages.classify_cards import results
+from pages.classify_input import choose_cells, say_faults
+from pages.classify_more import more_parts
+from pages.classify_save import save_popover
+from pages.classify_settings import Settings, decision_popover, heat_popover
+from pages.classify_smear import cells_of_smears, smear_summary
 from pages.shared import MAX_MODELS, badges, classifier, finished_runs, plain, run_label, through_the_router
 
 through_the_router()
 
-TYPES = ["bmp", "png", "jpg", "jpeg", "tif", "tiff", "webp"]
-FAULTS = 5  # sentences on bad files before the others wait behind a click
-SAMPLES = (4, 8, 16, 32)
-
 
 @st.cache_resource
-def answers() -> dict:
+def answers():  # noqa: ANN201  (its class would import TensorFlow)
     """Return what was answered before, for whoever asks again."""
-    return {}
+    from leukodash.explain.files import Known
+
+    return Known()
 
 
 def choose_runs() -> list[Run]:
@@ -44,38 +46,16 @@ def choose_runs() -> list[Run]:
         format_func=lambda run_id: run_label(runs[run_id]),
     )  # fmt: skip
     st.query_params["runs"] = st.session_state["last-runs"] = ",".join(chosen)
-    for title, run in curve_names([runs[run_id] for run_id in chosen]).items():
-        st.markdown(f":small[**{plain(title)}** {badges(run)}]")
+    marks: dict[str, list[str]] = {}
+    for title, run in run_names([runs[run_id] for run_id in chosen]).items():
+        marks.setdefault(badges(run), []).append(f"**{plain(title)}**")
+    for badge, titles in marks.items():
+        st.markdown(f":small[{', '.join(titles)} {badge}]")
     return [runs[run_id] for run_id in chosen]
 
 
-def choose_cells(runs: list[Run]) -> tuple[list[Source], dict[int, str]]:
-    """Let the user upload images and draw samples; returns the files, and by position the labels that are known."""
-    most, megabytes = (50, 10) if settings.public() else (1000, settings.MAX_UPLOAD_MB)
-    left, right = st.columns(2, gap="large")
-    uploads = left.file_uploader(
-        "Your own cells, one an image", TYPES, accept_multiple_files=True, max_upload_size=megabytes, key="uploads"
-    )
-    if len(uploads) > most:
-        left.warning(f"{len(uploads):,} files came and {most} are taken at once: the rest is left out.")
-    cells = unseen_cells(runs)
-    seed = st.session_state.get("draw", 0)
-    with right, st.container(horizontal=True, vertical_alignment="bottom"):
-        count = st.pills(
-            "Or draw cells that these runs were tested on and never learnt from", SAMPLES, key="samples",
-            bind="query-params", disabled=cells.empty,
-        )  # fmt: skip
-        if count and st.button("Draw others", icon=":material/casino:"):
-            seed = st.session_state["draw"] = seed + 1
-    if cells.empty:
-        right.caption("These runs share no test cells on this machine. Choose one run, or upload cells.")
-    drawn = draw(cells, count or 0, seed)
-    files: list[Source] = [*drawn["path"], *((file.name, file.getvalue()) for file in uploads[:most])]
-    return files, dict(enumerate(drawn["label"]))
-
-
-def classify(runs: list[Run], files: list[Source], method: str) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
-    """Classify with every run that can be loaded; says which cannot, and stops the page where none can."""
+def load_runs(runs: list[Run]) -> list:
+    """Load every run that can be; says which cannot, and stops the page where none can."""
     loaded = []
     with st.spinner("Loading the networks; the first time, TensorFlow too (about 10 seconds) …", show_time=True):
         for run in runs:
@@ -83,9 +63,15 @@ def classify(runs: list[Run], files: list[Source], method: str) -> tuple[pd.Data
                 loaded.append(classifier(str(run.path)))
             except LeukoDashError as error:
                 st.error(plain(str(error)), icon=":material/error:")
-        from leukodash.explain.predict import classify_files
     if not loaded:
         st.stop()
+    return loaded
+
+
+def classify(loaded: list, files: list[Source], chosen: Settings) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
+    """Classify with all runs, with a bar where it takes longer."""
+    from leukodash.explain.files import classify_files
+
     bar, since = st.empty(), time.monotonic()
 
     def progress(fraction: float, words: str) -> None:
@@ -94,7 +80,8 @@ def classify(runs: list[Run], files: list[Source], method: str) -> tuple[pd.Data
             left = f" · about {duration_words(took / fraction - took)} left" if fraction else ""
             bar.progress(fraction, plain(words) + left)
 
-    table, maps = classify_files(loaded, files, method, answers(), progress)
+    asked = {"target": chosen.target, "layers": chosen.layers, "rule": chosen.rule}
+    table, maps = classify_files(loaded, files, chosen.method, answers(), progress, **asked)
     bar.empty()
     return table, maps
 
@@ -102,24 +89,25 @@ def classify(runs: list[Run], files: list[Source], method: str) -> tuple[pd.Data
 runs = choose_runs()
 files, truth = choose_cells(runs) if runs else ([], {})
 if files:
-    method = st.segmented_control(
-        "Heat map", list(METHODS), default="gradcam", required=True, key="method", bind="query-params",
-        format_func=lambda key: METHODS[key].title,
-        help="  \n".join(f"**{m.title}** {m.one_line} ({m.paper})." for m in METHODS.values()),
-    )  # fmt: skip
-    table, maps = classify(runs, files, method)
-    faults = [plain(sentence) for sentence in table.loc[table["error"] != "", "error"]]
-    for sentence in faults[:FAULTS]:
-        st.error(sentence, icon=":material/broken_image:")
-    if faults[FAULTS:]:
-        with st.expander(f"{len(faults) - FAULTS:,} more files could not be read"):
-            st.markdown("  \n".join(faults[FAULTS:]))
+    files, truth, smears = cells_of_smears(files, truth)
+if files:
+    loaded = load_runs(runs)
+    runs = [one.run for one in loaded]
+    names = {run.id: title for title, run in run_names(runs).items()}
+    head, row = st.container(), st.container(horizontal=True, vertical_alignment="center", gap="small")
+    with row:
+        chosen = decision_popover(runs, names, heat_popover(loaded, names))
+    with head:
+        table, maps = classify(loaded, files, chosen)
+        say_faults(list(table.loc[table["error"] != "", "error"]))
     if (table["error"] == "").any():
-        names = {run.id: title for title, run in curve_names(runs).items()}
-        st.markdown(f"**{plain(summary(table, truth, names))}**")
-        st.fragment(results)(files, table, maps, truth, names)
-        saved = table.assign(truth=table["position"].map(truth)).drop(columns="position")
-        csv = saved.to_csv(index=False)
-        st.download_button("Table (CSV)", csv, "classified.csv", "text/csv", icon=":material/download:")
+        head.markdown(f"##### {plain(summary(table, truth, names))}")
+        if smears:
+            with head:
+                smear_summary(table, smears)
+        with row:
+            save_popover(files, table, maps, truth, names, chosen.look)
+        st.fragment(results)(files, table, maps, truth, names, chosen)
+        more_parts(loaded, files, table, maps, names, chosen)
 elif runs:
     st.caption("Drop cells here or draw some: each comes back with its class, and a map of where the evidence lies.")

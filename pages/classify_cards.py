@@ -7,16 +7,17 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.data.dataset import label_title
-from leukodash.data.images import read_image, square
-from leukodash.explain.words import disagreements, in_order
+from leukodash.data.images import Source, read_image, square
+from leukodash.explain.decide import AVERAGE, novel
+from leukodash.explain.overlays import draw_over
+from leukodash.explain.words import disagreements, in_order, percent
 from leukodash.figures.cells import lift
-from leukodash.figures.overlay import COLOR_MAPS, overlay
+from pages.classify_settings import Settings
 from pages.shared import plain
 
 CARDS = 12  # cells at once
-SHOWN, DECODED = 150, 300  # pixels a side: on the page, and behind the full-screen view
-
-Source = Path | tuple[str, bytes]
+DECODED = 300  # pixels a side, behind the full-screen view
+SHOWN = {1: 150, 2: 150, 3: 180, 4: 180}  # pixels a side by the number of runs: whole cards fill a row
 
 
 @st.cache_data(max_entries=300, show_spinner=False)
@@ -26,47 +27,62 @@ def picture(data: bytes | str, stamp: float) -> tuple[np.ndarray, str]:
     return square(image, DECODED), f"{image.shape[1]} × {image.shape[0]} pixels"
 
 
-def results(files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str]) -> None:
-    """Show the cells, those that runs disagree on first. Runs as a fragment: nothing is classified again."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        opacity = st.slider("Opacity of the heat map", 0, 100, 50, 5, format="%d %%", width=260) / 100
-        colors = st.segmented_control("Colors", list(COLOR_MAPS), default="inferno", required=True)
-        bright = st.toggle("Brighten the cells (on this page only)", value=True)
-    order, apart = in_order(table), disagreements(table)
+def results(
+    files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str], chosen: Settings
+) -> None:
+    """Show the cells, those that runs disagree on first. Runs as a fragment: turning the page computes nothing."""
+    order, apart, odd = in_order(table), disagreements(table), novel(table)
     pages = max(1, -(-len(order) // CARDS))
     page = st.pagination(pages, key="card-page") if pages > 1 else 1
+    by_position = dict(list(table.groupby("position")))
+    side = SHOWN[len(names)]
     with st.container(horizontal=True):
         for position in order[(page - 1) * CARDS : page * CARDS]:
-            rows, file = table[table["position"] == position], files[position]
+            rows, file = by_position[position], files[position]
             path = isinstance(file, Path)
             image, size = picture(str(file), file.stat().st_mtime) if path else picture(file[1], 0.0)
-            image = lift(image) if bright else image
-            with st.container(border=True, width=(SHOWN + 16) * (len(rows) + 1) + 20):
-                name = Path(rows["file"].iloc[0]).name if path else rows["file"].iloc[0]
-                mark = ":orange-badge[:material/call_split: runs disagree]" if position in apart else ""
-                known = f":gray-badge[truth: {plain(label_title(truth[position]))}]" if position in truth else ""
-                st.markdown(f":small[{plain(name)}] {known} {mark}")
+            image = lift(image) if chosen.look.bright else image
+            name = Path(rows["file"].iloc[0]).name if path else rows["file"].iloc[0]
+            known = truth.get(position)
+            with st.container(border=True, width=(side + 16) * (len(names) + 1) + 20):
+                st.markdown(f":small[{plain(name)}] {_marks(known, position in apart, position in odd)}")
                 with st.container(horizontal=True):
-                    with st.container(width=SHOWN, gap="xsmall"):
-                        st.image(image, width=SHOWN, alt=f"Cell {name}")
+                    with st.container(width=side, gap="xsmall"):
+                        st.image(image, width=side, alt=f"Cell {name}")
                         st.caption(size)
-                    for number, row in rows.iterrows():
-                        with st.container(width=SHOWN, gap="xsmall"):
-                            answer(row, image, maps[number], names, truth.get(position), (opacity, colors))
+                        for _, row in rows[rows["run"] == AVERAGE].iterrows():
+                            _answer(row, "Average of the runs", known, chosen.calibrated)
+                    for number, row in rows[rows["run"] != AVERAGE].iterrows():
+                        with st.container(width=side, gap="xsmall"):
+                            said = chosen.target or row["class"]
+                            heat, title = maps[number], names[row["run"]]
+                            drawn = draw_over(image, heat, chosen.look, row["novel"])
+                            st.image(drawn, width=side, alt=f"Where {title} saw what speaks for {label_title(said)}")
+                            _answer(row, title, known, chosen.calibrated)
+                            if not heat.any():
+                                st.markdown(f":small[nothing in view speaks for {plain(label_title(said))}]")
 
 
-def answer(row: pd.Series, image: np.ndarray, heat: np.ndarray, names: dict, truth: str | None, look: tuple) -> None:
-    """Show what one run says of one cell."""
-    title, said = names[row["run"]], label_title(row["class"])
-    st.image(overlay(image, heat, *look), width=SHOWN, alt=f"Where {title} saw what speaks for {said}")
-    mark = (
-        ""
-        if truth is None
-        else " :green[:material/check: right]"
-        if truth == row["class"]
-        else " :red[:material/close: wrong]"
-    )
-    nothing = "" if heat.any() else "  \n:small[nothing in view speaks for it]"
-    st.markdown(f":small[{plain(title)}]  \n**{plain(said)}**{mark}{nothing}")
-    for column in (name for name in row.index if name.startswith("p_") and pd.notna(row[name])):
-        st.progress(min(1.0, row[column]), f"{plain(label_title(column.removeprefix('p_')))} {row[column]:.0%}")
+def _marks(truth: str | None, apart: bool, odd: bool) -> str:
+    known = f":gray-badge[truth: {plain(label_title(truth))}]" if truth else ""
+    mark = ":orange-badge[:material/call_split: runs disagree]" if apart else ""
+    return f"{known} {mark} {':orange-badge[:material/help: unlike the training cells]' if odd else ''}"
+
+
+def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> None:
+    """Show what one run, or the average, says of one cell."""
+    start = "calibrated_" if calibrated or row["run"] == AVERAGE else "p_"
+    odds = {
+        name.removeprefix(start): share for name, share in row.items() if name.startswith(start) and pd.notna(share)
+    }
+    said, share = plain(label_title(row["class"])), odds[row["class"]]
+    if row["novel"]:
+        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{said} {percent(share)}]")
+        if row["run"] != AVERAGE:
+            st.caption("Unlike all cells that it learnt from: this class means nothing.")
+        return
+    right = truth == row["class"]
+    mark = "" if truth is None else ":green[:material/check:]" if right else ":red[:material/close:]"
+    st.markdown(f":small[{plain(title)}]  \n**{said}** {percent(share)} {mark}")
+    for label, part in odds.items() if len(odds) > 2 else [(row["class"], share)]:
+        st.progress(min(1.0, part), f"{plain(label_title(label))} {percent(part)}" if len(odds) > 2 else None)

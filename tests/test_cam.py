@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from leukodash.data.images import read_image, square
 from leukodash.errors import RunError
-from leukodash.explain.cam import METHODS, PREDICTED, Cut, eigen_cam, heat
+from leukodash.explain.cam import ASKED, AT_ONCE, METHODS, PREDICTED, Cut, eigen_cam, heat, score_cam, seen_through
 from leukodash.figures.overlay import COLOR_MAPS, overlay
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.config import RunConfig
@@ -68,19 +69,63 @@ def test_eigen_cam_is_the_projection_on_the_first_eigenvector_of_the_channels():
         np.testing.assert_allclose(found, expected * np.sign(expected.sum()), rtol=1e-4)
 
 
+def test_score_cam_weighs_each_channel_by_the_answer_to_it_and_leaves_out_what_is_the_same_everywhere():
+    asked = []
+
+    def ask(number, maps):
+        asked.append((number, maps))
+        return np.array([0.75, 0.25])
+
+    activations = np.concatenate([ACTIVATIONS, np.full((2, 2, 1), 5, np.float32)], axis=-1)
+    (found,) = score_cam(activations[None], None, ask)
+    ((number, maps),) = asked
+    assert number == 0
+    np.testing.assert_array_equal(maps, ACTIVATIONS.transpose(2, 0, 1))  # the first varies more
+    np.testing.assert_allclose(found, 0.75 * ACTIVATIONS[..., 0] + 0.25 * ACTIVATIONS[..., 1])
+
+
+def test_channels_that_score_cam_does_not_ask_about_weigh_as_much_as_the_others_on_average():
+    activations = np.random.default_rng(7).random((1, 3, 3, ASKED + 6)).astype(np.float32)
+    order = np.argsort(-activations[0].std(axis=(0, 1)))
+    weights = np.random.default_rng(8).random(ASKED)
+    found = score_cam(activations, None, lambda number, maps: weights)
+    expected = np.full(ASKED + 6, weights.mean())
+    expected[order[:ASKED]] = weights
+    np.testing.assert_allclose(found[0], activations[0] @ expected, rtol=1e-5)
+
+
+def test_an_image_is_seen_through_maps_scaled_to_its_size_and_to_one():
+    images = np.random.default_rng(9).random((2, 6, 6, 3)).astype(np.float32)
+    maps = np.random.default_rng(10).random((AT_ONCE + 3, 6, 6)).astype(np.float32) * 7 - 2
+    seen = []
+
+    def probabilities(batch):
+        seen.append(batch)
+        return np.stack([batch.sum(axis=(1, 2, 3)), np.full(len(batch), np.nan)], axis=1)
+
+    answers = seen_through(images, np.array([1, 0]), probabilities)(1, maps)
+    assert [len(batch) for batch in seen] == [AT_ONCE, 3]
+    masks = (maps - maps.min(axis=(1, 2), keepdims=True)) / np.ptp(maps, axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(np.concatenate(seen), images[1] * masks[..., None], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(answers, (images[1] * masks[..., None]).sum(axis=(1, 2, 3)), rtol=1e-4)
+    half = np.zeros((1, 2, 2), np.float32)
+    half[0, :, 1] = 3
+    assert seen_through(np.ones((1, 8, 8, 3), np.float32), np.array([0]), probabilities)(0, half)[0] == 8 * 3 * 4
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_are_scaled_to_their_own_maximum_image_by_image(method):
     rng = np.random.default_rng(1)
     activations = rng.random((4, 5, 6, 7)).astype(np.float32) * np.array([1, 10, 100, 1000]).reshape(4, 1, 1, 1)
     gradients = rng.random((4, 5, 6, 7)).astype(np.float32)
-    maps = heat(method, activations.astype(np.float32), gradients)
+    maps = heat(method, activations.astype(np.float32), gradients, lambda number, maps: np.linspace(0.1, 1, len(maps)))
     assert maps.shape == (4, 5, 6)
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps.max(axis=(1, 2)), 1)
     assert maps.min() >= 0
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "eigencam"])
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("eigencam", "scorecam")])
 def test_a_map_is_zero_where_nothing_speaks_for_the_class(method):
     assert not heat(method, ACTIVATIONS[None], -np.ones_like(GRADIENTS)[None]).any()
     assert not heat(method, np.zeros_like(ACTIVATIONS)[None], GRADIENTS[None]).any()
@@ -98,7 +143,8 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 @pytest.mark.parametrize("method", BY_HAND)
 def test_a_two_layer_network_gives_the_map_that_was_worked_by_hand(method):
     cut = Cut(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
-    logits, activations, gradients = cut.gradients(ACTIVATIONS[None], np.array([0]))
+    logits, activations, gradients, pooled = cut.gradients(ACTIVATIONS[None], np.array([0]))
+    np.testing.assert_array_equal(pooled[0], ACTIVATIONS.ravel())
     np.testing.assert_array_equal(activations[0], ACTIVATIONS)
     np.testing.assert_array_equal(gradients[0], GRADIENTS)
     assert logits[0, 0] == (ACTIVATIONS * GRADIENTS).sum()
@@ -107,14 +153,31 @@ def test_a_two_layer_network_gives_the_map_that_was_worked_by_hand(method):
 
 
 @pytest.mark.slow
+def test_score_cam_of_a_two_layer_network_is_the_map_that_was_worked_by_hand():
+    from leukodash.models.build import class_probabilities
+
+    # Through the first channel, (1/4, 1/2, 0, 1), the logit is 1/4 + 8 - 1; through the second, (0, 0, 0, 1), 8 - 1.
+    cut = Cut(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
+    evidence = cut.gradients(ACTIVATIONS[None], np.array([0]))
+
+    def probabilities(images):
+        return class_probabilities(cut.logits(images)[0], 2)
+
+    ask = seen_through(ACTIVATIONS[None], np.array([0]), probabilities)
+    (found,) = heat("scorecam", evidence.activations, evidence.gradients, ask)
+    expected = (ACTIVATIONS / (1 + np.exp([-7.25, -7.0]))).sum(axis=-1)
+    np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
+
+
+@pytest.mark.slow
 def test_without_a_target_each_image_is_explained_for_its_own_likeliest_class():
     cut = Cut(two_layers([GRADIENTS, -GRADIENTS]), "maps", classes=2)
     images = np.stack([ACTIVATIONS, np.zeros_like(ACTIVATIONS)])
     images[1, 1, 1, 1] = 1  # its gradient is -1, so the second class is likelier
-    logits, _, gradients = cut.gradients(images, np.full(2, PREDICTED))
+    logits, _, gradients, _ = cut.gradients(images, np.full(2, PREDICTED))
     assert list(logits.argmax(axis=1)) == [0, 1]
     np.testing.assert_array_equal(gradients, [GRADIENTS, -GRADIENTS])
-    np.testing.assert_array_equal(cut.gradients(images, np.array([1, 0]))[2], [-GRADIENTS, GRADIENTS])
+    np.testing.assert_array_equal(cut.gradients(images, np.array([1, 0])).gradients, [-GRADIENTS, GRADIENTS])
 
 
 @pytest.mark.slow
@@ -125,7 +188,7 @@ def test_an_output_unit_beyond_the_classes_is_never_explained():
     wide = keras.layers.Dense(3, name="logits")
     model = keras.Model(model.input, keras.layers.Softmax()(wide(model.get_layer("pool").output)), name="three")
     wide.set_weights([np.stack([w.ravel() for w in (GRADIENTS, 0 * GRADIENTS, 9 * GRADIENTS)], 1), np.zeros(3)])
-    _, _, gradients = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([PREDICTED]))
+    _, _, gradients, _ = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([PREDICTED]))
     np.testing.assert_array_equal(gradients[0], GRADIENTS)
 
 
@@ -147,9 +210,9 @@ def test_nothing_before_the_layer_is_run_backward():
 
     cell = keras.Input((2, 2, 2))
     maps = keras.layers.Conv2D(2, 1, name="maps")(OneWay()(cell))
-    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten()(maps))
+    logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten(name="pool")(maps))
     model = keras.Model(cell, keras.layers.Softmax()(logits))
-    gradients = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([0]))[2]
+    gradients = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([0])).gradients
     assert np.isfinite(gradients).all()
 
 
@@ -179,17 +242,18 @@ def test_gradients_at_any_layer_equal_those_through_the_whole_network(layer, poo
 
     model = build(config("resnet50", input_size=32, pooling=pooling), 2, None, precision)
     images = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    logits, activations, gradients = Cut(model, layer, 2).gradients(images, np.array([1, 1]))
+    logits, activations, gradients, pooled = Cut(model, layer, 2).gradients(images, np.array([1, 1]))
 
-    whole = keras.Model(model.input, [model.get_layer(layer).output, model.get_layer("logits").output])
+    whole = keras.Model(model.input, [model.get_layer(name).output for name in (layer, "logits", "pool")])
     with tf.GradientTape() as tape:
-        expected_activations, expected_logits = whole(images, training=False)
+        expected_activations, expected_logits, expected_pooled = whole(images, training=False)
         score = expected_logits[:, 1]
     expected = np.asarray(tape.gradient(score, expected_activations), np.float32)
     tolerance = 1e-4 if precision == "float32" else 0.05
     assert gradients.dtype == activations.dtype == np.float32
     assert np.abs(gradients - expected).max() <= tolerance * np.abs(expected).max()
     assert np.abs(logits - np.asarray(expected_logits)).max() <= tolerance
+    assert np.abs(pooled - np.asarray(expected_pooled)).max() <= tolerance * np.abs(pooled).max()
 
 
 @pytest.mark.slow
@@ -203,11 +267,13 @@ def test_every_backbone_is_explained_at_its_layer(backbone):
     images[:, :, : settings.input_size // 2] = 0  # something to see on one side only
     cut = Cut(model, BACKBONES[backbone].cam_layer, 2)
     images = images.astype(np.float32)
-    (logits, activations, gradients), (_, _, others) = (cut.gradients(images, np.full(2, c)) for c in (0, 1))
-    np.testing.assert_allclose(logits, cut.logits(images), atol=1e-4 * np.abs(logits).max())
+    (logits, activations, gradients, pooled), others = (cut.gradients(images, np.full(2, c)) for c in (0, 1))
+    alone = cut.logits(images)
+    np.testing.assert_allclose(logits, alone[0], atol=1e-4 * np.abs(logits).max())
+    np.testing.assert_allclose(pooled, alone[1], atol=1e-4 * np.abs(pooled).max())
     assert activations.shape[1] >= 2
-    for method in METHODS:
-        maps = [heat(method, activations, gradients), heat(method, activations, others)]
+    for method in [name for name in METHODS if not METHODS[name].asks]:
+        maps = [heat(method, activations, gradients), heat(method, activations, others.gradients)]
         assert np.isfinite(maps).all()
         assert max(map(np.ptp, maps)) > 0.01  # one of two classes at least has something that speaks for it
 
@@ -222,6 +288,47 @@ def test_jax_gives_the_maps_of_the_two_layer_network_too():
     jax = os.environ | {"KERAS_BACKEND": "jax"}
     done = subprocess.run(command, cwd=root, env=jax, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+# ------------------------------------------------------------------------------------------------ tf-keras-vis
+
+
+def correlations(ours, theirs):
+    pairs = zip(ours.reshape(len(ours), -1), np.asarray(theirs, np.float64).reshape(len(theirs), -1), strict=True)
+    return np.array([np.corrcoef(one, other)[0, 1] for one, other in pairs])
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize("backbone", ["mobilenet", "googlenet", "resnet50", "vgg16", "alexnet"])
+def test_maps_of_real_cells_agree_with_those_of_tf_keras_vis(backbone, real_weights, real_cnmc):
+    import keras
+
+    from leukodash.models.build import build
+    from leukodash.models.weights import find_weights
+
+    gradcam = pytest.importorskip("tf_keras_vis.gradcam")
+    scores = pytest.importorskip("tf_keras_vis.utils.scores")
+    row = BACKBONES[backbone]
+    model = build(config(backbone, input_size=224, weights="imagenet", cut="head"), 2, find_weights(row))
+    files = sorted((real_cnmc / "fold_1").glob("*/*"))[::150][:20]
+    images = np.stack([square(read_image(path), 224) for path in files]).astype(np.float32)
+    assert len(images) == 20
+    evidence = Cut(model, row.cam_layer, 2).gradients(images, np.full(20, PREDICTED))
+
+    # Theirs gets the network up to the logits. Of the probabilities, Grad-CAM is another map for two classes: their
+    # gradients are those of the difference of the two logits.
+    logits = keras.Model(model.input, model.get_layer("logits").output)
+    classes = evidence.logits.argmax(axis=1).tolist()
+    how = {"penultimate_layer": row.cam_layer, "seek_penultimate_conv_layer": False, "expand_cam": False}
+    for method, theirs in (("gradcam", gradcam.Gradcam), ("gradcam++", gradcam.GradcamPlusPlus)):
+        ours = heat(method, evidence.activations, evidence.gradients)
+        expected = [  # five at a time: they keep every layer's output, 200 MB a cell for VGG16
+            theirs(logits, clone=False)(scores.CategoricalScore(classes[i : i + 5]), images[i : i + 5], **how)
+            for i in range(0, 20, 5)
+        ]
+        assert ours.any(axis=(1, 2)).all()
+        assert correlations(ours, np.concatenate(expected)).min() >= 0.99
 
 
 # ------------------------------------------------------------------------------------------------ overlay

@@ -1,14 +1,17 @@
+import io
+import re
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from leukodash.data.images import read_image
-from leukodash.figures.cells import lift
-from leukodash.figures.overlay import overlay
+from leukodash.explain.overlays import SIZE, draw_over
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = "image/png"
@@ -68,20 +71,22 @@ def test_an_upload_gets_its_class_and_probabilities(tiny_run, cell):
     at.file_uploader[0].upload(cell[0], cell[1], WEB).run()
     assert not at.exception
     row = run.predictions.query("part == 'test'").iloc[0]
-    said = "ALL blast" if row["p_all"] > 0.5 else "normal"
+    said, share = max(("ALL blast", row["p_all"]), ("normal", row["p_hem"]), key=lambda pair: pair[1])
     assert f"1 cell: 1 {said}" in words(at)
-    shares = [element.text for element in at.get("progress")]
-    assert shares == [f"ALL blast {row['p_all']:.0%}", f"normal {row['p_hem']:.0%}"]
+    assert f"**{said}** {100 * share:.0f} %" in words(at)
+    (bar,) = at.get("progress")
+    assert bar.value == pytest.approx(100 * share, abs=1)
+    assert not any(expander.proto.expanded for expander in at.expander)  # trust, inside, export wait behind a click
 
 
 @pytest.mark.slow
 def test_the_heat_map_beside_the_cell_is_that_of_the_command_line(tiny_run, cell, tmp_path, monkeypatch):
-    from leukodash.explain.predict import OVERLAY_SIZE, classify_paths
+    from leukodash.explain.files import classify_paths
     from pages import classify_cards
 
     shown = []
-    monkeypatch.setattr(classify_cards, "overlay", lambda *asked: shown.append(asked) or overlay(*asked))
-    monkeypatch.setattr(classify_cards, "DECODED", OVERLAY_SIZE)
+    monkeypatch.setattr(classify_cards, "draw_over", lambda *asked: shown.append(draw_over(*asked)) or shown[-1])
+    monkeypatch.setattr(classify_cards, "DECODED", SIZE)
     classify_cards.picture.clear()
     path = tmp_path / "cell.png"
     path.write_bytes(cell[1])
@@ -90,8 +95,7 @@ def test_the_heat_map_beside_the_cell_is_that_of_the_command_line(tiny_run, cell
     at.file_uploader[0].upload("cell.png", cell[1], WEB).run()
     assert not at.exception
     (written,) = (tmp_path / "maps").iterdir()
-    np.testing.assert_array_equal(overlay(*shown[-1]), cv2.imread(str(written))[..., ::-1])
-    np.testing.assert_array_equal(shown[-1][0], lift(cv2.resize(read_image(path), (OVERLAY_SIZE, OVERLAY_SIZE))))
+    np.testing.assert_array_equal(shown[-1], cv2.imread(str(written))[..., ::-1])
 
 
 @pytest.mark.slow
@@ -116,14 +120,15 @@ def test_bad_files_get_a_sentence_each_and_the_good_one_is_shown(tiny_run, cell)
 @pytest.mark.slow
 def test_samples_are_test_cells_with_their_truth_and_the_link_holds_them(tiny_run):
     run = tiny_run()
+    (run.path / "novelty.npz").unlink()  # so few training cells that a test cell may seem unlike them
     at = page(samples="4", runs=run.id, method="LayerCAM")
     assert not at.exception
     said = words(at)
     assert "4 cells: " in said
     assert "of 4 test cells right" in said
     assert said.count("truth: ") == 4
-    assert said.count(":green[:material/check: right]") + said.count(":red[:material/close: wrong]") == 4
-    assert at.segmented_control(key="method").value == "layercam"
+    assert said.count(":green[:material/check:]") + said.count(":red[:material/close:]") == 4
+    assert at.selectbox(key="method").value == "layercam"
     tested = {Path(file).name for file in run.predictions.query("part == 'test'")["file"]}
     assert sum(name in said for name in tested) == 4
     before = said
@@ -131,42 +136,133 @@ def test_samples_are_test_cells_with_their_truth_and_the_link_holds_them(tiny_ru
     assert words(at) != before
 
 
-@pytest.mark.slow
-def test_cells_that_runs_disagree_on_are_shown_first_and_said_so(tiny_run, cell, monkeypatch):
+def answers_of(monkeypatch, say):
+    """Let networks say of an image what `say(run id, image)` gives: the probability of a blast, and its novelty."""
     from leukodash.explain import predict
 
+    compute = predict.Classifier.answer
+
+    def answer(self, images, *asked):
+        found = compute(self, images, *asked)
+        for answers in found.values():
+            for number, (image, one) in enumerate(zip(images, answers, strict=True)):
+                blast, novelty = say(self.run.id, image)
+                answers[number] = replace(one, probabilities=np.array([blast, 1 - blast]), novelty=novelty)
+        return found
+
+    monkeypatch.setattr(predict.Classifier, "answer", answer)
+
+
+WHITE = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
+
+
+@pytest.mark.slow
+def test_cells_that_runs_disagree_on_are_shown_first_with_their_average(tiny_run, cell, monkeypatch):
     one, two = tiny_run(), tiny_run(seed=1)
-    compute = predict.Classifier.classify_with_maps
-
-    def second_run_says_the_opposite_of_bright_images(self, images, method):
-        probabilities, maps = compute(self, images, method)
-        for number, image in enumerate(images):
-            blast = self.run.id == one.id or image.mean() < 250
-            probabilities[number] = [0.9, 0.1] if blast else [0.2, 0.8]
-        return probabilities, maps
-
-    monkeypatch.setattr(predict.Classifier, "classify_with_maps", second_run_says_the_opposite_of_bright_images)
-    white = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
+    answers_of(monkeypatch, lambda run, image: (0.9 if run == one.id or image.mean() < 250 else 0.2, 0.0))
     at = page(runs=f"{one.id},{two.id}")
-    at.file_uploader[0].set_value([("a cell.png", cell[1], WEB), ("white.png", white, WEB)]).run()
+    at.file_uploader[0].set_value([("a cell.png", cell[1], WEB), ("white.png", WHITE, WEB)]).run()
     assert not at.exception
     said = words(at)
     assert "2 cells: the 2 runs disagree on 1, shown first, and agree on 1." in said
     assert said.index("white.png") < said.index("a cell.png")
     assert said.count("runs disagree]") == 1
+    assert ":small[Average of the runs]  \n**ALL blast** 55 %" in said
+    assert ":small[Average of the runs]  \n**ALL blast** 90 %" in said
 
 
 @pytest.mark.slow
-def test_moving_the_opacity_classifies_nothing_again(tiny_run, cell, monkeypatch):
+def test_an_image_that_is_no_cell_is_greyed_out_and_not_counted(tiny_run, cell, monkeypatch):
+    run = tiny_run()
+    answers_of(monkeypatch, lambda _, image: (0.98, np.inf if image.mean() > 250 else 0.0))
+    at = page()
+    at.file_uploader[0].set_value([("white.png", WHITE, WEB), ("a cell.png", cell[1], WEB)]).run()
+    assert not at.exception
+    said = words(at)
+    assert "1 cell: 1 ALL blast. 1 image is unlike the training cells: not counted, shown last." in said
+    assert said.index("a cell.png") < said.index("white.png")
+    assert said.count("**ALL blast** 98 %") == 1
+    assert said.count(":gray[ALL blast 98 %]") == 1
+    assert len(at.get("progress")) == 1
+    assert any("this class means nothing" in caption.value for caption in at.caption)
+    assert run.id
+
+
+@pytest.mark.slow
+def test_the_runs_own_threshold_is_a_click_away_and_computes_nothing_again(tiny_run, cell, monkeypatch):
+    run = tiny_run()
+    table = run.predictions
+    blast = np.where(table["label"] == "all", 0.4 + 0.001 * np.arange(len(table)), 0.2)
+    table.assign(p_all=blast, p_hem=1 - blast).to_csv(run.path / "predictions.csv", index=False)
+    answers_of(monkeypatch, lambda *_: (0.395, 0.0))
+    at = page()
+    at.file_uploader[0].upload(cell[0], cell[1], WEB).run()
+    assert "1 cell: 1 normal." in words(at)
+    answers_of(monkeypatch, lambda *_: pytest.fail("classified again"))
+    at.segmented_control(key="decide").set_value("validation").run()
+    assert not at.exception
+    assert "1 cell: 1 ALL blast." in words(at)
+    assert "**ALL blast** 40 %" in words(at)
+    captions = "\n".join(caption.value for caption in at.caption).replace("\\", "")
+    assert re.search(r"ALL blast from 3\d % on", captions)
+
+
+@pytest.mark.slow
+def test_other_looks_and_weightings_classify_nothing_again(tiny_run, cell, monkeypatch):
     from leukodash.explain import predict
 
+    run = tiny_run()
+    at = page()
+    at.file_uploader[0].upload(cell[0], cell[1], WEB).run()
+    compute = predict.Classifier.answer
+    monkeypatch.setattr(predict.Classifier, "answer", lambda *_: pytest.fail("classified again"))
+    at.slider(key="opacity").set_value(90).run()
+    at.segmented_control(key="beside").set_value(True).run()
+    at.selectbox(key="method").set_value("hirescam").run()
+    assert not at.exception
+    assert "1 cell: " in words(at)
+    asked = []
+    monkeypatch.setattr(predict.Classifier, "answer", lambda *given: asked.append(given[2:]) or compute(*given))
+    at.segmented_control(key="target").set_value("hem").run()
+    at.selectbox(key=f"layer-{run.id}").set_value("conv2").run()
+    assert not at.exception
+    assert [given[1:] for given in asked] == [("hem", None), ("hem", "conv2")]
+
+
+@pytest.mark.slow
+def test_what_is_saved_holds_every_answer(tiny_run, cell, monkeypatch):
+    from pages import classify_save
+
+    saved = {}
+    monkeypatch.setattr(st, "download_button", lambda label, data, *_, **__: saved.update({label: data}))
+    zipped = classify_save.overlays_zip
+    monkeypatch.setattr(classify_save, "overlays_zip", lambda *asked: saved.update(zip=zipped(*asked)) or saved["zip"])
+    one, two = tiny_run(), tiny_run(seed=1)
+    at = page(runs=f"{one.id},{two.id}")
+    at.file_uploader[0].set_value([(cell[0], cell[1], WEB), ("bad.png", b"no", WEB)]).run()
+    table = pd.read_csv(io.StringIO(saved["Table (CSV)"]))
+    assert list(table["run"].fillna("")) == [one.id, two.id, "average", ""]
+    assert {"p_all", "calibrated_all", "novelty", "novel", "class", "error", "title"} <= set(table)
+    assert "zip" not in saved
+    next(button for button in at.button if button.label == "Heat maps (2 pictures)").click().run()
+    assert not at.exception
+    with zipfile.ZipFile(io.BytesIO(saved["zip"])) as archive:
+        stem = Path(cell[0]).stem
+        assert archive.namelist() == [f"{stem}.{one.id}.png", f"{stem}.{two.id}.png"]
+
+
+@pytest.mark.slow
+def test_the_parts_below_open_for_the_cell_and_run_that_are_chosen(tiny_run, cell):
     tiny_run()
     at = page()
     at.file_uploader[0].upload(cell[0], cell[1], WEB).run()
-    monkeypatch.setattr(predict.Classifier, "classify_with_maps", lambda *_: pytest.fail("classified again"))
-    at.slider[0].set_value(90).run()
-    assert not at.exception
-    assert "1 cell: " in words(at)
+    for key in ("trust", "inside", "export"):
+        at.session_state[key] = True
+        at.run()
+        assert not at.exception
+    assert at.selectbox(key="trust-cell").options == [cell[0]]
+    assert "A heat map claims" in words(at)
+    assert "What it sees" in [tab.label for tab in at.tabs]
 
 
 @pytest.mark.slow

@@ -2,16 +2,18 @@
 
 The flat model is cut behind one layer. What comes before runs forward once, for class and map together; only what
 comes after runs backward. A method is its weighting rule alone: feature maps and gradients in, one map out. Gradients
-are those of the logit: behind the softmax they vanish for cells that the network is sure about. Keras is imported
-when a network is cut, so that pages can list the methods without it.
+are those of the logit: behind the softmax they vanish for cells that the network is sure about. Score-CAM needs no
+gradients: it asks the network again, about the image seen through its own feature maps. Keras is imported when a
+network is cut, so that pages can list the methods without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 
 from leukodash.errors import RunError
@@ -21,8 +23,28 @@ if TYPE_CHECKING:
 
 PREDICTED = -1  # as a target: whichever class the network finds the likeliest
 
-Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
-Step = Callable[[list[np.ndarray], np.ndarray], tuple[np.ndarray, np.ndarray]]
+ASKED = 64  # feature maps that Score-CAM looks through
+AT_ONCE = 16  # images in one question to the network
+
+Ask = Callable[[int, np.ndarray], np.ndarray]
+Rule = Callable[[np.ndarray, np.ndarray], np.ndarray] | Callable[[np.ndarray, np.ndarray, Ask], np.ndarray]
+Step = Callable[[list[np.ndarray], np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+class Evidence(NamedTuple):
+    """What one pass forward and backward says of n images; all float32, whatever the network's precision.
+
+    Attributes:
+        logits: (n, units).
+        activations: (n, h, w, channels), the layer's feature maps.
+        gradients: (n, h, w, channels), of the target's logit with respect to the activations.
+        pooled: (n, features), output of the layer ``pool``.
+    """
+
+    logits: np.ndarray
+    activations: np.ndarray
+    gradients: np.ndarray
+    pooled: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,12 +56,14 @@ class Method:
         one_line: what it does, for the reader of a page.
         paper: short citation.
         rule: (activations, gradients), both float32 (n, h, w, channels), → maps (n, h, w), any sign, any scale.
+        asks: the rule takes a third argument, the answer of `seen_through`, and so costs many forward passes a cell.
     """
 
     title: str
     one_line: str
     paper: str
     rule: Rule
+    asks: bool = False
 
 
 def grad_cam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
@@ -81,6 +105,25 @@ def eigen_cam(activations: np.ndarray, _: np.ndarray) -> np.ndarray:
     return maps * np.where(maps.sum(axis=(1, 2), keepdims=True) < 0, -1, 1)
 
 
+def score_cam(activations: np.ndarray, _: np.ndarray, ask: Ask) -> np.ndarray:
+    """Each channel weighs how likely the class is when the image is seen through that channel alone.
+
+    Wang et al. (2020), section 3.2. As in the authors' program, the weight is the probability, without that of a black
+    image taken off, and a channel that is the same everywhere is left out: it has nothing to look through. Only the
+    `ASKED` channels that vary most are asked about; the others weigh as much as those on average.
+    """
+    maps = np.empty(activations.shape[:3], np.float32)
+    for number, image in enumerate(activations):
+        spread = image.std(axis=(0, 1))
+        order = np.argsort(-spread, kind="stable")[: np.count_nonzero(spread)]
+        asked, rest = order[:ASKED], order[ASKED:]
+        weights = ask(number, image[..., asked].transpose(2, 0, 1)) if len(asked) else np.zeros(0)
+        maps[number] = image[..., asked] @ weights
+        if len(rest):
+            maps[number] += image[..., rest].sum(axis=-1) * weights.mean()
+    return maps
+
+
 METHODS = {
     "gradcam": Method(
         "Grad-CAM",
@@ -106,6 +149,13 @@ METHODS = {
         "Jiang et al., 2021",
         layer_cam,
     ),
+    "scorecam": Method(
+        "Score-CAM",
+        "dims the cell by each feature and looks how sure the network still is; slow",
+        "Wang et al., 2020",
+        score_cam,
+        asks=True,
+    ),
     "eigencam": Method(
         "Eigen-CAM",
         "shows what stands out most to the network, whatever the class",
@@ -115,12 +165,13 @@ METHODS = {
 }
 
 
-def heat(method: str, activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+def heat(method: str, activations: np.ndarray, gradients: np.ndarray, ask: Ask | None = None) -> np.ndarray:
     """Apply a method and scale each map to its own maximum; what speaks against the class becomes 0.
 
     Args:
         method: a key of `METHODS`.
         activations, gradients: float32 (n, h, w, channels).
+        ask: from `seen_through`, for the same images; only methods with `Method.asks` need it.
 
     Returns:
         float32 (n, h, w), 0 to 1. A map in which nothing speaks for the class is 0 everywhere.
@@ -130,8 +181,38 @@ def heat(method: str, activations: np.ndarray, gradients: np.ndarray) -> np.ndar
     """
     if method not in METHODS:
         raise RunError(f"There is no heat map method '{method}'. Choose one of {', '.join(METHODS)}.")
-    maps = np.maximum(METHODS[method].rule(activations, gradients), 0)
+    chosen = METHODS[method]
+    raw = chosen.rule(activations, gradients, ask) if chosen.asks else chosen.rule(activations, gradients)
+    maps = np.maximum(raw, 0)
     return _quotient(maps, maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+
+def seen_through(images: np.ndarray, classes: np.ndarray, probabilities: Callable[[np.ndarray], np.ndarray]) -> Ask:
+    """Return a function that asks how likely an image's class is when it is seen through maps.
+
+    Args:
+        images: float32 (n, size, size, 3).
+        classes: int (n,), the class of each that is asked about.
+        probabilities: images, float32 (m, size, size, 3) → (m, classes). Called for `AT_ONCE` images at a time.
+
+    Returns:
+        (number of an image, maps float32 (k, h, w)) → float64 (k,): the probability of its class when the image is
+        multiplied by each map, scaled up to the image and to 0..1.
+    """
+    size = images.shape[2], images.shape[1]
+
+    def ask(number: int, maps: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(maps), AT_ONCE):
+            large = np.stack(
+                [cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in maps[start : start + AT_ONCE]]
+            )
+            large -= large.min(axis=(1, 2), keepdims=True)
+            seen = images[number] * _quotient(large, large.max(axis=(1, 2), keepdims=True))[..., None]
+            found.append(probabilities(seen)[:, classes[number]])
+        return np.concatenate(found)
+
+    return ask
 
 
 class Cut:
@@ -150,7 +231,9 @@ class Cut:
 
         if layer not in {known.name for known in model.layers} or len(model.get_layer(layer).output.shape) != 4:
             raise RunError(f"{model.name} has no layer '{layer}' with feature maps. Choose a layer of the backbone.")
-        self.prefix, self.suffix = build.cut(model, layer)
+        self.prefix, _ = build.cut(model, layer)
+        answers = [model.get_layer(name).output for name in ("logits", "pool")]
+        self.suffix = keras.Model(self.prefix.outputs, answers, name="suffix")
         # On a machine whose GPU is hidden Keras would compile with XLA for the CPU, which takes seconds.
         for part in (self.prefix, self.suffix):
             part.jit_compile = keras.backend.backend() == "jax"
@@ -159,24 +242,28 @@ class Cut:
         step = {"tensorflow": _tensorflow_step, "jax": _jax_step}[keras.backend.backend()]
         self._step = step(self.suffix, self._place, classes)
 
-    def logits(self, images: np.ndarray) -> np.ndarray:
-        """Run forward only. Images float32 (n, size, size, 3), RGB 0 to 255 → logits float32 (n, units)."""
-        return np.asarray(self.suffix.predict_on_batch(_one_or_all(self._crossing(images))), np.float32)
+    def logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run forward only.
 
-    def gradients(self, images: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        Args:
+            images: float32 (n, size, size, 3), RGB 0 to 255.
+
+        Returns:
+            logits (n, units) and pooled (n, features), float32, as in `Evidence`.
+        """
+        logits, pooled = self.suffix.predict_on_batch(_one_or_all(self._crossing(images)))
+        return np.asarray(logits), np.asarray(pooled)
+
+    def gradients(self, images: np.ndarray, target: np.ndarray) -> Evidence:
         """Run forward through all of the network, and backward to the cut.
 
         Args:
             images: float32 (n, size, size, 3), RGB 0 to 255.
             target: int (n,), the class whose logit is derived; `PREDICTED` for each image's own.
-
-        Returns:
-            logits (n, units), activations (n, h, w, channels), gradients of the target's logit with respect to the
-            activations, same shape; all float32, whatever the network's precision.
         """
         crossing = self._crossing(images)
-        logits, gradients = self._step(crossing, np.asarray(target, np.int32))
-        return np.asarray(logits), crossing[self._place], np.asarray(gradients)
+        logits, gradients, pooled = map(np.asarray, self._step(crossing, np.asarray(target, np.int32)))
+        return Evidence(logits, crossing[self._place], gradients, pooled)
 
     def _crossing(self, images: np.ndarray) -> list[np.ndarray]:
         # Keras' compiled step, as in training: it gives the stored features to the bit, in bfloat16 too.
@@ -188,13 +275,13 @@ def _tensorflow_step(suffix: keras.Model, place: int, classes: int) -> Step:
     import tensorflow as tf
 
     @tf.function(reduce_retracing=True)
-    def step(crossing: list[tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(crossing: list[tf.Tensor], target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(crossing[place])
-            logits = suffix(_one_or_all(crossing), training=False)
+            logits, pooled = suffix(_one_or_all(crossing), training=False)
             predicted = tf.argmax(logits[:, :classes], axis=1, output_type=tf.int32)
             score = tf.gather(logits, tf.where(target == PREDICTED, predicted, target), batch_dims=1)
-        return logits, tape.gradient(score, crossing[place])
+        return logits, tape.gradient(score, crossing[place]), pooled
 
     return lambda crossing, target: step([tf.constant(tensor) for tensor in crossing], tf.constant(target))
 
@@ -202,17 +289,17 @@ def _tensorflow_step(suffix: keras.Model, place: int, classes: int) -> Step:
 def _jax_step(suffix: keras.Model, place: int, classes: int) -> Step:
     import jax
 
-    def step(crossing: list[np.ndarray], target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def step(crossing: list[np.ndarray], target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         trainable = [variable.value for variable in suffix.trainable_variables]
         others = [variable.value for variable in suffix.non_trainable_variables]
 
-        def forward(activations: jax.Array) -> jax.Array:
+        def forward(activations: jax.Array) -> tuple[jax.Array, jax.Array]:
             inputs = _one_or_all([*crossing[:place], activations, *crossing[place + 1 :]])
-            return suffix.stateless_call(trainable, others, inputs, training=False)[0]
+            return tuple(suffix.stateless_call(trainable, others, inputs, training=False)[0])
 
-        logits, pull_back = jax.vjp(forward, jax.numpy.asarray(crossing[place]))
+        logits, pull_back, pooled = jax.vjp(forward, jax.numpy.asarray(crossing[place]), has_aux=True)
         chosen = np.where(target == PREDICTED, np.asarray(logits)[:, :classes].argmax(axis=1), target)
-        return logits, pull_back(jax.nn.one_hot(chosen, logits.shape[1], dtype=logits.dtype))[0]
+        return logits, pull_back(jax.nn.one_hot(chosen, logits.shape[1], dtype=logits.dtype))[0], pooled
 
     return step
 

@@ -1,4 +1,4 @@
-"""Finished runs, loaded to classify images: what the classify page and the command line both call.
+"""Finished runs, loaded to classify images.
 
 A run is served in the precision that it was trained in, by the same compiled step: then a cell's probabilities are
 those of predictions.csv to about 1e-7 in float32 and in bfloat16. Served in float32, VGG16 trained in bfloat16 is off
@@ -7,34 +7,26 @@ training; bfloat16 without units for it takes minutes.
 """
 
 import contextlib
-import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
-import pandas as pd
 
-from leukodash.data.dataset import printable
-from leukodash.data.images import read_image, square
-from leukodash.errors import ImageError, RunError, WeightsError
-from leukodash.explain.cam import PREDICTED, Cut, heat
-from leukodash.figures.cells import lift
-from leukodash.figures.overlay import overlay
+from leukodash.data.images import square
+from leukodash.errors import RunError, WeightsError
+from leukodash.evaluation.novelty import Novelty
+from leukodash.explain.cam import PREDICTED, Cut, heat, seen_through
 from leukodash.models.build import build, class_probabilities, load_trained
 from leukodash.models.weights import identity, obtain_weights
 from leukodash.runs.folder import Run
 from leukodash.runs.machine import cpu_has_bfloat16
 
 BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
-OVERLAY_SIZE = 320  # pixels a side of written overlays
-KEPT_ANSWERS = 50_000  # a few hundred bytes each
+LARGEST = 8_000_000  # numbers in a batch of feature maps: early layers of VGG16 hold 3 million a cell
 
 Progress = Callable[[float, str], None]
-Source = Path | tuple[str, bytes]
 
 # Thirty sessions share the memory and the cores: one batch runs, or one model loads, at a time.
 _ONE_AT_A_TIME = threading.RLock()
@@ -45,12 +37,14 @@ class Answer:
     """What one run says of one image.
 
     Attributes:
-        probabilities: float64 (classes,).
+        probabilities: float64 (classes,), the network's own.
         heat: float32 (h, w), 0 to 1, at the resolution of the layer; see `cam.heat`.
+        novelty: how unlike the training cells it is; NaN where the run cannot say.
     """
 
     probabilities: np.ndarray
     heat: np.ndarray
+    novelty: float
 
 
 class Classifier:
@@ -58,17 +52,27 @@ class Classifier:
 
     Attributes:
         run: the run.
+        model: its flat network, raw RGB in.
         classes: labels, in the order of the probabilities.
         positive: the class whose sensitivity is reported.
         size: pixels a side that the network sees.
         precision: ``"float32"`` or ``"bfloat16"``.
+        novelty: what its training cells look like to it, or None where the run has kept nothing of that.
     """
 
     def __init__(self, run: Run, model: keras.Model, precision: str) -> None:
-        self.run, self.precision, self._model = run, precision, model
+        self.run, self.precision, self.model = run, precision, model
         self.classes, self.positive = tuple(run.model["classes"]), run.model["positive"]
         self.size, self._layer = model.input_shape[1], run.config.row.cam_layer
+        self.novelty = Novelty.load(run.path)
         self._cuts: dict[str, Cut] = {}
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers that a heat map can be of, the last one first."""
+        inside = self.model.layers[: self.model.layers.index(self.model.get_layer("pool"))]
+        places = [layer for layer in inside if len(layer.output.shape) == 4 and layer.output.shape[1] > 1]
+        return [layer.name for layer in reversed(places) if layer.name not in ("cell", "preprocessing")]
 
     def predict(self, images: np.ndarray | Sequence[np.ndarray], progress: Progress | None = None) -> np.ndarray:
         """Return the probability of each class, float64 (n, classes), rows that sum to one.
@@ -78,32 +82,42 @@ class Classifier:
                 for training.
             progress: hears the share that is done.
         """
+        cut = self.cut()
         logits = []
-        for batch in self._batches(images, progress):
+        for batch in self._batches(images, BATCH, progress):
             with _ONE_AT_A_TIME:
-                logits.append(self._cut(self._layer).logits(batch))
-        return self._probabilities(logits)
+                logits.append(cut.logits(batch)[0])
+        return self._probabilities(np.concatenate(logits)) if logits else np.zeros((0, len(self.classes)))
 
     def classify_with_maps(
+        self, images: np.ndarray | Sequence[np.ndarray], method: str = "gradcam", **asked: object
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return probabilities as from `predict`, and maps, float32 (n, h, w), as from `answer` (see there)."""
+        answers = self.answer(images, (method,), **asked)[method]
+        if not answers:
+            return np.zeros((0, len(self.classes))), np.zeros((0, 1, 1), np.float32)
+        return np.stack([one.probabilities for one in answers]), np.stack([one.heat for one in answers])
+
+    def answer(
         self,
         images: np.ndarray | Sequence[np.ndarray],
-        method: str = "gradcam",
+        methods: Sequence[str] = ("gradcam",),
         target: str | None = None,
         layer: str | None = None,
         progress: Progress | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> dict[str, list[Answer]]:
         """Classify, and show in the same forward pass which places spoke for a class.
 
         Args:
             images: as for `predict`.
-            method: a key of `cam.METHODS`.
+            methods: keys of `cam.METHODS`.
             target: the class to explain; by default each image's likeliest.
-            layer: a layer of the backbone; by default the last one with a spatial extent.
+            layer: one of `layers`; by default the backbone's last one with a spatial extent.
             progress: hears the share that is done.
 
         Returns:
-            probabilities as from `predict`, and maps, float32 (n, h, w), 0 to 1, at the resolution of the layer
-            (7×7 for most networks at 224 pixels). `figures.overlay.overlay` scales them up.
+            By method an answer for each image. Maps have the resolution of the layer (7×7 for most networks at 224
+            pixels); `figures.overlay.overlay` scales them up.
 
         Raises:
             RunError: no such method, class or layer.
@@ -111,30 +125,42 @@ class Classifier:
         if target is not None and target not in self.classes:
             raise RunError(f"{self.run.title} knows no class '{target}'. Choose one of {', '.join(self.classes)}.")
         wanted = PREDICTED if target is None else self.classes.index(target)
-        all_logits, maps = [], []
-        for batch in self._batches(images, progress):
+        cut = self.cut(layer)
+        fit = max(1, min(BATCH, LARGEST // int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:]))))
+        answers: dict[str, list[Answer]] = {method: [] for method in methods}
+        for batch in self._batches(images, fit, progress):
             with _ONE_AT_A_TIME:
-                logits, *evidence = self._cut(layer or self._layer).gradients(batch, np.full(len(batch), wanted))
-            all_logits.append(logits)
-            maps.append(heat(method, *evidence))
-        return self._probabilities(all_logits), np.concatenate(maps) if maps else np.zeros((0, 1, 1), np.float32)
+                evidence = cut.gradients(batch, np.full(len(batch), wanted))
+            probabilities = self._probabilities(evidence.logits)
+            novelty = self.novelty.score(evidence.pooled) if self.novelty else np.full(len(batch), np.nan)
+            explained = probabilities.argmax(axis=1) if target is None else np.full(len(batch), wanted)
+            ask = seen_through(batch, explained, self._seen)
+            for method in methods:
+                maps = heat(method, evidence.activations, evidence.gradients, ask)
+                answers[method] += map(Answer, probabilities, maps, novelty.tolist())
+        return answers
 
-    def _cut(self, layer: str) -> Cut:
+    def cut(self, layer: str | None = None) -> Cut:
+        """Return the network, cut behind one of its `layers`; without a name, behind the default one."""
+        layer = layer or self._layer
         if layer not in self._cuts:
-            self._cuts[layer] = Cut(self._model, layer, len(self.classes))
+            with _ONE_AT_A_TIME:
+                self._cuts[layer] = Cut(self.model, layer, len(self.classes))
         return self._cuts[layer]
 
-    def _batches(self, images: Sequence[np.ndarray], progress: Progress | None) -> Iterator[np.ndarray]:
-        for start in range(0, len(images), BATCH):
+    def _seen(self, images: np.ndarray) -> np.ndarray:
+        with _ONE_AT_A_TIME:
+            return self._probabilities(self.cut().logits(images)[0])
+
+    def _batches(self, images: Sequence[np.ndarray], size: int, progress: Progress | None) -> Iterator[np.ndarray]:
+        for start in range(0, len(images), size):
             if progress:
                 progress(start / len(images), f"{start:,} of {len(images):,} cells")
-            some = images[start : start + BATCH]
+            some = images[start : start + size]
             yield np.stack([square(image, self.size) for image in some]).astype(np.float32)
 
-    def _probabilities(self, logits: list[np.ndarray]) -> np.ndarray:
-        if not logits:
-            return np.zeros((0, len(self.classes)))
-        return class_probabilities(np.concatenate(logits).astype(np.float64), len(self.classes))
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return class_probabilities(logits.astype(np.float64), len(self.classes))
 
 
 def load(run: Run, progress: Progress | None = None) -> Classifier:
@@ -167,147 +193,6 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
         model = build(config, len(made["classes"]), weights, precision)
         load_trained(model, run.path / "trained.weights.h5")
         return Classifier(run, model, precision)
-
-
-def classify_files(
-    classifiers: Sequence[Classifier],
-    files: Sequence[Source],
-    method: str = "gradcam",
-    known: MutableMapping[tuple, Answer] | None = None,
-    progress: Progress | None = None,
-) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
-    """Classify image files with several runs. A file that is no image gets a sentence, and the others go on.
-
-    Args:
-        classifiers: from `load`.
-        files: paths, or (name, bytes) of uploads. Names may come from anyone.
-        method: a key of `cam.METHODS`.
-        known: answers by (SHA-256 of the file, run id, method). Those found here are not computed again, new ones
-            are added batch by batch, so that an interrupted call loses little.
-        progress: hears the share that is done, and may raise to stop.
-
-    Returns:
-        table: a row a file and run, files in order: ``position`` (0 for the first file), ``file``, ``run`` (id),
-            ``class``, ``p_<class>`` for each class of any run, ``error``. An unreadable file has one row, with no
-            run and the sentence in ``error``; elsewhere ``error`` is empty.
-        maps: each row's heat map as in `Answer`, None where there is an error.
-    """
-    known = {} if known is None else known
-    names, answers = _names(files), {}
-    total = max(1, len(classifiers) * len(files))
-    for number, classifier in enumerate(classifiers):
-        for start in range(0, len(files), BATCH):
-            if progress:
-                done = number * len(files) + start
-                progress(done / total, f"{classifier.run.title}: {start:,} of {len(files):,} cells")
-            positions = range(start, min(start + BATCH, len(files)))
-            chunk = [position for position in positions if not isinstance(answers.get(position), str)]
-            for position, answer in _answers(classifier, [(p, files[p], names[p]) for p in chunk], method, known):
-                if isinstance(answer, str):
-                    answers[position] = answer
-                else:
-                    answers[position, classifier.run.id] = answer
-    rows, maps = [], []
-    for position, name in enumerate(names):
-        if isinstance(answers.get(position), str):
-            rows.append({"position": position, "file": name, "run": "", "class": "", "error": answers[position]})
-            maps.append(None)
-            continue
-        for classifier in classifiers:
-            answer = answers[position, classifier.run.id]
-            likeliest = classifier.classes[int(answer.probabilities.argmax())]
-            odds = {f"p_{label}": float(p) for label, p in zip(classifier.classes, answer.probabilities, strict=True)}
-            rows.append({"position": position, "file": name, "run": classifier.run.id, "class": likeliest})
-            rows[-1] |= {**odds, "error": ""}
-            maps.append(answer.heat)
-    labels = dict.fromkeys(label for classifier in classifiers for label in classifier.classes)
-    columns = ["position", "file", "run", "class", *(f"p_{label}" for label in labels), "error"]
-    return pd.DataFrame(rows, columns=columns), maps
-
-
-def classify_paths(
-    paths: Sequence[Path], runs: Sequence[Run], overlays: Path | None = None, progress: Progress | None = None
-) -> pd.DataFrame:
-    """Classify image files, as the command line does; the table is that of `classify_files`, without ``position``.
-
-    With a folder `overlays`, each cell's heat map is written there over the cell, ``<file>.<run>.png``.
-    Raises RunError or WeightsError for a run that cannot be used, and RunError for a folder that cannot be written.
-    """
-    table, maps = classify_files([load(run, progress) for run in runs], paths, progress=progress)
-    if overlays:
-        try:
-            overlays.mkdir(parents=True, exist_ok=True)
-            for row, evidence in zip(table.itertuples(), maps, strict=True):
-                if evidence is not None:
-                    path = Path(paths[row.position])
-                    again = sum(Path(other).stem == path.stem for other in paths[: row.position])
-                    stem = f"{path.stem}-{again + 1}" if again else path.stem
-                    picture = overlay(lift(square(read_image(path), OVERLAY_SIZE)), evidence)
-                    png = cv2.imencode(".png", picture[..., ::-1])[1]
-                    (overlays / f"{stem}.{row.run}.png").write_bytes(png.tobytes())
-        except OSError as error:
-            raise RunError(
-                f"The heat maps cannot be written to '{overlays}' ({error.strerror}). Name a folder of your own."
-            ) from error
-    return table.drop(columns="position")
-
-
-def _answers(
-    classifier: Classifier,
-    files: Iterable[tuple[int, Source, str]],
-    method: str,
-    known: MutableMapping[tuple, Answer],
-) -> Iterator[tuple[int, Answer | str]]:
-    """Answer for a batch of (position, source, name): from what is known, else by the network, else a sentence."""
-    asked: dict[tuple, list[int]] = {}
-    images: dict[tuple, np.ndarray] = {}
-    for position, source, name in files:
-        try:
-            data = _bytes(source, name)
-            key = (hashlib.sha256(data).hexdigest(), classifier.run.id, method)
-            answer = known.get(key)
-            if answer is not None:
-                yield position, answer
-                continue
-            if key not in images:
-                images[key] = square(read_image(data, name), classifier.size)
-            asked.setdefault(key, []).append(position)
-        except ImageError as error:
-            yield position, str(error)
-    if not images:
-        return
-    probabilities, maps = classifier.classify_with_maps(list(images.values()), method)
-    for key, row, evidence in zip(images, probabilities, maps, strict=True):
-        answer = Answer(row, evidence)
-        with _ONE_AT_A_TIME:
-            known[key] = answer
-            if len(known) > KEPT_ANSWERS:
-                known.pop(next(iter(known)))
-        for position in asked[key]:
-            yield position, answer
-
-
-def _bytes(source: Source, name: str) -> bytes:
-    if not isinstance(source, Path):
-        return source[1]
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        raise ImageError(f"'{printable(name)}' cannot be read ({error.strerror}): check the file.") from error
-
-
-def _names(files: Sequence[Source]) -> list[str]:
-    """Name each file: a path as it is; an upload's name shortened, and numbered where it came before."""
-    names: list[str] = []
-    times: dict[str, int] = {}
-    for file in files:
-        if isinstance(file, Path):
-            names.append(str(file))
-            continue
-        name = printable(file[0])
-        times[name] = times.get(name, 0) + 1
-        names.append(name if times[name] == 1 else f"{name} ({times[name]})")
-    return names
 
 
 def _stay_on_cpu() -> None:

@@ -1,0 +1,136 @@
+"""Exports of all backbones: how true, how large, how long, how much memory.
+
+    python -m benchmarks.export [--data FOLDER] [--cells 50] [--backbones NAME …]
+
+Each backbone gets its pretrained weights and a head drawn at random, scaled so that it spreads the cells from 0 to 1;
+each file is made by a process of its own, as the app does. ONNX Runtime and the LiteRT interpreter, which the app does
+not use, then answer for real cells (generated ones without ``--data``), and are compared with the app's classifier.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from leukodash.data.dataset import load_dataset
+from leukodash.data.images import read_image, square
+from leukodash.data.synthetic import make_demo
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.config import RunConfig
+from leukodash.runs.folder import Run, create_run
+
+FORMATS = ("keras", "onnx", "litert")
+CHILD = """
+import sys
+from pathlib import Path
+from leukodash.explain.export import export
+from leukodash.runs.folder import Run
+export(Run(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]))
+"""
+
+
+def with_random_head(backbone: str, cells: np.ndarray, data: Path) -> Run:
+    """Make a run that was never trained: pretrained weights, and a head that tells these cells apart.
+
+    Args:
+        backbone: its key.
+        cells: uint8 (n, size, size, 3), RGB.
+        data: the data set's folder.
+    """
+    import keras
+
+    from leukodash.models.build import build, save_trained
+    from leukodash.models.weights import find_weights, identity
+
+    weights = find_weights(BACKBONES[backbone])
+    config = RunConfig(data=str(data), backbone=backbone, input_size=cells.shape[1], weights="imagenet")
+    model = build(config.changed(head=()), 2, weights)
+    pooled = keras.Model(model.input, model.get_layer("pool").output).predict(cells.astype(np.float32), 8, verbose=0)
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((pooled.shape[1], 2)) / (pooled.std(axis=0, keepdims=True).T + 1e-6)
+    kernel *= 2 / (pooled @ kernel).std()
+    model.get_layer("logits").set_weights([kernel, -(pooled @ kernel).mean(axis=0)])
+    run = create_run(config.changed(head=()))
+    save_trained(model, run.path / "trained.weights.h5")
+    made = {"classes": ["all", "hem"], "positive": "all", "random_start": False, "precision": "float32"}
+    made |= {"weights_file": weights.name, "weights_sha256": identity(weights), "parameters": model.count_params()}
+    run.write("model.json", made)
+    run.write("metrics.json", {"n": 0})
+    return run
+
+
+def outside(path: Path, cells: np.ndarray) -> np.ndarray:
+    """Answer with a program that LeukoDash does not use. Cells float32 (n, size, size, 3) → float64 (n, 2)."""
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path))
+        return np.concatenate([session.run(["probabilities"], {"cell": cell[None]})[0] for cell in cells])
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    answers = []
+    for cell in cells:
+        interpreter.set_tensor(taken["index"], cell[None])
+        interpreter.invoke()
+        answers.append(interpreter.get_tensor(given["index"]))
+    return np.concatenate(answers)
+
+
+def measure(backbone: str, files: list[Path], data: Path, folder: Path) -> pd.DataFrame:
+    """Export one backbone in every format; returns a row a format."""
+    from leukodash.explain.predict import load
+
+    size = BACKBONES[backbone].input_size
+    cells = np.stack([square(read_image(path), size) for path in files])
+    run = with_random_head(backbone, cells, data)
+    app = load(run).predict(cells)
+    rows = []
+    for format in FORMATS:
+        since = time.perf_counter()
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(run.path), format, str(folder)])
+        _, status, used = os.wait4(child.pid, 0)
+        seconds, peak = time.perf_counter() - since, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        (path,) = folder.glob(f"{run.id}.*") if status == 0 else [None]
+        row = {"backbone": backbone, "format": format, "seconds": seconds, "peak MB": peak / 1e6}
+        if path:
+            row["MB"] = path.stat().st_size / 1e6
+            if format != "keras":
+                row["difference"] = np.abs(outside(path, cells.astype(np.float32)) - app).max()
+            path.unlink()
+        rows.append(row)
+    return pd.DataFrame(rows).assign(lowest=app[:, 0].min(), highest=app[:, 0].max())
+
+
+def main() -> None:
+    """Print a table, a row a backbone and format."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a data set; generated cells without it")
+    parser.add_argument("--cells", type=int, default=50)
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=list(BACKBONES))
+    options = parser.parse_args()
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["LEUKODASH_CHECKPOINTS"] = str(folder / "checkpoints")
+        data = options.data or make_demo(folder / "demo", options.cells)
+        table = load_dataset(data).cells
+        files = [data / file for file in table["file"].iloc[:: max(1, len(table) // options.cells)][: options.cells]]
+        parts = []
+        for backbone in options.backbones:
+            parts.append(measure(backbone, files, data, folder))
+            print(parts[-1].to_string(index=False, float_format=lambda value: f"{value:.3g}"), flush=True)
+        worst = pd.concat(parts)["difference"].max()
+        print(f"largest difference {worst:.1e} on {len(files)} cells")
+
+
+if __name__ == "__main__":
+    main()

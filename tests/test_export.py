@@ -1,0 +1,347 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import made_run
+
+from leukodash.data.synthetic import demo_cell, subject_stain
+from leukodash.errors import RunError
+from leukodash.explain import export as exporting
+from leukodash.explain import export_jobs
+from leukodash.explain.export import FORMATS, METADATA, NOTICE, Exported, export, metadata
+from leukodash.explain.export_jobs import look, memory_left, start
+
+PLAIN_KERAS = """
+import sys
+sys.modules["leukodash"] = None  # importing it raises
+import keras, numpy as np
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict_on_batch(np.load(sys.argv[2])))
+"""
+
+
+# ---------------------------------------------------------------------------------------------- the files
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """50 generated cells, uint8 (50, 64, 64, 3)."""
+    from leukodash.data.images import square
+
+    rng = np.random.default_rng(1)
+    return np.stack([square(demo_cell(rng, n % 2 == 0, subject_stain(rng))[0], 64) for n in range(50)])
+
+
+@pytest.fixture
+def spread_run(tmp_path, cells):
+    """Return a function that makes a run of random weights whose head spreads the cells from 0 to 1."""
+
+    def make(backbone, **settings):
+        import keras
+
+        from leukodash.models.build import build, save_trained
+        from leukodash.runs.config import RunConfig
+        from leukodash.runs.folder import create_run
+
+        common = {"data": "/nowhere", "input_size": 64, "weights": "random", "cut": "all", "batchnorm": "trained"}
+        config = RunConfig(**{**common, "backbone": backbone, "head": (), **settings})
+        model = build(config, 2, None)
+        pooled = keras.Model(model.input, model.get_layer("pool").output)(cells[:20].astype(np.float32)).numpy()
+        units = config.outputs or 2
+        kernel = np.random.default_rng(0).standard_normal((pooled.shape[1], units)) / pooled.std()
+        kernel *= 2 / (pooled @ kernel).std(axis=0)
+        model.get_layer("logits").set_weights([kernel, -(pooled @ kernel).mean(axis=0)])
+        run = create_run(config)
+        save_trained(model, run.path / "trained.weights.h5")
+        made = {"classes": ["all", "hem"], "positive": "all", "precision": "float32", "random_start": False}
+        run.write("model.json", {**made, "weights_sha256": None, "parameters": model.count_params()})
+        run.write("metrics.json", {"n": 0})
+        return run
+
+    return make
+
+
+def app_answers(run, cells):
+    from leukodash.explain.predict import load
+
+    answers = load(run).predict(cells)
+    assert np.ptp(answers[:, 0]) > 0.3  # or any file would agree
+    return answers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["alexnet", "googlenet", "mobilenet"])
+def test_onnx_runtime_gives_the_apps_probabilities(backbone, spread_run, cells, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    run = spread_run(backbone)
+    made = export(run, "onnx", tmp_path / "out")
+    session = runtime.InferenceSession(str(made.path))
+    (found,) = session.run(["probabilities"], {"cell": cells.astype(np.float32)})
+    np.testing.assert_allclose(found, app_answers(run, cells), atol=1e-4)
+    assert made.difference <= 1e-4
+    assert made.cells == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["alexnet", "googlenet", "mobilenet"])
+def test_the_litert_interpreter_gives_the_apps_probabilities(backbone, spread_run, cells, tmp_path):
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    run = spread_run(backbone)
+    interpreter = interpreter_module.Interpreter(str(export(run, "litert", tmp_path / "out").path))
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(taken["index"], cells.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(taken["index"], cells.astype(np.float32))
+    interpreter.invoke()
+    np.testing.assert_allclose(interpreter.get_tensor(given["index"]), app_answers(run, cells), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_keras_file_with_layers_of_leukodash_loads_without_leukodash(spread_run, cells, tmp_path):
+    run = spread_run("googlenet")
+    made = export(run, "keras", tmp_path / "out")
+    np.save(tmp_path / "cells.npy", cells.astype(np.float32))
+    command = [sys.executable, "-c", PLAIN_KERAS, made.path, tmp_path / "cells.npy", tmp_path / "found.npy"]
+    subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), app_answers(run, cells), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_output_units_beyond_the_classes_are_left_out(format, spread_run, cells, tmp_path):
+    run = spread_run("alexnet", outputs=3)
+    made = export(run, format, tmp_path)
+    found = FORMATS[format].outputs(made.path, cells.astype(np.float32))
+    assert found.shape == (50, 2)
+    np.testing.assert_allclose(found, app_answers(run, cells), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_no_onnx_file_has_operations_that_few_programs_know(spread_run, tmp_path):
+    import onnx
+
+    model = onnx.load(export(spread_run("googlenet"), "onnx", tmp_path).path)
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"ReverseSequence", "Loop", "If", "Scan"}
+    assert {entry.domain for entry in model.opset_import} <= {"", "ai.onnx.ml"}
+    onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_each_file_says_what_it_is_and_what_it_is_not_for(format, spread_run, tmp_path):
+    run = spread_run("alexnet")
+    path = export(run, format, tmp_path).path
+    if format == "onnx":
+        import onnx
+
+        fields = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        assert json.loads(fields["classes"]) == ["all", "hem"]
+    else:
+        with zipfile.ZipFile(path) as archive:
+            fields = json.loads(archive.read(METADATA))
+        assert fields["classes"] == ["all", "hem"]
+    assert fields["notice"] == NOTICE
+    assert "(n, 64, 64, 3), RGB, 0 to 255" in fields["input"]
+    assert path.name == f"{run.id}{FORMATS[format].suffix}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [0.01, np.nan])
+def test_a_file_that_gives_other_probabilities_is_not_offered(wrong, spread_run, tmp_path, monkeypatch):
+    def outputs(path, images):
+        assert path.is_file()
+        return right.outputs(path, images) + wrong
+
+    right = FORMATS["keras"]
+    monkeypatch.setitem(FORMATS, "keras", dataclasses.replace(right, outputs=outputs))
+    with pytest.raises(RunError, match=r"other probabilities than the app .* not offered"):
+        export(spread_run("alexnet"), "keras", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_said(spread_run, cells, tmp_path):
+    from leukodash.runs.machine import cpu_has_bfloat16
+
+    if not cpu_has_bfloat16():
+        pytest.skip("this machine serves bfloat16 runs in float32")
+    run = spread_run("alexnet")
+    exact = app_answers(run, cells)
+    run.write("model.json", run.model | {"precision": "bfloat16"})
+    made = export(run, "keras", tmp_path)
+    assert made.precision == "bfloat16"
+    assert made.difference <= 1e-4 < made.app_difference
+    assert "computes this run in bfloat16" in made.words
+    np.testing.assert_allclose(FORMATS["keras"].outputs(made.path, cells.astype(np.float32)), exact, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_cells_of_the_run_itself_are_checked_from_the_least_to_the_most_probable(tiny_run):
+    from leukodash.data.images import read_image, square
+
+    run = tiny_run()
+    cells = exporting.check_cells(run, 64)
+    rows = run.predictions.sort_values("p_all")
+    assert len(cells) == min(8, len(rows))
+    for cell, file in ((cells[0], rows["file"].iloc[0]), (cells[-1], rows["file"].iloc[-1])):
+        np.testing.assert_array_equal(cell, square(read_image(Path(run.config.data) / file), 64))
+
+
+def test_without_the_data_set_generated_cells_are_checked():
+    cells = exporting.check_cells(made_run(), 32)
+    assert cells.shape == (8, 32, 32, 3)
+    assert cells.dtype == np.float32
+    assert len({cell.tobytes() for cell in cells}) == 8
+    assert 100 < cells.max() <= 255
+
+
+def test_metadata_hold_the_threshold_and_temperature_of_the_validation_cells():
+    from leukodash.explain.decide import decision
+
+    run = made_run(skill=0.8)
+    chosen, fields = decision(run, "validation"), metadata(run)
+    assert fields["threshold"] == chosen.threshold
+    assert 0 < fields["threshold"] < 1
+    assert fields["temperature"] == chosen.temperature.value
+    json.dumps(fields)
+
+
+@pytest.mark.parametrize(
+    ("precision", "app_difference", "other_class", "sentence"),
+    [
+        ("float32", 3e-7, 0, "Checked on 8 cells: its probabilities are the app's, to within 0.000001."),
+        ("bfloat16", 0.012, 0, "by up to 0.01 and no class."),
+        ("bfloat16", 0.012, 1, "by up to 0.01 and moves 1 of them to the other class."),
+    ],
+)
+def test_a_sentence_says_how_true_a_file_is(precision, app_difference, other_class, sentence):
+    made = Exported(Path("x.keras"), 8, 3e-7, precision, app_difference, other_class)
+    assert made.words.endswith(sentence)
+
+
+def test_unknown_formats_get_a_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"no format 'pdf'\. Choose one of keras, onnx, litert"):
+        export(made_run(), "pdf", tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- the line of exports
+
+
+class Child:
+    """A process that ends when the test says so."""
+
+    def __init__(self, command, **_):
+        self.asked, self.code = command[-2:], None
+        Child.all.append(self)
+
+    def poll(self):
+        return self.code
+
+
+@pytest.fixture
+def children(monkeypatch):
+    Child.all = []
+    monkeypatch.setattr(export_jobs.subprocess, "Popen", Child)
+    monkeypatch.setattr(export_jobs, "_child", None)
+    monkeypatch.setattr(export_jobs, "_waiting", [])
+    return Child.all
+
+
+def finished_run(**more):
+    run = made_run(**more)
+    (run.path / "trained.weights.h5").write_bytes(b"layers")
+    return run
+
+
+def test_one_export_runs_at_a_time_and_the_others_wait_in_line(children):
+    one, two = finished_run(seed=1), finished_run(seed=2)
+    for run in (one, two, one):  # the third is asked for already
+        start(run, "onnx")
+    assert [child.asked for child in children] == [[str(one.path), "onnx"]]
+    assert (look(one, "onnx").state, look(two, "onnx").state) == ("running", "waiting")
+    assert look(one, "keras").state == "none"
+    children[0].code = 0
+    assert look(two, "onnx").state == "running"
+    assert [child.asked for child in children] == [[str(one.path), "onnx"], [str(two.path), "onnx"]]
+
+
+def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
+    run = finished_run()
+    start(run, "onnx")
+    children[0].code = -9
+    job = look(run, "onnx")
+    assert job.state == "failed"
+    assert "perhaps for lack of memory" in job.words
+    start(run, "onnx")
+    assert len(children) == 2
+    assert look(run, "onnx").state == "running"
+
+
+def test_an_export_is_refused_where_the_memory_does_not_suffice(children, monkeypatch):
+    monkeypatch.setattr(export_jobs, "memory_left", lambda: 500_000_000)
+    with pytest.raises(RunError, match=r"takes about 1\.\d GB of memory, and 0\.5 GB are left"):
+        start(finished_run(), "onnx")
+    assert not children
+
+
+def test_a_run_without_its_layers_cannot_be_exported():
+    job = look(made_run(), "keras")
+    assert job.state == "failed"
+    assert "no trained layers" in job.words
+
+
+def test_memory_left_is_that_of_the_container_where_it_is_less_than_the_machines(tmp_path):
+    machine = tmp_path / "meminfo"
+    machine.write_text("MemTotal: 9000000 kB\nMemAvailable:    4000000 kB\n")
+    assert memory_left(tmp_path / "none", machine) == 4_096_000_000
+    (tmp_path / "memory.max").write_text("2700000000\n")
+    (tmp_path / "memory.current").write_text("1500000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 300000000\n")
+    assert memory_left(tmp_path, machine) == 1_500_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_left(tmp_path, machine) == 4_096_000_000
+    assert memory_left(tmp_path / "none", tmp_path / "none") is None
+
+
+def test_the_oldest_files_make_room_and_the_newest_stays(tmp_path, monkeypatch):
+    import os
+
+    for age, name in enumerate(("new", "middle", "old")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x" * 100)
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    monkeypatch.setattr(export_jobs, "KEPT_BYTES", 250)
+    export_jobs._make_room(tmp_path / "old")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+@pytest.mark.slow
+def test_the_process_of_an_export_leaves_a_checked_file_for_everybody(spread_run):
+    run = spread_run("alexnet")
+    assert export_jobs.main([str(run.path), "keras"]) == 0
+    job = look(run, "keras")
+    assert job.state == "ready"
+    assert job.exported.path.is_file()
+    assert "to within" in job.exported.words
+    start(run, "keras")  # nothing to do
+    assert look(run, "keras").state == "ready"
+
+
+def test_an_export_that_fails_leaves_its_sentence(monkeypatch):
+    run = finished_run()
+
+    def fail(*_):
+        raise ValueError("no such operation\nand much more")
+
+    (export_jobs._place(run)).mkdir(parents=True)
+    monkeypatch.setattr(export_jobs, "export", fail)
+    assert export_jobs.main([str(run.path), "litert"]) == 2
+    job = look(run, "litert")
+    assert job.state == "failed"
+    assert job.words.endswith("could not be made: ValueError: no such operation")

@@ -1,0 +1,136 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.signal import correlate
+
+from leukodash.figures.inside import blocks_figure, tile
+from leukodash.figures.theme import alt_text
+
+
+def test_a_tile_shows_each_place_as_a_square_from_dark_to_light():
+    picture = tile(np.array([[0.0, 5.0], [10.0, 10.0]]), 100, "viridis")
+    assert picture.shape == (100, 100, 3)
+    assert picture.dtype == np.uint8
+    corners = [picture[row, column].astype(int).sum() for row, column in ((10, 10), (10, 90), (90, 10), (90, 90))]
+    assert corners[0] < corners[1] < corners[2] == corners[3]
+    assert (picture[:50, :50] == picture[0, 0]).all()
+
+
+def test_a_silent_map_is_drawn_dark():
+    assert (tile(np.full((7, 7), 3.0)) == tile(np.zeros((7, 7)))).all()
+    assert len(np.unique(tile(np.zeros((7, 7))).reshape(-1, 3), axis=0)) == 1
+
+
+def test_the_figure_of_blocks_says_where_most_parameters_are():
+    blocks = pd.DataFrame(
+        {
+            "block": ["input", "block2", "logits"],
+            "output": ["8 × 8 × 4", "4 × 4 × 8", "2"],
+            "parameters": [0, 900, 100],
+            "trained_parameters": [0, 0, 100],
+        }
+    )
+    figure = blocks_figure(blocks, "vgg16")
+    trained, frozen = figure.data
+    assert list(trained.y) == list(frozen.y) == ["block2", "logits"]
+    assert list(trained.x) == [0, 100]
+    assert list(frozen.x) == [900, 0]
+    assert alt_text(figure) == "Parameters by block. The most, 90%, are in block2. 100 of 1,000 were trained."
+
+
+# ------------------------------------------------------------------------------------------------ real networks
+
+
+def untrained(backbone, **settings):
+    """What `layer_table` needs of a classifier, from random weights."""
+    from leukodash.models.build import build
+    from leukodash.runs.config import RunConfig
+
+    config = RunConfig(data="none", backbone=backbone, **settings)
+    model = build(config, 2, None)
+    return SimpleNamespace(model=model, run=SimpleNamespace(config=config), size=config.input_size)
+
+
+@pytest.mark.slow
+def test_the_rows_of_mobilenet_are_those_that_dhuri_and_guinde_print():
+    from leukodash.explain.inside import block_table, layer_table, table_words
+
+    network = untrained("mobilenet", head=(0.5, 2048, 0.5))
+    layers = layer_table(network)
+    blocks = block_table(layers).set_index("block")
+    head = blocks.loc["pool":]
+    assert list(head["output"]) == ["1,024", "1,024", "2,048", "2,048", "2", "2"]
+    assert list(head["parameters"]) == [0, 0, 2_099_200, 0, 4_098, 0]
+    assert blocks["parameters"].sum() == 5_332_162
+    assert blocks.loc[:"block13", "parameters"].sum() == 3_228_864
+    assert blocks.loc["block1":"block13", "output"].iloc[-1] == "7 × 7 × 1,024"
+    assert set(blocks.loc[:"block13", "state"]) == {"frozen"}
+    assert list(head["state"]) == ["", "", "trained", "", "trained", ""]
+    assert "5,332,162 parameters. Training changed 2,103,298 of them (39%)" in table_words(network, layers)
+
+
+@pytest.mark.slow
+def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
+    from leukodash.explain.inside import block_table, layer_table
+
+    blocks = block_table(layer_table(untrained("vgg16", cut="block5", head=()))).set_index("block")
+    assert list(blocks["output"][:5]) == [
+        "112 × 112 × 64", "56 × 56 × 128", "28 × 28 × 256", "14 × 14 × 512", "7 × 7 × 512",
+    ]  # fmt: skip
+    assert list(blocks["parameters"][:5]) == [38_720, 221_440, 1_475_328, 5_899_776, 7_079_424]
+    assert list(blocks["state"][:5]) == ["frozen"] * 4 + ["trained"]
+
+
+@pytest.mark.slow
+def test_the_table_counts_what_the_trainer_counted(tiny_run):
+    from leukodash.explain.inside import layer_table
+    from leukodash.explain.predict import load
+
+    run = tiny_run()
+    layers = layer_table(load(run))
+    assert layers["parameters"].sum() == run.model["parameters"]
+    assert layers["trained_parameters"].sum() == run.model["trained_parameters"]
+    assert list(layers["layer"])[-1] == "probabilities"
+
+
+@pytest.mark.slow
+def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run):
+    from leukodash.explain.inside import look_inside
+    from leukodash.explain.predict import load
+
+    served = load(tiny_run(precision="float32"))
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    depths = look_inside(served, image)
+    assert [depth.title for depth in depths] == ["First", "Middle", "Last"]
+    first = depths[0]
+    assert (first.layer, first.total) == ("conv1", 64)
+    kernel, bias = served.model.get_layer("conv1").get_weights()
+    scaled = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    padded = np.pad(scaled, ((2, 2), (2, 2), (0, 0)))
+    for place in (0, 5):
+        channel = first.channels[place]
+        expected = correlate(padded, kernel[..., channel], mode="valid")[::4, ::4, 0] + bias[channel]
+        np.testing.assert_allclose(first.maps[..., place], np.maximum(expected, 0), atol=1e-3)
+    spread = first.maps.std(axis=(0, 1))
+    assert (np.diff(spread) <= 0).all()
+    assert depths[-1].layer == "conv5"
+    assert depths[-1].maps.shape == (3, 3, 12)
+    assert "256 maps of 3 × 3 places" in depths[-1].words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["efficientnetv2b0", "googlenet", "nasnetmobile", "resnet50"])
+def test_every_backbone_has_three_depths_that_get_coarser(backbone):
+    from leukodash.explain.inside import block_table, layer_table, look_inside
+
+    network = untrained(backbone, input_size=96, head=())
+    depths = look_inside(network, np.zeros((96, 96, 3), np.uint8))
+    sides = [depth.maps.shape[0] for depth in depths]
+    assert sides[0] > sides[1] > sides[2]
+    blocks = block_table(layer_table(network))
+    assert blocks["parameters"].sum() == network.model.count_params()
+    row = network.run.config.row
+    expected = ["input", *(block.name for block in row.blocks), "pool", "logits", "probabilities"]
+    assert list(blocks["block"]) == expected

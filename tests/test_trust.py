@@ -1,0 +1,359 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from leukodash.data.images import read_image
+from leukodash.data.synthetic import demo_cell, demo_masks, make_demo, subject_stain
+from leukodash.explain.place import cell_map, cell_mask, generated_masks, share_inside
+from leukodash.explain.verdict import Finding, judge_forgetting, judge_hiding, judge_place, verdict
+from leukodash.figures.theme import alt_text
+from leukodash.figures.trust import curves_figure
+from leukodash.runs.config import RunConfig
+
+SIZE = 64
+QUARTER = np.zeros((SIZE, SIZE), bool)
+QUARTER[:32, 32:] = True
+
+
+class LooksAtAQuarter:
+    """A classifier that is as sure of "all" as the share of the upper right quarter that it sees unchanged."""
+
+    size, classes = SIZE, ("all", "hem")
+
+    def __init__(self, image):
+        self.image, self.asked = image, 0
+
+    def predict(self, images, progress=None):
+        self.asked += len(images)
+        seen = np.array([(image == self.image).all(axis=2)[QUARTER].mean() for image in images])
+        return np.stack([seen, 1 - seen], axis=1)
+
+
+def noise():
+    return np.random.default_rng(0).integers(40, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+
+
+def curves_of(heat):
+    from leukodash.explain.trust import hide_and_show
+
+    image = noise()
+    return hide_and_show(LooksAtAQuarter(image), image, heat, "all")
+
+
+# ------------------------------------------------------------------------------------------------ place
+
+
+def test_the_cell_of_a_generated_picture_is_found_where_it_was_drawn():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        image, nucleus, cell = demo_cell(rng, seed % 2 == 0, subject_stain(rng))
+        found = cell_mask(image)
+        assert (found & cell).sum() / (found | cell).sum() > 0.97
+        assert (found & nucleus).sum() / nucleus.sum() > 0.99
+
+
+def test_a_picture_without_black_ground_or_without_anything_has_no_cell():
+    assert cell_mask(noise()) is None
+    assert cell_mask(np.zeros((50, 60, 3), np.uint8)) is None
+    speck = np.zeros((50, 60, 3), np.uint8)
+    speck[20, 20] = 255
+    assert cell_mask(speck) is None
+
+
+def test_holes_of_a_cell_belong_to_it_and_specks_beside_it_do_not():
+    image = np.zeros((100, 120, 3), np.uint8)
+    cv2.circle(image, (60, 50), 30, (200, 100, 200), -1)
+    filled = image.any(axis=2)
+    cv2.circle(image, (60, 50), 10, (0, 0, 0), -1)
+    cv2.circle(image, (5, 5), 2, (200, 100, 200), -1)
+    np.testing.assert_array_equal(cell_mask(image), filled)
+
+
+def test_the_share_of_heat_in_a_mask_is_its_sum_there_over_the_whole_sum():
+    heat = np.array([[0.1, 0.3], [0.0, 0.6]])
+    assert share_inside(heat, np.array([[False, True], [False, False]])) == pytest.approx(0.3)
+    halves = np.zeros((40, 40), bool)
+    halves[:, 20:] = True
+    assert share_inside(heat, halves) == pytest.approx(
+        cv2.resize(heat, (40, 40))[:, 20:].sum() / cv2.resize(heat, (40, 40)).sum()
+    )
+    assert np.isnan(share_inside(np.zeros((7, 7)), halves))
+
+
+def test_masks_are_known_for_a_generated_cell_that_looks_like_its_file_and_for_no_other(tmp_path):
+    folder = make_demo(tmp_path / "demo", cells=12, subjects=6)
+    first, other = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))[:2]
+    image = read_image(folder / first)
+    for name in (str(folder / first), Path(first).name):
+        nucleus, cell = generated_masks(folder, name, image)
+        np.testing.assert_array_equal(nucleus, demo_masks(folder, first)[0])
+        np.testing.assert_array_equal(cell, demo_masks(folder, first)[1])
+    assert generated_masks(folder, other, image) is None
+    assert generated_masks(folder, "mine.png", image) is None
+    assert generated_masks(tmp_path, first, image) is None
+
+
+# ------------------------------------------------------------------------------------------------ hiding
+
+
+@pytest.mark.slow
+def test_curves_of_a_perfect_map_have_the_areas_worked_by_hand():
+    # Covered first, the quarter that counts is gone after a quarter of the way: a triangle of area 1/8.
+    from leukodash.explain.trust import area
+
+    curves = curves_of(QUARTER.astype(np.float32))
+    assert area(curves.shares, curves.deletion) == pytest.approx(1 / 8, abs=1e-3)
+    assert area(curves.shares, curves.insertion) == pytest.approx(7 / 8, abs=1e-3)
+    assert curves.gain == pytest.approx(3 / 4, abs=2e-3)
+    assert max(curves.random_gains) < 0.6
+    assert judge_hiding(curves).passed is True
+
+
+@pytest.mark.slow
+def test_a_map_of_all_the_wrong_places_does_worse_than_random_orders():
+    curves = curves_of((~QUARTER).astype(np.float32))
+    assert curves.gain == pytest.approx(-3 / 4, abs=2e-3)
+    assert min(curves.random_gains) > curves.gain
+    assert judge_hiding(curves).passed is False
+
+
+@pytest.mark.slow
+def test_curves_begin_and_end_at_the_whole_the_black_and_the_blurred_cell():
+    curves = curves_of(QUARTER.astype(np.float32))
+    for deletion, insertion in [
+        (curves.deletion, curves.insertion),
+        *zip(curves.random_deletion, curves.random_insertion, strict=True),
+    ]:
+        assert (deletion[0], deletion[-1], insertion[-1]) == (1, 0, 1)
+        assert insertion[0] < 0.05
+    assert (curves.shares[0], curves.shares[-1]) == (0, 1)
+
+
+@pytest.mark.slow
+def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
+    from leukodash.explain.trust import hide_and_show
+
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    image[16:48, 16:48] = 200  # a quarter of the picture; of 4 × 4 places, the four in the middle
+
+    class SeesAnything(LooksAtAQuarter):
+        def predict(self, images, progress=None):
+            seen = np.array([one.any(axis=2).sum() for one in images]) / image.any(axis=2).sum()
+            return np.stack([seen, 1 - seen], axis=1)
+
+    middle = np.zeros((4, 4), np.float32)
+    middle[1:3, 1:3] = 1
+    curves = hide_and_show(SeesAnything(image), image, middle, "all")
+    half = np.searchsorted(curves.shares, 0.5)
+    assert (curves.random_deletion[:, half] < 0.25).all()  # of places in any order, half would be left
+    assert curves.gain >= max(curves.random_gains) > 0.3
+    even = hide_and_show(SeesAnything(image), image, np.ones((4, 4), np.float32), "all")
+    assert even.gain < min(even.random_gains)
+
+
+# ------------------------------------------------------------------------------------------------ forgetting
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_rank_correlation_is_that_of_pandas(seed):
+    from leukodash.explain.trust import rank_correlation
+
+    rng = np.random.default_rng(seed)
+    one, other = rng.integers(0, 5, (2, 7, 7)).astype(np.float32)
+    assert rank_correlation(one, other) == pytest.approx(
+        pd.Series(one.ravel()).corr(pd.Series(other.ravel()), method="spearman")
+    )
+    assert rank_correlation(one, np.exp(one)) == pytest.approx(1)
+    assert rank_correlation(one, np.zeros((7, 7))) == 0
+
+
+def untrained_run(folder, **settings):
+    """A classifier of random weights in the place of a trained run's."""
+    from leukodash.explain.predict import Classifier
+    from leukodash.models.build import build
+
+    config = RunConfig(data=str(folder), backbone="alexnet", input_size=64, precision="float32", **settings)
+    cells = pd.DataFrame(columns=["file", "label", "subject", "part", "sha256"])
+    made = {"classes": ["all", "hem"], "positive": "all"}
+    run = SimpleNamespace(config=config, model=made, metrics={}, split=cells, path=folder, title="A run", id="a-run")
+    return Classifier(run, build(config, 2, None), "float32")
+
+
+def drawn_cells(count):
+    rng = np.random.default_rng(5)
+    return [demo_cell(rng, number % 2 == 0, subject_stain(rng))[0] for number in range(count)]
+
+
+@pytest.mark.slow
+def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class_does_not(tmp_path):
+    from leukodash.explain.trust import forget
+
+    served, images, heard = untrained_run(tmp_path, cut="head"), drawn_cells(4), []
+    eigen = forget(served, images, "eigencam", "all", progress=lambda fraction, words: heard.append(fraction))
+    assert heard == sorted(heard)
+    assert 0 <= heard[0] <= heard[-1] <= 1
+    np.testing.assert_allclose(eigen.untrained, eigen.own, atol=1e-6)
+    assert eigen.untrained_likeness == pytest.approx(1, abs=1e-3)
+    assert judge_forgetting(eigen).passed is False
+    assert np.abs(eigen.random - eigen.own).max() > 0.1
+
+    grad = forget(served, images, "gradcam", "all")
+    np.testing.assert_array_equal(grad.own, served.classify_with_maps(images, target="all")[1])
+    assert np.abs(grad.untrained - grad.own).max() > 0.1
+    assert grad.untrained_likeness < eigen.untrained_likeness
+
+
+@pytest.mark.slow
+def test_a_run_that_trained_every_layer_forgets_everything_at_once(tmp_path):
+    from leukodash.explain.trust import forget
+
+    served = untrained_run(tmp_path, cut="all")
+    before = [weights.copy() for weights in served.model.get_weights()]
+    found = forget(served, drawn_cells(2), "gradcam", "hem", draws=1)
+    assert found.untrained is found.untrained_likeness is None
+    np.testing.assert_array_equal(found.own, served.classify_with_maps(drawn_cells(2), target="hem")[1])
+    for weights, same in zip(before, served.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, same)  # the run itself has forgotten nothing
+
+
+# ------------------------------------------------------------------------------------------------ verdict
+
+
+def found_curves(gain, others):
+    return SimpleNamespace(gain=gain, random_gains=others)
+
+
+def likenesses(untrained, random):
+    return SimpleNamespace(untrained_likeness=untrained, random_likeness=random)
+
+
+def test_place_passes_halfway_between_an_even_map_and_the_best_one():
+    cell = np.zeros((10, 10), bool)
+    cell[:5] = True  # half of the picture: with as many places as pixels, 75 % of the heat must lie on it
+    heat = cell * 1.0
+    words = (
+        "100% of the heat lies on the cell, which fills 50% of the picture. A map of 10 × 10 places could reach 100%."
+    )
+    assert judge_place(heat, cell) == Finding(True, words)
+    assert judge_place(heat + ~cell * 0.33, cell).passed is True
+    assert judge_place(heat + ~cell * 0.34, cell).passed is False
+    assert judge_place(heat, None).passed is None
+    nucleus = cell.copy()
+    nucleus[:, 5:] = False
+    assert "50% lies on the nucleus, which fills 25%" in judge_place(heat, cell, nucleus).words
+
+
+def test_a_coarse_map_is_judged_by_what_a_coarse_map_can_reach():
+    cell = np.zeros((90, 90), bool)
+    cell[40:50, 40:50] = True
+    best = np.zeros((3, 3))
+    best[1, 1] = 1
+    np.testing.assert_array_equal(cell_map(cell, (3, 3)) > 0, best > 0)
+    found = judge_place(best, cell)
+    assert found.passed is True
+    assert share_inside(best, cell) < 0.2
+    assert judge_place(1 - best, cell).passed is False
+    assert "larger pictures" in judge_place(1 - best, cell).words
+    assert "larger pictures" not in found.words
+
+
+def test_hiding_passes_only_where_every_random_order_does_worse():
+    assert judge_hiding(found_curves(0.4, [0.1, 0.3])).passed is True
+    assert judge_hiding(found_curves(0.4, [0.1, 0.4])).passed is False
+    assert (
+        "curves 0.40; in random orders 0.20 on average, 0.30 at best"
+        in judge_hiding(found_curves(0.4, [0.1, 0.3])).words
+    )
+
+
+def test_forgetting_fails_where_either_map_stays_alike():
+    assert judge_forgetting(likenesses(0.2, -0.1)).passed is True
+    assert judge_forgetting(likenesses(0.9, 0.1)).passed is False
+    assert judge_forgetting(likenesses(0.1, 0.9)).passed is False
+    alone = judge_forgetting(likenesses(None, 0.1))
+    assert alone.passed is True
+    assert "trained on here" not in alone.words
+
+
+@pytest.mark.parametrize(
+    ("passed", "level", "words"),
+    [
+        ([True, True, True], "good", "passes all 3 checks"),
+        ([None, True, True], "good", "passes all 2 checks"),
+        ([True, False, True], "partly", "with care: it fails 1 of 3 checks"),
+        ([None, False, True], "partly", "fails 1 of 2 checks"),
+        ([False, False, True], "bad", "Do not trust this map: it fails 2 of 3 checks"),
+    ],
+)
+def test_a_verdict_counts_the_checks_that_could_be_made(passed, level, words):
+    found = verdict([Finding(one, "") for one in passed])
+    assert found[0] == level
+    assert words in found[1]
+
+
+# ------------------------------------------------------------------------------------------------ figure and page
+
+
+def test_the_figure_says_what_a_quarter_of_the_picture_does():
+    shares = np.linspace(0, 1, 5)
+    falls, rises, even = 1 - shares, shares, np.full((3, 5), 0.5)
+    figure = curves_figure(shares, falls, rises, even, even, "vgg16", "ALL blast")
+    assert [trace.name for trace in figure.data] == [
+        "hottest covered first", "random places covered", "hottest shown first", "random places shown",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(figure.data[0].y, falls)
+    np.testing.assert_array_equal(figure.data[2].y, rises)
+    for words in ("it is 75%", "50% in random orders", "it is 25% and 50%"):
+        assert words in alt_text(figure)
+
+
+def panel():
+    """What the page does, for AppTest."""
+    import streamlit as st
+
+    from pages.classify_trust import trust_part
+
+    trust_part(*st.session_state["cell"])
+
+
+@pytest.mark.slow
+def test_the_panel_says_where_heat_lies_at_once_and_gives_its_verdict_after_a_click(tmp_path):
+    st.cache_resource.clear()
+    served, image = untrained_run(tmp_path, cut="head"), drawn_cells(1)[0]
+    heat = served.classify_with_maps([image])[1][0]
+    at = AppTest.from_function(panel, default_timeout=120)
+    at.session_state["cell"] = (served, "mine.png", image, heat, "gradcam")
+    at.run()
+    assert not at.exception
+    assert "of the heat lies on the cell" in at.markdown[1].value
+    assert not (at.success or at.warning or at.error)
+    at.button[0].click().run()
+    assert not at.exception
+    assert len([*at.success, *at.warning, *at.error]) == 1
+    assert [element.value.split("**")[1] for element in at.markdown[1:4]] == ["Place.", "Covering.", "Forgetting."]
+    assert not at.button
+    said = [element.value for element in at.markdown]
+    assert [element.value for element in at.run().markdown] == said  # remembered, not computed again
+
+
+@pytest.mark.slow
+def test_the_panel_has_nothing_to_check_in_an_empty_map(tmp_path):
+    at = AppTest.from_function(panel, default_timeout=120)
+    at.session_state["cell"] = (
+        untrained_run(tmp_path, cut="head"),
+        "x.png",
+        drawn_cells(1)[0],
+        np.zeros((7, 7)),
+        "gradcam",
+    )
+    at.run()
+    assert not at.exception
+    assert "nothing to check" in at.info[0].value
+    assert not at.button
