@@ -121,7 +121,7 @@ def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["efficientnetv2b0", "googlenet", "nasnetmobile", "resnet50"])
+@pytest.mark.parametrize("backbone", ["googlenet", "resnet50"])
 def test_every_backbone_has_three_depths_that_get_coarser(backbone):
     from leukodash.explain.inside import block_table, layer_table, look_inside
 

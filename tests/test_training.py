@@ -68,7 +68,7 @@ def train(demo, monkeypatch):
 
 
 def same_results(a, b):
-    """Whether two runs have the same history (but for the seconds it took), weights and predictions, to the bit."""
+    """Whether two runs have the same history (but for the seconds it took), weights, predictions and novelty, to the bit."""
     import h5py
 
     with h5py.File(a.path / "trained.weights.h5") as one, h5py.File(b.path / "trained.weights.h5") as other:
@@ -77,7 +77,9 @@ def same_results(a, b):
         values = [place for place in places if isinstance(one[place], h5py.Dataset)]
         weights = all(np.array_equal(one[place][()], other[place][()]) for place in values)
     histories = [run.history.drop(columns="seconds") for run in (a, b)]
-    return weights and histories[0].equals(histories[1]) and a.predictions.equals(b.predictions)
+    novelty = [(run.path / "novelty.npz").read_bytes() for run in (a, b)]
+    answers = a.predictions.equals(b.predictions)
+    return weights and answers and histories[0].equals(histories[1]) and novelty[0] == novelty[1]
 
 
 def test_a_run_ends_with_every_file_of_the_design(pretend_weights, train, demo):
