@@ -10,7 +10,7 @@ app: .venv/.installed
 
 test: lint
 	$(BIN)/python -m pytest -m "not browser" -n 2
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser -n 2 --dist loadfile
 
 test-fast: .venv/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not real and not browser"

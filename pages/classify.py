@@ -1,6 +1,7 @@
 """Classify: "what is this cell, and what did the network look at?" TensorFlow is loaded when there is a cell to see."""
 
 import time
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -41,9 +42,12 @@ def choose_runs() -> list[Run]:
         st.stop()
     asked = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
     start = [run_id for run_id in asked if run_id in runs][:MAX_MODELS] or list(runs)[:1]
+    labels = {run_id: run_label(run) for run_id, run in runs.items()}
+    alike = Counter(labels.values())  # Streamlit tells choices apart by their words alone
+    labels = {run_id: f"{words} · {run_id[-4:]}" if alike[words] > 1 else words for run_id, words in labels.items()}
     chosen = st.multiselect(
         f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,
-        format_func=lambda run_id: run_label(runs[run_id]),
+        format_func=labels.get,
     )  # fmt: skip
     st.query_params["runs"] = st.session_state["last-runs"] = ",".join(chosen)
     marks: dict[str, list[str]] = {}

@@ -40,10 +40,11 @@ def more_parts(
 def _choose(key: str, loaded: list, table: pd.DataFrame, names: dict[str, str]) -> tuple:
     """Let the user choose a cell, and a run where there are several."""
     files = table.drop_duplicates("position").set_index("position")["file"]
+    short = files.map(lambda file: Path(file).name)
+    named = short.where(~short.duplicated(keep=False), files + [f" ({place + 1})" for place in files.index])
     left, right = st.columns(2)
-    position = left.selectbox(
-        "Cell", in_order(table), key=f"{key}-cell", format_func=lambda place: Path(files[place]).name
-    )
+    # Streamlit tells choices apart by their words alone, so no two may read the same.
+    position = left.selectbox("Cell", in_order(table), key=f"{key}-cell", format_func=named.to_dict().get)
     if len(loaded) == 1:
         return loaded[0], position
     return right.selectbox("Run", loaded, key=f"{key}-run", format_func=lambda one: names[one.run.id]), position

@@ -394,7 +394,9 @@ def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run,
     table, maps = classify_files([one, two], files)
     failed = table[table["error"] != ""]
     assert list(failed["file"])[:3] == ["text.png", "half.png", "empty.png"]
-    assert list(failed["error"].str.extract(r"is (not an image|damaged|empty|a text)|(cannot be read)").bfill(axis=1)[0]) == [
+    assert list(
+        failed["error"].str.extract(r"is (not an image|damaged|empty|a text)|(cannot be read)").bfill(axis=1)[0]
+    ) == [
         "not an image",
         "damaged",
         "empty",

@@ -1,5 +1,6 @@
 import io
 import re
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +264,20 @@ def test_the_parts_below_open_for_the_cell_and_run_that_are_chosen(tiny_run, cel
     assert at.selectbox(key="trust-cell").options == [cell[0]]
     assert "A heat map claims" in words(at)
     assert "What it sees" in [tab.label for tab in at.tabs]
+
+
+@pytest.mark.slow
+def test_runs_and_cells_that_read_the_same_are_told_apart(tiny_run, cell, tmp_path):
+    one = tiny_run()
+    other = one.path.with_name(f"{one.id[:-4]}ffff" if one.id[-4:] < "ffff" else f"{one.id[:-4]}fffe")
+    shutil.copytree(one.path, other)
+    at = page(runs=one.id)
+    assert at.multiselect[0].value == [one.id]
+    at.file_uploader[0].upload(cell[0], cell[1], WEB).run()
+    assert not at.exception
+    assert at.multiselect[0].value == [one.id]
+    labels = [label[-4:] for label in at.multiselect[0].options]
+    assert set(labels) == {one.id[-4:], other.name[-4:]}
 
 
 @pytest.mark.slow

@@ -184,9 +184,6 @@ def main(arguments: Sequence[str]) -> int:
     """Run one export, ``python -m leukodash.explain.export_jobs RUN FORMAT``; returns the exit status."""
     run, format = find_run(arguments[0]), arguments[1]
     place = _place(run)
-    with contextlib.suppress(OSError, AttributeError):  # not every system has them
-        os.nice(NICE)
-        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory runs out, this process ends, not the app
 
     def progress(fraction: float, words: str) -> None:
         write_whole(place / f"{format}.now", json.dumps({"fraction": fraction, "words": words}).encode())
@@ -209,5 +206,13 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
+def _yield_to_others() -> None:
+    """Leave the processor to pages, and where memory runs out end this process rather than the app."""
+    with contextlib.suppress(OSError, AttributeError):  # not every system has them
+        os.nice(NICE)
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 if __name__ == "__main__":
+    _yield_to_others()
     sys.exit(main(sys.argv[1:]))
