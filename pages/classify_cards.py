@@ -77,7 +77,7 @@ def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> 
     }
     said, share = plain(label_title(row["class"])), odds[row["class"]]
     if row["novel"]:
-        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{said} {percent(share)}]")
+        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{said}?]")  # no share: it would look like knowledge
         if row["run"] != AVERAGE:
             st.caption("Unlike all cells that it learnt from: this class means nothing.")
         return

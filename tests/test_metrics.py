@@ -289,3 +289,12 @@ def test_area_alone_separates_real_cells_as_the_data_notes_say(real_cnmc):
     files = sorted(real_cnmc.glob("fold_1/*/*.webp"))[::5]
     areas = np.array([cell_area(read_image(file)[None])[0] for file in files])
     assert area_auc(areas, np.array([file.parent.name == "all" for file in files])) == pytest.approx(0.868, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "threshold"), [([0.4, 0.4], [0.2, 0.2], 0.3), ([0.9], [0.5, 0.4, 0.2], 0.7)]
+)
+def test_the_highest_probability_of_all_can_be_what_a_threshold_lies_below(positive, negative, threshold):
+    is_positive = [True] * len(positive) + [False] * len(negative)
+    assert threshold_for(is_positive, [*positive, *negative]) == pytest.approx(threshold)
+    assert threshold_for(is_positive, [*positive, *negative], "sensitivity", 1.0) == pytest.approx(threshold)

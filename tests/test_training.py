@@ -68,7 +68,7 @@ def train(demo, monkeypatch):
 
 
 def same_results(a, b):
-    """Whether two runs have the same history (but for the seconds it took), weights, predictions and novelty, to the bit."""
+    """Whether two runs have the same history (but for seconds), weights, predictions and novelty, to the bit."""
     import h5py
 
     with h5py.File(a.path / "trained.weights.h5") as one, h5py.File(b.path / "trained.weights.h5") as other:

@@ -246,11 +246,6 @@ def threshold_for(
         raise DataError("A threshold needs validation images of both classes; these are all of one. Use a larger part.")
     # The first point, dropped here, calls no image positive.
     false_rate, true_rate, scores = (v[1:] for v in roc_curve(is_positive, p, drop_intermediate=False))
-    false_rate, true_rate, scores = (
-        false_rate[1:],
-        true_rate[1:],
-        scores[1:],
-    )  # the first calls nothing positive
     best = np.argmax(true_rate - false_rate) if how == "youden" else np.argmax(true_rate >= target)
     below = scores[best + 1] if best + 1 < len(scores) else scores[best]
     return float((scores[best] + below) / 2)
