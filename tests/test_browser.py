@@ -86,11 +86,11 @@ def test_a_newcomer_trains_compares_and_classifies(page, browser, server):
     page.locator("input[type=file]").first.wait_for(state="attached")
     cell = next((make_demo(server.folder / "mine", cells=24, subjects=6)).rglob("*_all.png"))
     page.locator("input[type=file]").first.set_input_files(cell)
-    page.get_by_text("Opacity of the heat map").wait_for(timeout=90_000)
+    page.get_by_text("Heat map", exact=True).first.wait_for(timeout=90_000)
     settled(page)
     no_error_on(page)
     assert page.get_by_alt_text("Where ").count() or page.locator("img").count() >= 2
-    shoot(browser, server, "classify", "classify?samples=4", "Opacity of the heat map")
+    shoot(browser, server, "classify", "classify?samples=4", "Heat map")
 
 
 def test_the_data_page_shows_the_cells_and_finds_no_leak(page, browser, server):
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_image_gets_one_sentence_and_the_others_are_classified
     (tmp_path / "notes.png").write_text("not an image")
     cell = next((server.folder / "mine").rglob("*_hem.png"))
     page.locator("input[type=file]").first.set_input_files([tmp_path / "notes.png", cell])
-    page.get_by_text("Opacity of the heat map").wait_for(timeout=90_000)
+    page.get_by_text("Heat map", exact=True).first.wait_for(timeout=90_000)
     settled(page)
     no_error_on(page)
     assert page.get_by_test_id("stAlert").count() == 1
