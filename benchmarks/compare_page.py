@@ -47,6 +47,7 @@ def main(count: int = 200, cells: int = 7000) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {f"LEUKODASH_{name}": f"{folder}/{name.lower()}" for name in ("CHECKPOINTS", "CACHE", "DATA")}
         make_runs(count, cells)
+        os.sync()  # a user's runs lie on the disk already
         page = AppTest.from_file(str(ROOT / "pages" / "compare.py"), default_timeout=120)
         page.session_state["routed"] = True  # the page alone, without the router
         steps = {

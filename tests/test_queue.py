@@ -125,3 +125,17 @@ def test_as_many_runs_train_at_once_as_there_are_slots(checkpoints, waiter, monk
 def test_devices_are_the_visible_gpus_or_else_the_cpu(monkeypatch, visible, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert queue.devices() == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system does not weigh sessions")
+def test_a_run_steps_back_behind_the_pages_with_its_whole_session_but_never_with_somebodys_terminal():
+    code = "import os; from pathlib import Path; from leukodash.runs.queue import give_way; give_way(); "
+    code += "print(os.nice(0), Path('/proc/self/autogroup').read_text().split()[-1])"
+    before = Path("/proc/self/autogroup").read_text()
+    said = [
+        subprocess.run([sys.executable, "-c", code], start_new_session=own, capture_output=True, text=True, check=True)
+        for own in (True, False)
+    ]
+    nice, session = said[0].stdout.split()
+    assert int(nice) >= queue.NICE and session == str(queue.NICE)
+    assert said[1].stdout.split()[1] == before.split()[-1] == Path("/proc/self/autogroup").read_text().split()[-1]

@@ -14,10 +14,9 @@ from threading import Thread
 from filelock import Timeout
 
 from leukodash.errors import LeukoDashError
-from leukodash.runs.queue import POLL_SECONDS, Stopped, run_lock, stop_requested, turn
+from leukodash.runs.queue import POLL_SECONDS, Stopped, give_way, run_lock, stop_requested, turn
 from leukodash.runs.status import Status
 
-NICE = 10  # pages answer first: training takes what they leave of the processor
 RATES = ".rates-"  # what folders of learning-rate finders begin with
 
 
@@ -96,5 +95,5 @@ def _title(device: str) -> str:
 
 
 if __name__ == "__main__":
-    os.nice(NICE)
+    give_way()
     sys.exit(main(Path(sys.argv[1])))
