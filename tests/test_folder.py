@@ -1,5 +1,6 @@
 """The run folder: claimed once, whole files only, and a state that is true even when the trainer is not there."""
 
+import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -113,3 +114,14 @@ def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypa
     config = make_config("quick", "mobilenet", cells)
     asked = [create_run(config).id for _ in range(3)]
     assert [run.id for run in list_runs()] == asked[::-1]
+
+
+def test_a_status_is_written_only_when_it_says_something_new_and_then_even_if_late(tmp_path, monkeypatch):
+    written, clock = [], [100.0]
+    monkeypatch.setattr("leukodash.runs.status.write_whole", lambda path, content: written.append(json.loads(content)))
+    monkeypatch.setattr("leukodash.runs.status.time.monotonic", lambda: clock[0])
+    status = Status(tmp_path)
+    for ahead, moment in ((3, 100.0), (3, 101.0), (3, 102.0), (2, 102.1), (1, 102.2), (1, 103.0), (1, 104.0)):
+        clock[0] = moment
+        status.progress(0.0, f"{ahead} ahead", ahead=ahead)
+    assert [fields["ahead"] for fields in written] == [3, 2, 1]  # at 100, at 102.1, and at 103 what 102.2 could not say

@@ -26,6 +26,7 @@ class Status:
         self.fields.pop("starting", None)
         self._written = self._stage_start = 0.0
         self._stage_start_progress = 0.0
+        self._unwritten = False
 
     def set(self, **fields: Any) -> None:
         """Change fields and write them at once."""
@@ -36,16 +37,22 @@ class Status:
         self._write()
 
     def progress(self, fraction: float, message: str = "", **fields: Any) -> None:
-        """Say how far the stage is (0 to 1); the time left follows from its pace so far. Written now and then."""
+        """Say how far the stage is (0 to 1); the time left follows from its pace so far.
+
+        Written now and then, and only where something has changed: thirty waiting runs that said the same three times
+        a second would keep the disk too busy for pages.
+        """
         now = time.monotonic()
         done = fraction - self._stage_start_progress
         pace = (now - self._stage_start) / done if done > 0 else None
         left = None if pace is None else max(0.0, pace * (1 - fraction))
-        self.fields |= {"progress": round(fraction, 4), "message": message, "seconds_left": left, **fields}
-        if now - self._written >= WRITE_SECONDS or fraction >= 1:
+        told = {"progress": round(fraction, 4), "message": message, "seconds_left": left, **fields}
+        self._unwritten |= not told.items() <= self.fields.items()
+        self.fields |= told
+        if self._unwritten and (now - self._written >= WRITE_SECONDS or fraction >= 1):
             self._write()
 
     def _write(self) -> None:
-        self._written = time.monotonic()
+        self._written, self._unwritten = time.monotonic(), False
         self.fields["updated"] = time.time()
         write_whole(self.path, json.dumps(self.fields, indent=1).encode())
