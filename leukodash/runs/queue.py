@@ -19,7 +19,7 @@ from leukodash import settings
 
 POLL_SECONDS = 0.3
 NICE = 10
-COMING_SECONDS = 5  # that a spawned process is waited for; then its place is lost
+COMING_SECONDS = 20  # that a spawned process is waited for; then its place is lost
 
 
 class Stopped(Exception):

@@ -26,7 +26,7 @@ class Status:
         self.fields.pop("starting", None)
         self._written = self._stage_start = 0.0
         self._stage_start_progress = 0.0
-        self._unwritten = False
+        self._unwritten = True
 
     def set(self, **fields: Any) -> None:
         """Change fields and write them at once."""

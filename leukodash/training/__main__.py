@@ -30,7 +30,9 @@ def main(folder: Path) -> int:
     with lock:
         status = Status(folder)
         asked = status.fields.pop("asked", None)
-        status.set(state="queued", stage="", pid=os.getpid(), message="", error="", traceback="", seconds_left=None)
+        # Written with the first word from the line: until it holds its ticket it is "starting", which others heed.
+        blank = dict.fromkeys(("stage", "message", "error", "traceback"), "")
+        status.fields |= {"state": "queued", "pid": os.getpid(), "seconds_left": None, **blank}
         signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
         try:
             with turn(folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead), asked) as device:
