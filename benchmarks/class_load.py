@@ -13,13 +13,9 @@ import argparse
 import asyncio
 import json
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,9 +23,9 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: TID251  (the other side of the line)
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: TID251
 
+from benchmarks.server import ROOT, Server
 from leukodash.runs.folder import Run, list_runs
 
-ROOT = Path(__file__).resolve().parents[1]
 SESSIONS, EACH, WITHIN = 10, 3, 10.0
 _BEGUN = time.monotonic()
 
@@ -115,33 +111,12 @@ async def _load(folder: Path, weights: str) -> dict[str, object]:
     from leukodash.data.synthetic import make_demo
 
     make_demo(folder / "data" / "demo")
-    environment = {
-        **os.environ, "LEUKODASH_DATA": str(folder / "data"), "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints"),
-        "LEUKODASH_CACHE": str(folder / "cache"), "LEUKODASH_WEIGHTS": weights, "CUDA_VISIBLE_DEVICES": "-1",
-        "LEUKODASH_CPU_SLOTS": "1",
-    }  # fmt: skip
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
-    command.append(f"--server.port={port}")
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    server = Server(folder, CUDA_VISIBLE_DEVICES="-1", LEUKODASH_CPU_SLOTS="1", LEUKODASH_WEIGHTS=weights)
     try:
-        await asyncio.to_thread(_wait_for, f"http://127.0.0.1:{port}/_stcore/health")
-        return await _class(folder, server.pid, f"ws://127.0.0.1:{port}/_stcore/stream")
+        await asyncio.to_thread(server.start)
+        return await _class(folder, server.process.pid, f"{server.url.replace('http', 'ws')}/_stcore/stream")
     finally:
         server.kill()
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(url, timeout=1)
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit("The server did not come up.")
 
 
 async def _class(folder: Path, server: int, url: str) -> dict[str, object]:

@@ -9,20 +9,18 @@ import argparse
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
 from playwright.async_api import Browser, async_playwright
 
+from benchmarks.server import ROOT, Server
 from leukodash.data.synthetic import make_demo
 
-ROOT = Path(__file__).resolve().parents[1]
 SESSIONS, CELLS, ALONE = 10, 50, 200
 PATIENCE = 280_000  # ms
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -77,38 +75,22 @@ def _dealt(folder: Path, cells: list[Path]) -> list[Path]:
 
 def _measured(folder: Path, environment: dict[str, str], runs: list[str], parts: list[list[Path]]) -> str:
     """Put a load on a server of its own; returns a row of the table."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", WITHOUT_JAX, "run", "streamlit_app.py", "--server.headless=true"]
-    command.append(f"--server.port={port}")
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    server = Server(folder, **environment)
+    server.program = ("-c", WITHOUT_JAX)
     try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health")
-        idle = _mebibytes(server.pid, "VmRSS")
+        server.start()
+        idle = _mebibytes(server.process.pid, "VmRSS")
         since = time.monotonic()
-        tables, seconds = asyncio.run(_browsers(f"http://127.0.0.1:{port}/classify?runs={','.join(runs)}", parts))
+        tables, seconds = asyncio.run(_browsers(f"{server.url}/classify?runs={','.join(runs)}", parts))
         took = time.monotonic() - since
-        after, peak = _mebibytes(server.pid, "VmRSS"), _mebibytes(server.pid, "VmHWM")
+        after, peak = _mebibytes(server.process.pid, "VmRSS"), _mebibytes(server.process.pid, "VmHWM")
     finally:
         server.kill()
-        server.wait()
     told = _told(parts, runs, environment)
     right = sum(_right(table, cells, runs, told) for table, cells in zip(tables, parts, strict=True))
     total = sum(len(cells) for cells in parts) * len(runs)
     words = f"{len(parts)} × {len(parts[0])} cells, {len(runs)} runs"
     return f"| {words} | {took:.0f} | {max(seconds):.0f} | {right:,} of {total:,} | {idle} | {after} | {peak} |"
-
-
-def _wait_for(url: str) -> None:
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(url, timeout=1)
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise SystemExit("The server did not come up.")
 
 
 async def _browsers(url: str, parts: list[list[Path]]) -> tuple[list[pd.DataFrame], list[float]]:

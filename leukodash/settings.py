@@ -7,6 +7,7 @@ import platformdirs
 
 MAX_IMAGE_PIXELS = 50_000_000  # a decoded image of this many pixels is 150 MB
 MAX_UPLOAD_MB = 200
+NICE = 10  # how far trainers and exports step back, so that pages answer first (0 to 19)
 
 
 def _folder(variable: str, default: Path) -> Path:

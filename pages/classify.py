@@ -20,7 +20,16 @@ from pages.classify_more import more_parts
 from pages.classify_save import save_popover
 from pages.classify_settings import Settings, decision_popover, heat_popover
 from pages.classify_smear import cells_of_smears, smear_summary
-from pages.shared import MAX_MODELS, badges, classifier, finished_runs, plain, run_label, through_the_router
+from pages.shared import (
+    MAX_MODELS,
+    badges,
+    classifier,
+    finished_runs,
+    libraries_loaded,
+    plain,
+    run_label,
+    through_the_router,
+)
 
 through_the_router()
 
@@ -69,6 +78,7 @@ def load_runs(runs: list[Run]) -> list:
                 st.error(plain(str(error)), icon=":material/error:")
     if not loaded:
         st.stop()
+    libraries_loaded("tensorflow")
     return loaded
 
 

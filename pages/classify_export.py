@@ -3,8 +3,9 @@
 import streamlit as st
 
 from leukodash.errors import LeukoDashError
-from leukodash.explain.export import CHECKED_CELLS, FORMATS, NOTICE
+from leukodash.explain.export import CHECKED_CELLS
 from leukodash.explain.export_jobs import Job, look, start
+from leukodash.explain.formats import FORMATS, NOTICE
 from leukodash.runs.folder import Run
 from leukodash.runs.progress import curve_names
 from pages.shared import plain

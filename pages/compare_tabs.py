@@ -7,7 +7,8 @@ from leukodash.data.dataset import label_title
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, by_subject, reliability_tables
 from leukodash.evaluation.metrics import net_benefit
 from leukodash.evaluation.published import published_table
-from leukodash.figures.comparison import decision_figure, pr_figure, reliability_figure, roc_figure, subject_figure
+from leukodash.figures.comparison import subject_figure
+from leukodash.figures.curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.history import history_figure
 from leukodash.figures.learning import learning_figure
 from leukodash.models.backbones import BACKBONES

@@ -8,9 +8,10 @@ import re
 import time
 
 import pytest
-from app import ROOT, SIZES, Server, settled
+from app import SIZES, settled
 from PIL import Image
 
+from benchmarks.server import ROOT, Server
 from leukodash.data.synthetic import make_demo
 
 pytestmark = pytest.mark.browser

@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from app import SIZES, Server, settled
+from app import SIZES, settled
 
+from benchmarks.server import Server
 from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
 from leukodash.runs.config import make_config

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from app import Server, settled
+from app import settled
 from made_runs import made_run
 
+from benchmarks.server import Server
 from leukodash.data.dataset import load_dataset
 from leukodash.data.split import Split, make_split
 from leukodash.data.synthetic import make_demo

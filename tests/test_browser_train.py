@@ -4,7 +4,9 @@ import re
 import time
 
 import pytest
-from app import SIZES, Server, settled
+from app import SIZES, settled
+
+from benchmarks.server import Server
 
 pytestmark = pytest.mark.browser
 

@@ -390,6 +390,7 @@ def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run,
         tmp_path / "missing.png",
         ("good.png", cells[1].read_bytes()),
         (SECRETS, b"<html>"),
+        ('=HYPERLINK("a.png")', good),
     ]
     table, maps = classify_files([one, two], files)
     failed = table[table["error"] != ""]
@@ -407,9 +408,10 @@ def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run,
     assert failed["p_all"].isna().all()
     assert failed["file"].str.len().max() <= max(80, len(str(tmp_path / "missing.png")))
     fine = table[table["error"] == ""]
-    assert list(fine["file"]) == ["good.png"] * 3 + ["good.png (2)"] * 3
-    assert list(fine["run"]) == [one.run.id, two.run.id, AVERAGE] * 2
-    assert list(table["position"]) == [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 6]
+    named = ["good.png", "good.png (2)", '\'=HYPERLINK("a.png")']  # the last one begins as a formula does
+    assert list(fine["file"]) == [name for name in named for _ in range(3)]
+    assert list(fine["run"]) == [one.run.id, two.run.id, AVERAGE] * 3
+    assert list(table["position"]) == [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 7, 7]
     network = fine[fine["run"] != AVERAGE]
     np.testing.assert_allclose(network["p_all"] + network["p_hem"], 1)
     np.testing.assert_allclose(fine["calibrated_all"] + fine["calibrated_hem"], 1)

@@ -13,8 +13,9 @@ from leukodash.data.synthetic import demo_cell, subject_stain
 from leukodash.errors import RunError
 from leukodash.explain import export as exporting
 from leukodash.explain import export_jobs
-from leukodash.explain.export import FORMATS, METADATA, NOTICE, Exported, export, metadata
+from leukodash.explain.export import Exported, export, metadata
 from leukodash.explain.export_jobs import look, memory_left, start
+from leukodash.explain.formats import FORMATS, METADATA, NOTICE
 
 PLAIN_KERAS = """
 import sys

@@ -9,14 +9,11 @@ from leukodash.evaluation.published import published_table
 from leukodash.evaluation.statistics import all_pairs
 from leukodash.figures.comparison import (
     confusion_figure,
-    decision_figure,
     forest_figure,
     pairs_figure,
-    pr_figure,
-    reliability_figure,
-    roc_figure,
     subject_figure,
 )
+from leukodash.figures.curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.history import history_figure
 from leukodash.figures.theme import (
     BACKBONE_COLORS,

@@ -129,7 +129,7 @@ def test_a_waiting_run_starts_when_those_ahead_are_done(demo, monkeypatch):
 
 def test_a_run_that_was_asked_for_first_goes_first_though_its_process_is_late(demo, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    monkeypatch.setattr(queue, "COMING_SECONDS", 1.0)
+    monkeypatch.setattr(queue, "STARTING_SECONDS", 1.0)
     first, second = (create_run(make_config("quick", "alexnet", demo)) for _ in range(2))
     waits = []
     with queue.turn(second.path, waits.append, second.status["asked"]):

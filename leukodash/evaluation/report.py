@@ -27,11 +27,9 @@ from leukodash.figures.comparison import (
     confusion_figure,
     forest_figure,
     pairs_figure,
-    pr_figure,
-    reliability_figure,
-    roc_figure,
     subject_figure,
 )
+from leukodash.figures.curves import pr_figure, reliability_figure, roc_figure
 from leukodash.figures.history import history_figure
 from leukodash.figures.theme import alt_text
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from leukodash import settings
 from leukodash.errors import LeukoDashError, RunError
-from leukodash.explain.export import FORMATS, Exported, export
+from leukodash.explain.export import Exported, export
+from leukodash.explain.formats import FORMATS
 from leukodash.files import write_whole
 from leukodash.runs.folder import Run, find_run
 
@@ -30,7 +31,6 @@ VERSION = 1  # raise it when the same run gives another file
 KEPT_BYTES = 3_000_000_000  # of files in the cache; beyond it the oldest go
 # Bytes that every export takes, and how many times over the weights; measured on five backbones, 10 to 95 MB large
 NEEDS = {"keras": (0.95e9, 5), "litert": (1.1e9, 11), "onnx": (1.0e9, 22)}
-NICE = 10  # pages answer first
 
 _lock = threading.Lock()
 _waiting: list[tuple[str, str, Path]] = []  # run's folder, format, place
@@ -209,7 +209,7 @@ def _short(error: BaseException) -> str:
 def _yield_to_others() -> None:
     """Leave the processor to pages, and where memory runs out end this process rather than the app."""
     with contextlib.suppress(OSError, AttributeError):  # not every system has them
-        os.nice(NICE)
+        os.nice(settings.NICE)
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 

@@ -238,7 +238,11 @@ def _bytes(source: Source, name: str) -> bytes:
 
 
 def _names(files: Sequence[Source]) -> list[str]:
-    """Name each file: a path as it is; an upload's name shortened, and numbered where it came before."""
+    """Name each file: a path as it is; an upload's name shortened, and numbered where it came before.
+
+    A spreadsheet takes what begins with ``=``, ``+``, ``-`` or ``@`` for a formula and would run it: such names get an
+    apostrophe, which tells it not to (OWASP, CSV injection).
+    """
     names: list[str] = []
     times: dict[str, int] = {}
     for file in files:
@@ -246,6 +250,7 @@ def _names(files: Sequence[Source]) -> list[str]:
             names.append(str(file))
             continue
         name = printable(file[0])
+        name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
         times[name] = times.get(name, 0) + 1
         names.append(name if times[name] == 1 else f"{name} ({times[name]})")
     return names

@@ -22,12 +22,11 @@ from leukodash import settings
 from leukodash.errors import RunError
 from leukodash.files import write_whole
 from leukodash.runs.config import RunConfig, checked
-from leukodash.runs.queue import is_held
+from leukodash.runs.queue import STARTING_SECONDS, is_held
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
 LIVE = ("queued", "running")
-STARTING_SECONDS = 20  # a process that was just spawned has this long to take its lock before it counts as lost
 
 
 @dataclass(frozen=True)

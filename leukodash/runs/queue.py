@@ -18,8 +18,7 @@ from filelock import FileLock, Timeout
 from leukodash import settings
 
 POLL_SECONDS = 0.3
-NICE = 10
-COMING_SECONDS = 20  # that a spawned process is waited for; then its place is lost
+STARTING_SECONDS = 20  # that a spawned process has to take its lock and its place; then it counts as lost
 
 
 class Stopped(Exception):
@@ -77,9 +76,9 @@ def give_way() -> None:
     own: its session has to step back as well, or thirty waiting runs would slow the pages down (``man 7 sched``).
     """
     with contextlib.suppress(OSError, AttributeError):  # not every system has them
-        os.nice(NICE)
+        os.nice(settings.NICE)
         if os.getsid(0) == os.getpid():  # and not somebody's terminal
-            Path("/proc/self/autogroup").write_text(str(NICE))
+            Path("/proc/self/autogroup").write_text(str(settings.NICE))
 
 
 @contextlib.contextmanager
@@ -134,7 +133,7 @@ def _coming(folder: Path, asked: int | None) -> bool:
             fields = json.loads(status.read_bytes())
         except (OSError, ValueError):
             continue
-        young = time.time() - fields.get("updated", 0) < COMING_SECONDS
+        young = time.time() - fields.get("updated", 0) < STARTING_SECONDS
         if fields.get("starting") and young and fields.get("asked", asked) < asked:
             return True
     return False

@@ -1,0 +1,138 @@
+"""The kinds of file that a network is exported to: how each is written, and how each is run. Light at import."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from leukodash.errors import RunError
+
+if TYPE_CHECKING:
+    import keras
+
+OUTPUT = "probabilities"
+METADATA = "leukodash.json"  # in .keras and .tflite, which unzip opens; in ONNX the same fields are metadata_props
+NOTICE = "For teaching and research. Not a medical device, not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+        title: its name for people.
+        suffix: of the file's name.
+        one_line: who can use it.
+        write: (model, path, metadata) → None.
+        outputs: (path, images float32 (n, size, size, 3)) → probabilities (n, K), by running the file itself.
+    """
+
+    title: str
+    suffix: str
+    one_line: str
+    write: Callable[[keras.Model, Path, dict[str, Any]], None]
+    outputs: Callable[[Path, np.ndarray], np.ndarray]
+
+
+def _write_keras(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
+    model.save(path)
+    _enclose(path, fields)
+
+
+def _write_onnx(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
+    import keras
+
+    try:
+        import onnx
+        import tf2onnx  # noqa: F401  (Keras would say that it is missing in a traceback)
+    except ImportError as error:
+        raise RunError(
+            f"ONNX files need the packages onnx and tf2onnx ({error}). Install them, or choose another format."
+        ) from error
+    taken = keras.InputSpec(shape=model.input_shape, dtype="float32", name="cell")
+    model.export(path, format="onnx", verbose=False, input_signature=[taken])
+    written = onnx.load(path)
+    (given,) = written.graph.output
+    for node in written.graph.node:
+        node.output[:] = [OUTPUT if name == given.name else name for name in node.output]
+    given.name = OUTPUT
+    for tensor in (written.graph.input[0], given):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "cells"
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    onnx.helper.set_model_props(written, texts)
+    written.doc_string = NOTICE
+    onnx.save(written, path)
+
+
+def _write_litert(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
+    # Built-in operations alone: a file with TensorFlow's own would need more than the interpreter.
+    model.export(path, format="litert", verbose=False, target_spec={"supported_ops": ["TFLITE_BUILTINS"]})
+    _enclose(path, fields)
+
+
+def _enclose(path: Path, fields: dict[str, Any]) -> None:
+    """Put the metadata into the file: a .keras file is a ZIP, and LiteRT files carry their notes as one at the end."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(METADATA, json.dumps(fields, indent=1, ensure_ascii=False))
+
+
+def _keras_outputs(path: Path, images: np.ndarray) -> np.ndarray:
+    import keras
+
+    return np.asarray(keras.saving.load_model(path, compile=False).predict_on_batch(images), np.float64)
+
+
+def _onnx_outputs(path: Path, images: np.ndarray) -> np.ndarray:
+    # OpenCV is here anyway and shares no code with what wrote the file; onnx's own evaluator takes minutes for VGG16.
+    network = cv2.dnn.readNetFromONNX(str(path))
+    outputs = []
+    for image in images:
+        network.setInput(image[None])
+        outputs.append(network.forward().copy())
+    return np.concatenate(outputs).astype(np.float64)
+
+
+def _litert_outputs(path: Path, images: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    interpreter = tf.lite.Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    outputs = []
+    for image in images:
+        interpreter.set_tensor(taken["index"], image[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(given["index"]))
+    return np.concatenate(outputs).astype(np.float64)
+
+
+FORMATS = {
+    "keras": Format(
+        "Keras",
+        ".keras",
+        "Python with Keras 3: to go on training, or to take it apart",
+        _write_keras,
+        _keras_outputs,
+    ),
+    "onnx": Format(
+        "ONNX",
+        ".onnx",
+        "ONNX Runtime in Python, C++, C#, Java or a browser",
+        _write_onnx,
+        _onnx_outputs,
+    ),
+    "litert": Format(
+        "LiteRT",
+        ".tflite",
+        "phones and small computers (LiteRT was TensorFlow Lite)",
+        _write_litert,
+        _litert_outputs,
+    ),
+}
