@@ -2,9 +2,9 @@
 
     python -m benchmarks.export [--data FOLDER] [--cells 50] [--backbones NAME …]
 
-Each backbone gets its pretrained weights and a head drawn at random, scaled so that it spreads the cells from 0 to 1;
-each file is made by a process of its own, as the app does. ONNX Runtime and the LiteRT interpreter, which the app does
-not use, then answer for real cells (generated ones without ``--data``), and are compared with the app's classifier.
+Each backbone gets its pretrained weights and a head that learnt the labels of these cells (logistic regression); each
+file is made by a process of its own, as the app does. ONNX Runtime and the LiteRT interpreter, which the app does not
+use, then answer for real cells (generated ones without ``--data``), and are compared with the app's classifier.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
 
 from leukodash.data.dataset import load_dataset
 from leukodash.data.images import read_image, square
@@ -35,12 +36,13 @@ export(Run(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]))
 """
 
 
-def with_random_head(backbone: str, cells: np.ndarray, data: Path) -> Run:
-    """Make a run that was never trained: pretrained weights, and a head that tells these cells apart.
+def with_trained_head(backbone: str, cells: np.ndarray, blasts: np.ndarray, data: Path) -> Run:
+    """Make a run of pretrained weights and a head that tells these cells apart.
 
     Args:
         backbone: its key.
         cells: uint8 (n, size, size, 3), RGB.
+        blasts: bool (n,), which of them are blasts.
         data: the data set's folder.
     """
     import keras
@@ -52,10 +54,10 @@ def with_random_head(backbone: str, cells: np.ndarray, data: Path) -> Run:
     config = RunConfig(data=str(data), backbone=backbone, input_size=cells.shape[1], weights="imagenet")
     model = build(config.changed(head=()), 2, weights)
     pooled = keras.Model(model.input, model.get_layer("pool").output).predict(cells.astype(np.float32), 8, verbose=0)
-    rng = np.random.default_rng(0)
-    kernel = rng.standard_normal((pooled.shape[1], 2)) / (pooled.std(axis=0, keepdims=True).T + 1e-6)
-    kernel *= 2 / (pooled @ kernel).std()
-    model.get_layer("logits").set_weights([kernel, -(pooled @ kernel).mean(axis=0)])
+    spread = pooled.std(axis=0) + 1e-6
+    learnt = LogisticRegression(C=0.01).fit(pooled / spread, blasts)
+    kernel, bias = learnt.coef_[0] / spread, learnt.intercept_[0]
+    model.get_layer("logits").set_weights([np.stack([kernel, np.zeros_like(kernel)], axis=1), np.array([bias, 0.0])])
     run = create_run(config.changed(head=()))
     save_trained(model, run.path / "trained.weights.h5")
     made = {"classes": ["all", "hem"], "positive": "all", "random_start": False, "precision": "float32"}
@@ -85,13 +87,13 @@ def outside(path: Path, cells: np.ndarray) -> np.ndarray:
     return np.concatenate(answers)
 
 
-def measure(backbone: str, files: list[Path], data: Path, folder: Path) -> pd.DataFrame:
+def measure(backbone: str, files: list[Path], blasts: np.ndarray, data: Path, folder: Path) -> pd.DataFrame:
     """Export one backbone in every format; returns a row a format."""
     from leukodash.explain.predict import load
 
     size = BACKBONES[backbone].input_size
     cells = np.stack([square(read_image(path), size) for path in files])
-    run = with_random_head(backbone, cells, data)
+    run = with_trained_head(backbone, cells, blasts, data)
     app = load(run).predict(cells)
     rows = []
     for format in FORMATS:
@@ -123,10 +125,11 @@ def main() -> None:
         os.environ["LEUKODASH_CHECKPOINTS"] = str(folder / "checkpoints")
         data = options.data or make_demo(folder / "demo", options.cells)
         table = load_dataset(data).cells
-        files = [data / file for file in table["file"].iloc[:: max(1, len(table) // options.cells)][: options.cells]]
+        table = table.iloc[:: max(1, len(table) // options.cells)][: options.cells]
+        files, blasts = [data / file for file in table["file"]], (table["label"] == "all").to_numpy()
         parts = []
         for backbone in options.backbones:
-            parts.append(measure(backbone, files, data, folder))
+            parts.append(measure(backbone, files, blasts, data, folder))
             print(parts[-1].to_string(index=False, float_format=lambda value: f"{value:.3g}"), flush=True)
         worst = pd.concat(parts)["difference"].max()
         print(f"largest difference {worst:.1e} on {len(files)} cells")

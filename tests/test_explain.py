@@ -592,7 +592,8 @@ def test_a_folder_that_cannot_be_written_gets_a_sentence(tiny_run, cells, tmp_pa
 @pytest.mark.slow
 @pytest.mark.real
 def test_heat_lies_on_the_cell_where_a_trained_mobilenet_sees_one(real_weights, real_cnmc):
-    from leukodash.explain.cam import Cut, heat
+    from leukodash.explain.cam import heat
+    from leukodash.explain.gradients import Cut
     from leukodash.models.backbones import BACKBONES
     from leukodash.models.build import build
     from leukodash.models.weights import find_weights

@@ -17,7 +17,8 @@ import numpy as np
 from leukodash.data.images import square
 from leukodash.errors import RunError, WeightsError
 from leukodash.evaluation.novelty import Novelty
-from leukodash.explain.cam import PREDICTED, Cut, heat, seen_through
+from leukodash.explain.cam import heat, seen_through
+from leukodash.explain.gradients import PREDICTED, Cut
 from leukodash.models.build import build, class_probabilities, load_trained
 from leukodash.models.weights import identity, obtain_weights
 from leukodash.runs.folder import Run

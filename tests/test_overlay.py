@@ -1,0 +1,29 @@
+import cv2
+import numpy as np
+import pytest
+
+from leukodash.figures.overlay import COLOR_MAPS, overlay
+
+
+def test_an_overlay_of_no_opacity_is_the_image_and_of_full_opacity_the_map():
+    rng = np.random.default_rng(4)
+    image = rng.integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    heat_map = rng.random((30, 40))
+    np.testing.assert_array_equal(overlay(image, heat_map, opacity=0), image)
+    colors = cv2.applyColorMap(np.rint(heat_map * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    np.testing.assert_array_equal(overlay(image, heat_map, opacity=1), cv2.cvtColor(colors, cv2.COLOR_BGR2RGB))
+
+
+def test_a_coarse_map_is_laid_over_the_same_corner_of_the_image():
+    coarse = np.zeros((7, 7))
+    coarse[0, 6] = 1
+    shown = overlay(np.zeros((70, 70, 3), np.uint8), coarse, opacity=1).sum(axis=2)
+    assert np.unravel_index(shown.argmax(), shown.shape) in {(y, x) for y in range(6) for x in range(64, 70)}
+
+
+@pytest.mark.parametrize("name", COLOR_MAPS)
+def test_color_maps_grow_lighter_all_the_way(name):
+    ramp = overlay(np.zeros((1, 256, 3), np.uint8), np.linspace(0, 1, 256)[None], 1, name)
+    lightness = cv2.cvtColor(ramp, cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
+    assert (np.diff(lightness) >= -1).all()  # OpenCV rounds its tables to 8 bits
+    assert lightness[-1] - lightness[0] > 150
