@@ -1,7 +1,9 @@
 """What several pages show: the choice of a data set, of finished runs, and the marks beside a run's numbers."""
 
 import gc
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import streamlit as st
@@ -63,16 +65,42 @@ def dataset_folders() -> list[Path]:
     return [*own, demo]
 
 
+DEPTH = 3  # of folders in a data set: C-NMC training set, fold, class
+
+_folders_seen: dict[Path, tuple[tuple[Path, int], ...]] = {}  # by data set: its folders, and when each was changed
+
+
 @st.cache_resource(max_entries=8, show_spinner="Reading the data set …")
-def _dataset(folder: str, stamp: tuple[float, ...]) -> Dataset:
+def _dataset(folder: str, stamp: tuple[tuple[Path, int], ...]) -> Dataset:
     return load_dataset(folder)
 
 
 def dataset(folder: Path | str) -> Dataset:
-    """Return a data set, read anew only when a folder in it has changed. Raises DataError."""
+    """Return a data set, read anew only when a folder in it has changed. Raises DataError.
+
+    Its folders are listed again only when one of them has changed. Every page and every estimate comes here: a look at
+    each of 10,000 files would take longer than all else, and thirty sessions would wait for each other at each look.
+    """
     folder = Path(folder)
-    below = [path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern) if path.is_dir()]
-    return _dataset(str(folder), tuple(path.stat().st_mtime for path in [folder, *sorted(below)] if path.is_dir()))
+    stamp = _folders_seen.get(folder, ())
+    if not stamp or any(_changed(path) != when for path, when in stamp):
+        stamp = _folders_seen[folder] = tuple((path, _changed(path)) for path in sorted(_folders(folder, DEPTH)))
+    return _dataset(str(folder), stamp)
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    yield folder
+    if depth and folder.is_dir():
+        for entry in os.scandir(folder):
+            if entry.is_dir():
+                yield from _folders(Path(entry.path), depth - 1)
+
+
+def _changed(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def dataset_title(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """The train page's runs under way, polled while there are any: curves, a row each, the place in the queue."""
 
-import random
 import time
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from pages.train_runs import act, all_runs, heading
 
 LIVE_SHOWN = 6  # rows; a class of thirty that waits is counted, not listed every second
 UNKNOWN_SECONDS = 60.0  # of a run whose data set is gone
-SPREAD_SECONDS = 2.0  # over which the pages of a class are drawn anew when a run has ended, not all at once
+REDRAW_SECONDS = 0.4  # between the pages of a class that are drawn anew when a run has ended, not all at once
 
 
 def live_part() -> None:
@@ -45,8 +44,7 @@ def live_part() -> None:
     live = live_runs(runs)
     ids = [run.id for run in live]
     ended = [run_id for run_id in st.session_state["live"] if run_id not in ids]
-    if ended and time.monotonic() > st.session_state.setdefault("redraw-at", _soon()):
-        del st.session_state["redraw-at"]
+    if ended and _my_turn():
         st.rerun(scope="app")  # the rest of the page must know
     st.session_state["live"] = [*ids, *ended]
     owner = st.session_state.get("of")
@@ -66,8 +64,18 @@ def live_part() -> None:
         st.rerun(scope="fragment")
 
 
-def _soon() -> float:
-    return time.monotonic() + random.uniform(0, SPREAD_SECONDS)
+@st.cache_resource(show_spinner=False)
+def _last_redraw() -> list[float]:
+    return [0.0]
+
+
+def _my_turn() -> bool:
+    """Whether no other session's page is being drawn anew right now; if so, this one's is."""
+    last, now = _last_redraw(), time.monotonic()
+    if now < last[0] + REDRAW_SECONDS:
+        return False
+    last[0] = now
+    return True
 
 
 def _verdict(shown: list[Run], live: list[Run]) -> str:
