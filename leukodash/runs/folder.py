@@ -152,7 +152,8 @@ def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: st
     run = Run(root / name)
     run.write("config.json", config.model_dump(mode="json"))
     run.write("about.json", {"title": title, "owner": owner, "notes": notes})
-    run.write("status.json", {"state": "queued", "starting": True, "asked": time.time_ns(), "updated": time.time()})
+    asked, _ = _stamp(run.path / "config.json")  # the same moment that `list_runs` sorts by
+    run.write("status.json", {"state": "queued", "starting": True, "asked": asked, "updated": time.time()})
     return run
 
 
