@@ -107,20 +107,24 @@ def _curves(paths: tuple[str, ...], metric: str, stamp: tuple) -> dict[str, str]
 def _starts(live: list[Run], runs: list[Run]) -> dict[str, float]:
     """In how many seconds each waiting run is expected to start."""
     done = len(finished(runs))  # each run that finishes makes the estimate of the next ones better
-    seconds = {run.id: _seconds(run.id, done, place, run, live, runs) for place, run in enumerate(live)}
-    return expected_starts(live, lambda run: seconds[run.id], len(device_names()))
+    seconds = dict(zip(live, _seconds(tuple(run.id for run in live), done, live, runs), strict=True))
+    return expected_starts(live, seconds.__getitem__, len(device_names()))
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
-def _seconds(run_id: str, done: int, place: int, _run: Run, _live: list[Run], _runs: list[Run]) -> float:
-    """What a run takes from its turn to its results; estimated anew where one more is `done`."""
-    config = _run.config
-    if config.weights == "imagenet" and find_weights(config.row) is None:
-        config = config.as_random_start()
-    try:
-        return estimate(config, dataset(config.data), _runs, [run.config for run in _live[:place]]).seconds
-    except (LeukoDashError, OSError):
-        return UNKNOWN_SECONDS
+@st.cache_data(max_entries=64, show_spinner=False)
+def _seconds(ids: tuple[str, ...], done: int, _live: list[Run], _runs: list[Run]) -> list[float]:
+    """What each run takes from its turn to its results; estimated anew where one more is `done`."""
+    found = []
+    for place, run in enumerate(_live):
+        config = run.config
+        if config.weights == "imagenet" and find_weights(config.row) is None:
+            config = config.as_random_start()
+        try:
+            before = [run.config for run in _live[:place]]
+            found.append(estimate(config, dataset(config.data), _runs, before).seconds)
+        except (LeukoDashError, OSError):
+            found.append(UNKNOWN_SECONDS)
+    return found
 
 
 def _live_row(run: Run, ahead: int | None, start: float | None) -> None:

@@ -49,7 +49,7 @@ def ended(run):
 
 
 def test_a_killed_trainer_is_lost_at_once_the_next_begins_and_resuming_finishes_it(pretend_weights, start):  # noqa: F811
-    first, second = start(epochs=400, flips="views"), start(epochs=2)
+    first, second = start(epochs=150, flips="views"), start(epochs=2)
     until(lambda: len(first.history) > 3)
     assert second.state == "queued"
     os.kill(first.status["pid"], signal.SIGKILL)
@@ -63,7 +63,7 @@ def test_a_killed_trainer_is_lost_at_once_the_next_begins_and_resuming_finishes_
     jobs.resume(first)
     until(lambda: ended(first) and ended(second))
     assert (first.state, second.state) == ("finished", "finished"), first.log_tail()
-    assert list(first.history["epoch"]) == list(range(1, 401))
+    assert list(first.history["epoch"]) == list(range(1, 151))
     print(f"lost after {lost:.2f} s, next began after {began:.2f} s, resumed from epoch {epochs}")
 
 

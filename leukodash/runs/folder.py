@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,7 +43,7 @@ class Run:
     @property
     def config(self) -> RunConfig:
         """What was asked for. Raises RunError where config.json is missing or not a config."""
-        return _config(self.path / "config.json", _stamp(self.path / "config.json"))
+        return _config(self.path / "config.json")
 
     @property
     def model(self) -> dict[str, Any]:
@@ -105,7 +105,8 @@ class Run:
     def test_set(self) -> str:
         """Hash of the cells that the results are about; runs with the same one can be compared cell by cell."""
         known = self.metrics.get("test_set")
-        return known or _test_set(self.path / "split.csv", _stamp(self.path / "split.csv"), self.metrics.get("part"))
+        known = known or _now(_small_files, _read_test_set, self.path / "split.csv", self.metrics.get("part"))
+        return known or cells_hash([])
 
     @property
     def title(self) -> str:
@@ -224,14 +225,29 @@ def _stamp(path: Path) -> tuple[int, int]:
     return info.st_mtime_ns, info.st_size
 
 
+def _now(slots: Callable, read: Callable, path: Path, *more: Any) -> Any:
+    """Return what a file holds, read again only when it has changed. What it held before is not kept."""
+    slot, stamp = slots(read, path, *more), _stamp(path)
+    if slot[0] is None or slot[0][0] != stamp:
+        slot[0] = stamp, read(path, *more) if stamp != (0, 0) else None
+    return slot[0][1]
+
+
+@lru_cache(maxsize=4096)
+def _small_files(*_: Any) -> list:
+    return [None]
+
+
+@lru_cache(maxsize=512)
+def _tables(*_: Any) -> list:
+    return [None]
+
+
 def _json(path: Path) -> dict[str, Any]:
-    return dict(_json_at(path, _stamp(path)))
+    return dict(_now(_small_files, _read_json, path) or {})
 
 
-@lru_cache(maxsize=2048)
-def _json_at(path: Path, stamp: tuple[int, int]) -> dict[str, Any]:
-    if stamp == (0, 0):
-        return {}
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -239,32 +255,31 @@ def _json_at(path: Path, stamp: tuple[int, int]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-@lru_cache(maxsize=2048)
-def _config(path: Path, stamp: tuple[int, int]) -> RunConfig:
-    content = _json_at(path, stamp)
-    if not content:
+def _config(path: Path) -> RunConfig:
+    config = _now(_small_files, _read_config, path)
+    if config is None:
         raise RunError(f"'{path.parent.name}' has no readable config.json, so it is no run. Delete the folder.")
-    return checked(content)
+    return config
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    return _table_at(path, _stamp(path), columns).copy(deep=False)
+def _read_config(path: Path) -> RunConfig | None:
+    content = _read_json(path)
+    return checked(content) if content else None
 
 
-@lru_cache(maxsize=2048)
-def _test_set(path: Path, stamp: tuple[int, int], part: str) -> str:
-    if stamp == (0, 0):
-        return cells_hash([])
+def _read_test_set(path: Path, part: str) -> str:
     with path.open(newline="") as file:
         return cells_hash(row["sha256"] for row in csv.DictReader(file) if row["part"] == part)
 
 
-@lru_cache(maxsize=512)
-def _table_at(path: Path, stamp: tuple[int, int], columns: tuple[str, ...]) -> pd.DataFrame:
-    if stamp != (0, 0):
-        text = {name: str for name in ("file", "label", "subject", "part", "sha256") if name in columns}
-        try:
-            return pd.read_csv(path, dtype=text, keep_default_na=True)
-        except (OSError, ValueError):
-            pass
-    return pd.DataFrame(columns=list(columns))
+def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    table = _now(_tables, _read_table, path, columns)
+    return pd.DataFrame(columns=list(columns)) if table is None else table.copy(deep=False)
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
+    text = {name: str for name in ("file", "label", "subject", "part", "sha256") if name in columns}
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=True)
+    except (OSError, ValueError):
+        return None
