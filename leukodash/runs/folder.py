@@ -274,7 +274,8 @@ def _read_test_set(path: Path, part: str) -> str:
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     table = _now(_tables, _read_table, path, columns)
-    return pd.DataFrame(columns=list(columns)) if table is None else table.copy(deep=False)
+    # A deep copy: pandas notes each shallow one in the table that is kept, as something more to collect as garbage.
+    return pd.DataFrame(columns=list(columns)) if table is None else table.copy()
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
