@@ -278,6 +278,10 @@ def test_a_badge_says_how_it_was_split(cells, no_subjects):
         {"counts": (10, 1, 1)},
         {"kind": "counts", "counts": (10, 0, 1)},
         {"test_fold": 1},
+        {"folds": 1},
+        {"folds": 5, "test_fold": 5},
+        {"folds": 5, "kind": "image"},
+        {"folds": 2, "validation": 0.3},
         {"seed": -1},
         {"fraction": 0.1},
     ],
@@ -290,6 +294,38 @@ def test_a_split_that_makes_no_sense_is_refused(fields):
 def test_a_split_survives_json():
     split = Split(kind="counts", counts=(6036, 70, 70), seed=3)
     assert Split.model_validate_json(split.model_dump_json()) == split
+
+
+def in_folds(cells, folds, **settings):
+    return [make_split(cells, Split(folds=folds, test_fold=number, **settings)) for number in range(folds)]
+
+
+def test_folds_of_subjects_together_test_every_cell_once(cells):
+    parts = in_folds(share_it(cells, "0_0.png", "1_0.png"), 5)
+    assert (np.sum([part == "test" for part in parts], axis=0) == 1).all()
+    for part in parts:
+        assert find_leaks(cells, part) == []
+        assert (pd.crosstab(part, cells["label"]) > 0).all(axis=None)
+        np.testing.assert_allclose(shares(part)["test"], 0.2, atol=0.05)
+    assert make_split(cells, Split(folds=5)).equals(parts[0])
+    assert not make_split(cells, Split(folds=5, seed=1)).equals(parts[0])
+
+
+def test_more_folds_than_subjects_of_a_class_get_a_sentence(cells):
+    few = cells[~cells["subject"].isin([f"H{n}" for n in range(4, 12)])]
+    with pytest.raises(DataError, match=r"5 folds need 5 subjects.*'hem' has 4"):
+        make_split(few, Split(folds=5))
+
+
+@pytest.mark.real
+def test_real_cells_are_dealt_into_folds_of_subjects(real_cnmc):
+    cells = load_dataset(real_cnmc).cells
+    parts = in_folds(cells, 5)
+    assert (np.sum([part == "test" for part in parts], axis=0) == 1).all()
+    assert all(find_leaks(cells, part) == [] for part in parts)
+    for part in parts:
+        tested = (part == "test").groupby(cells["label"]).mean()
+        assert tested.between(0.1, 0.35).all()
 
 
 @pytest.mark.real

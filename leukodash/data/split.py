@@ -28,7 +28,9 @@ class Split(BaseModel):
         seed: of the draw.
         validation: fraction of all cells (for ``fold``: of the cells outside the test fold).
         test: fraction of all cells; 0 makes no test part (Mamaev 2023 has none). Not used by ``fold``.
-        test_fold: for ``fold``: its number, by default the highest.
+        test_fold: for ``fold``: its number, by default the highest. With ``folds``: which of them, 0 by default.
+        folds: for ``subject``: deal the subjects out into so many test parts, so that as many runs test every cell
+            once. It takes the place of ``test``.
         counts: for ``counts``: cells in training, validation and test, all classes together.
     """
 
@@ -39,6 +41,7 @@ class Split(BaseModel):
     validation: float = Field(0.15, gt=0, le=0.5)
     test: float = Field(0.2, ge=0, le=0.5)
     test_fold: int | None = Field(None, ge=0)
+    folds: int | None = Field(None, ge=2, le=20)
     counts: tuple[int, int, int] | None = None
 
     @model_validator(mode="after")
@@ -47,11 +50,21 @@ class Split(BaseModel):
             raise ValueError("counts (training, validation, test) go with the split by counts, and only with it")
         if self.counts and (min(self.counts[:2]) < 1 or self.counts[2] < 0):
             raise ValueError("counts need one training and one validation cell at least, and no negative number")
-        if self.test_fold is not None and self.kind != "fold":
-            raise ValueError("test_fold goes with the split by fold only")
-        if self.validation > (1 - self.test) / 2 + 1e-9:
+        if self.folds and self.kind != "subject":
+            raise ValueError("folds (of subjects) go with the split by subject only")
+        if self.test_fold is not None and not (self.kind == "fold" or self.folds):
+            raise ValueError("test_fold goes with the split by fold, or with folds of subjects")
+        if self.folds and (self.test_fold or 0) >= self.folds:
+            last = self.folds - 1
+            raise ValueError(f"{self.folds} folds are numbered 0 to {last}: there is no fold {self.test_fold}")
+        if self.validation > (1 - self.test_share) / 2 + 1e-9:
             raise ValueError("training must keep at least as many cells as validation: lower validation or test")
         return self
+
+    @property
+    def test_share(self) -> float:
+        """Fraction of the cells that is tested on; not for ``fold`` and ``counts``."""
+        return 1 / self.folds if self.folds else self.test
 
 
 @dataclass(frozen=True)
@@ -146,11 +159,14 @@ def _by_subject(cells: pd.DataFrame, split: Split) -> np.ndarray:
     labels, groups = cells["label"].to_numpy(), _groups(cells)
     part = np.full(len(cells), "train", dtype=object)
     rest = np.arange(len(cells))
-    if split.test:
-        test = _take_groups(labels, groups, split.test, split.seed, groups_left=2)
+    if split.test_share:
+        if split.folds:
+            test = _deal_groups(labels, groups, split.folds, split.seed) == (split.test_fold or 0)
+        else:
+            test = _take_groups(labels, groups, split.test, split.seed, groups_left=2)
         part[test] = "test"
         rest = rest[~test]
-    share = split.validation / (1 - split.test)
+    share = split.validation / (1 - split.test_share)
     validation = _take_groups(labels[rest], groups[rest], share, split.seed, groups_left=1)
     part[rest[validation]] = "validation"
     return part
@@ -188,6 +204,35 @@ def _take_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int
             "No split by subject puts every class into training, validation and test: add subjects, or split by image."
         )
     return np.isin(groups, cells.index[best])
+
+
+def _deal_groups(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Deal whole groups out into folds that hold about as many cells of every class: fold numbers, int (N,).
+
+    Of 200 random orders in which each group goes to the fold that has the fewest cells of its class, the evenest.
+    """
+    cells = pd.crosstab(groups, labels)
+    subjects = (cells > 0).sum()
+    if subjects.min() < folds:
+        raise DataError(
+            f"{folds} folds need {folds} subjects of every class or more (identical images make two subjects one), "
+            f"and '{subjects.idxmin()}' has {subjects.min()}: have fewer folds."
+        )
+    table = cells.to_numpy()
+    main_class = table.argmax(axis=1)
+    random = np.random.default_rng(seed)
+    best, smallest_error = np.zeros(len(table), int), np.inf
+    for _ in range(200):
+        fold, held = np.zeros(len(table), int), np.zeros((folds, table.shape[1]))
+        for group in random.permutation(len(table)):
+            fold[group] = held[:, main_class[group]].argmin()
+            held[fold[group]] += table[group]
+        error = np.abs(held / table.sum(axis=0) - 1 / folds).max()
+        if held.all() and error < smallest_error:
+            best, smallest_error = fold, error
+    if not np.isfinite(smallest_error):
+        raise DataError(f"No {folds} folds of subjects hold every class each: have fewer folds, or add subjects.")
+    return best[cells.index.get_indexer(groups)]
 
 
 def _by_fold(cells: pd.DataFrame, split: Split) -> np.ndarray:

@@ -29,6 +29,7 @@ TITLES = {
     "split.validation": "Share for validation",
     "split.test": "Share for the test",
     "split.test_fold": "Fold to test on",
+    "split.folds": "Folds of subjects",
     "split.counts": "Cells in training, validation, test",
 }
 # Split has its texts in its docstring; where a field gets a description of its own, that one wins.
@@ -38,7 +39,9 @@ SPLIT_HELP = {
     "seed": "Another number draws other parts.",
     "validation": "Share of the cells that choose the best epoch.",
     "test": "Share of the cells that are kept back until the end.",
-    "test_fold": "The fold that is kept back; the highest by default. Only for the split by fold.",
+    "test_fold": "The fold that is kept back: for the split by fold the highest by default, for folds of subjects 0.",
+    "folds": "Deal the subjects out into so many test parts, and test on one of them; trying each in turn tests every "
+    "cell once. Only for the split by subject.",
     "counts": "Three whole numbers, only for the split by counts (balanced classes, as in Dhuri & Guinde 2020).",
 }
 CHOICE_TITLES = {
