@@ -8,11 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from leukodash.commands import data, results, runs
+from leukodash.commands import data, results, runs, studies
 from leukodash.errors import LeukoDashError
 from leukodash.explain.cam import METHODS
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.config import PRESETS
+from leukodash.runs.studies import STUDIES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", default="keras", choices=["keras", "onnx", "litert"])
     export.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="folder; by default this one")
     export.set_defaults(run_command=results.export)
+
+    study = commands.add_parser("study", help="train the runs of studies, and write their results; alone, list them")
+    study.add_argument("names", nargs="*", choices=[*STUDIES, []], metavar="STUDY", help=", ".join(STUDIES))
+    study.add_argument("--data", type=Path, metavar="DIR", help="C-NMC's folder; trains what is missing")
+    study.add_argument("--whole", action="store_true", help="take nothing back for want of a GPU")
+    study.add_argument("--write", type=Path, metavar="FILE", help="write what came out, as Markdown")
+    study.set_defaults(run_command=studies.study)
     return parser
 
 

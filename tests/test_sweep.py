@@ -271,7 +271,7 @@ def test_a_run_is_named_noted_read_and_deleted_by_command_line(demo, capsys):
 
 
 def test_again_takes_an_old_runs_settings_and_changes_some(demo, launched, monkeypatch):
-    monkeypatch.setattr("leukodash.commands.runs._watch", lambda run: 0)
+    monkeypatch.setattr("leukodash.commands.runs.watch", lambda run: 0)
     old = create_run(make_config("quick", "alexnet", demo, epochs=7, split={"validation": 0.3}), owner="Ada")
     assert main(["again", old.id, "--set", "epochs=9", "--set", "split.seed=4"]) == 0
     expected = old.config.changed(epochs=9, split={**old.config.split.model_dump(), "seed": 4})

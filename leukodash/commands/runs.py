@@ -23,7 +23,7 @@ def train(options: argparse.Namespace) -> int:
 
     dataset = load_dataset(options.data, Bar("reading files"))
     config = make_config(options.preset, options.backbone, dataset, **parse_settings(options.set))
-    return _watch(jobs.start(config, title=options.title, owner=options.owner))
+    return watch(jobs.start(config, title=options.title, owner=options.owner))
 
 
 def _planned(options: argparse.Namespace) -> tuple["Dataset", list["Planned"]]:
@@ -71,7 +71,7 @@ def find_rate(options: argparse.Namespace) -> int:
 
     dataset = load_dataset(options.data, Bar("reading files"))
     run = start_finder(make_config(options.preset, options.backbone, dataset, **parse_settings(options.set)))
-    code = _watch(run)
+    code = watch(run)
     if code == 0:
         rate = suggestion(curve(run))
         print(f"learning_rate={rate:g}" if rate else "The loss fell at no rate: look at the data first.")
@@ -84,7 +84,7 @@ def again(options: argparse.Namespace) -> int:
     settings = parse_settings(options.set)
     if "split" in settings:
         settings["split"] = {**old.config.split.model_dump(), **settings["split"]}
-    return _watch(jobs.start(old.config.changed(**settings), owner=options.owner or old.about["owner"]))
+    return watch(jobs.start(old.config.changed(**settings), owner=options.owner or old.about["owner"]))
 
 
 def about(options: argparse.Namespace) -> int:
@@ -120,7 +120,7 @@ def delete(options: argparse.Namespace) -> int:
 
 def resume(options: argparse.Namespace) -> int:
     """Go on with a run, and watch it."""
-    return _watch(jobs.resume(find_run(options.run)))
+    return watch(jobs.resume(find_run(options.run)))
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -142,7 +142,7 @@ def runs(options: argparse.Namespace) -> int:
     return 0
 
 
-def _watch(run: Run) -> int:
+def watch(run: Run) -> int:
     """Draw a run's progress until it ends, and print its folder last. Control-C asks it to stop."""
     bar, asked = Bar(""), False
     while True:

@@ -1,0 +1,59 @@
+"""The command about studies: train what they ask for, and write what came out."""
+
+import argparse
+import sys
+
+from leukodash.commands.runs import watch
+from leukodash.errors import RunError
+from leukodash.files import write_whole
+from leukodash.runs import jobs
+from leukodash.runs.folder import LIVE, Run, list_runs
+from leukodash.runs.studies import STUDIES, configs, done, found, note
+
+
+def study(options: argparse.Namespace) -> int:
+    """Train the runs of studies that are missing, one after the other; with ``--write``, write the results page."""
+    code = 0
+    if options.data:
+        for name in options.names or STUDIES:
+            code = code or _train(name, options)
+            if code == 130:  # Control-C
+                return code
+    elif not options.write:
+        for name, one in STUDIES.items():
+            print(f"{name}: {one.title}. {one.question} ({len(one.asked)} runs)")
+    if options.write:
+        from leukodash.runs.study_report import results_page
+
+        results = done()
+        if not results:
+            raise RunError("No study has a finished run yet. Train some: python -m leukodash study --data DIR")
+        write_whole(options.write, results_page(results).encode())
+        print(options.write)
+    return code
+
+
+def _train(name: str, options: argparse.Namespace) -> int:
+    code, asked = 0, configs(STUDIES[name], options.data)
+    for number, (one, whole, smaller) in enumerate(asked, start=1):
+        config = whole if options.whole else smaller
+        run = found(config, list_runs())
+        if run is None or not run.metrics:
+            words = f"{name}, {number} of {len(asked)}: {config.row.title}, {one.label}"
+            print(words, file=sys.stderr)
+            run = _begun(run) or jobs.start(config, title=f"{config.row.title}, {one.label}", owner="")
+            try:
+                if watch(run) == 130:
+                    return 130
+            except RunError as error:
+                print(error, file=sys.stderr)
+                code = 2
+                continue
+        note(name, one, config, whole, run)
+    return code
+
+
+def _begun(run: Run | None) -> Run | None:
+    if run is not None and run.state not in LIVE:
+        return jobs.resume(run)
+    return run

@@ -1,0 +1,206 @@
+"""The studies behind ``docs/results.md``: what each asks, the runs that answer it, and which of them are done.
+
+A run belongs to a study when its settings are the study's, wherever it was started and whatever it is called.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from leukodash import settings
+from leukodash.data.dataset import Dataset, load_dataset
+from leukodash.files import write_whole
+from leukodash.models.weights import find_weights
+from leukodash.runs.config import RunConfig, make_config
+from leukodash.runs.folder import Run
+
+BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
+DRAWS = 10  # of a test part of 70 cells
+SEEDS = 3
+FOLDS = 5
+INDEX = "studies.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run that a study asks for.
+
+    Attributes:
+        label: what it tries; runs of one label that differ in a seed, a draw or a part stand in one row.
+        backbone, preset: as `make_config` takes them.
+        settings: beside the preset's.
+        smaller: settings that take their place where there is no GPU; results say what was taken back.
+        folder: of the data set, where a study is about a part of it; empty for all of it.
+    """
+
+    label: str
+    backbone: str
+    preset: str = "recommended"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    smaller: Mapping[str, Any] = field(default_factory=dict)
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the runs that answer it."""
+
+    title: str
+    question: str
+    asked: tuple[Asked, ...]
+
+
+_FROZEN = {"flips": "none", "epochs": 60}  # one view of each cell: eight take eight times as long to compute
+_DHURI = "dhuri-guinde-2020"
+
+
+def _dhuri_guinde() -> tuple[Asked, ...]:
+    return (
+        *(Asked("as published", "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
+        Asked("as published", "vgg16", _DHURI, smaller={"epochs": 3}),
+        Asked("as published", "resnet50", _DHURI, smaller={"epochs": 2, "split": {"counts": (1000, 70, 70)}}),
+    )
+
+
+def _resnet50() -> tuple[Asked, ...]:
+    """One change at a time, tested on 1,000 cells: 70 could not tell these recipes apart."""
+    split, fewer = {"counts": (3000, 500, 1000)}, {"epochs": 2, "split": {"counts": (1000, 500, 1000)}}
+    left_alone, native = {"batchnorm": "frozen"}, {"preprocessing": "native"}
+    changes = {
+        "as published": {},
+        "its own preprocessing": native,
+        "batch normalization left alone": left_alone,
+        "both": left_alone | native,
+        "both, and a rate of 0.001": left_alone | native | {"learning_rate": 1e-3},
+    }
+    return tuple(
+        Asked(label, "resnet50", _DHURI, {"split": split, **change}, {} if "batchnorm" in change else fewer)
+        for label, change in changes.items()
+    )
+
+
+def _mamaev() -> tuple[Asked, ...]:
+    names = ("resnet50", "googlenet", "vgg16")
+    return tuple(Asked("as published", name, "mamaev-2023", folder="fold_0") for name in names)
+
+
+def _honest() -> tuple[Asked, ...]:
+    asked = []
+    for name in BACKBONES:
+        for fold in (1, 0):
+            split = {"kind": "fold", "test_fold": fold}
+            asked += [_frozen(f"fold {1 - fold} → fold {fold}", name, seed, split) for seed in range(SEEDS)]
+        split = {"folds": FOLDS, "validation": 0.1}
+        asked += [_frozen("five folds of subjects", name, 0, {**split, "test_fold": number}) for number in range(FOLDS)]
+        split = {"kind": "image", "validation": 0.1}
+        asked += [_frozen("by image", name, seed, {**split, "seed": seed}) for seed in range(SEEDS)]
+    return tuple(asked)
+
+
+def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any]) -> Asked:
+    return Asked(label, backbone, settings={**_FROZEN, "seed": seed, "split": split})
+
+
+STUDIES = {
+    "dhuri-guinde": Study(
+        "Dhuri & Guinde 2020, as published",
+        "Do the paper's numbers come again, and how much do they move with the draw of 70 test images?",
+        _dhuri_guinde(),
+    ),
+    "resnet50": Study(
+        "Why ResNet50 was at chance", "Which detail of the recipe brings ResNet50 to 51.4 %?", _resnet50()
+    ),
+    "mamaev": Study("Mamaev 2023, as published", "Do the notebook's numbers come again?", _mamaev()),
+    "honest": Study(
+        "Subjects never seen, against images split at random",
+        "What do frozen networks reach on new subjects, and how much does a split by image flatter them?",
+        _honest(),
+    ),
+}
+
+
+def configs(study: Study, data: Path) -> list[tuple[Asked, RunConfig, RunConfig]]:
+    """Return what a study asks for: each run's config as a whole, and with what is taken back without a GPU.
+
+    Args:
+        study: of `STUDIES`.
+        data: folder of the data set.
+
+    Raises:
+        DataError: there is no data set.
+        RunError: settings that do not fit it.
+    """
+    sets = {asked.folder: load_dataset(data / asked.folder) for asked in study.asked}
+    return [(asked, *(_config(asked, sets[asked.folder], whole) for whole in (True, False))) for asked in study.asked]
+
+
+def _config(asked: Asked, dataset: Dataset, whole: bool) -> RunConfig:
+    smaller = {} if whole else asked.smaller
+    split = {**asked.settings.get("split", {}), **smaller.get("split", {})}
+    config = make_config(asked.preset, asked.backbone, dataset, **{**asked.settings, **smaller, "split": split})
+    if config.split.counts:  # validation and test keep their size while they can; training takes what there is
+        train, *others = config.split.counts
+        there = dataset.cells["label"].value_counts()
+        left = int(there.min()) * len(there) - sum(others)
+        if left > sum(others):
+            config = config.changed(split={**config.split.model_dump(), "counts": (min(train, left), *others)})
+    if find_weights(config.row) is None:
+        config = config.as_random_start()
+    return config
+
+
+def found(config: RunConfig, runs: Iterable[Run]) -> Run | None:
+    """Return the run with these settings: a finished one if there is one, else one to go on with, else None."""
+    same = [run for run in runs if _what_counts(run.config) == _what_counts(config)]
+    return next((run for run in same if run.metrics), next(iter(same), None))
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run of a study: its label there, and what was taken back, as setting → [asked for, taken]."""
+
+    label: str
+    run: Run
+    smaller: dict[str, list[Any]]
+
+
+def note(name: str, asked: Asked, config: RunConfig, whole: RunConfig, run: Run) -> None:
+    """Write down which run answers for what in ``studies.json``, beside the runs, so that results need no data."""
+    path = settings.checkpoints() / INDEX
+    index = _index()
+    smaller = {key: [value, taken] for key, value, taken in _differences(whole, config)}
+    rows = [row for row in index.get(name, []) if row["run"] != run.id]
+    index[name] = [*rows, {"label": asked.label, "run": run.id, "smaller": smaller}]
+    write_whole(path, json.dumps(index, indent=1).encode())
+
+
+def done() -> dict[str, list[Done]]:
+    """Return the finished runs of each study that has any, in the order in which they are asked for."""
+    root, index = settings.checkpoints(), _index()
+    runs = {
+        name: [Done(row["label"], Run(root / row["run"]), row["smaller"]) for row in index.get(name, [])]
+        for name in STUDIES
+    }
+    runs = {name: [one for one in rows if one.run.metrics] for name, rows in runs.items()}
+    return {name: rows for name, rows in runs.items() if rows}
+
+
+def _index() -> dict[str, list[dict[str, Any]]]:
+    try:
+        return json.loads((settings.checkpoints() / INDEX).read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _differences(whole: RunConfig, config: RunConfig) -> list[tuple[str, Any, Any]]:
+    flat = [one.model_dump(mode="json", exclude={"split"}) for one in (whole, config)]
+    for one, parts in zip(flat, (whole.split, config.split), strict=True):
+        one |= {f"split.{key}": value for key, value in parts.model_dump(mode="json").items()}
+    return [(key, value, flat[1][key]) for key, value in flat[0].items() if value != flat[1][key]]
+
+
+def _what_counts(config: RunConfig) -> dict[str, Any]:
+    """Settings by which two runs are one and the same: not where the data lie, nor what the recipe is called."""
+    return config.model_dump(exclude={"data", "preset", "weights_file"})

@@ -1,0 +1,188 @@
+"""``docs/results.md``: the studies' runs as tables with n, intervals and splits. No number in it is typed by hand."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from leukodash.evaluation.published import PUBLISHED, Published
+from leukodash.evaluation.statistics import accuracy_interval, all_pairs
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.estimate import duration_words
+from leukodash.runs.folder import Run
+from leukodash.runs.results import marks
+from leukodash.runs.studies import STUDIES, Done
+
+PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
+LIMITS = """Cells of one subject are alike, so intervals leave out whole subjects, and few subjects make them wide.
+C-NMC is one collection from one laboratory: nothing here says how a network does on another microscope, stain or
+segmentation. A split by image has cells of the same people in training and test: its numbers answer no question that
+a clinic would ask, and stand here because both papers asked it. Networks that are compared share their data, so
+intervals that overlap can still hide a difference; the compare page tests pairs on the same cells."""
+
+
+def results_page(done: Mapping[str, Sequence[Done]]) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        done: the finished runs of each study, as `studies.done` finds them.
+    """
+    parts = ["# Results", _intro([one.run for runs in done.values() for one in runs])]
+    for name, runs in done.items():
+        study = STUDIES[name]
+        parts += [f"## {study.title}", study.question, _table(runs, PAPERS.get(name)), _smaller(runs)]
+        if name == "honest":
+            parts.append(_inflation(runs))
+        took = duration_words(sum(_seconds(one.run) for one in runs))
+        parts.append(f"All of it took {took} of training and testing.")
+    return "\n\n".join(part for part in [*parts, "## What these results do not show", LIMITS] if part) + "\n"
+
+
+def tested(run: Run) -> pd.DataFrame:
+    """Return the cells that a run's numbers are about: file, subject, right (bool)."""
+    rows = run.predictions[run.predictions["part"] == run.metrics["part"]]
+    classes = run.metrics["classes"]
+    likeliest = rows[[f"p_{name}" for name in classes]].to_numpy().argmax(axis=1)
+    right = [classes[code] == label for code, label in zip(likeliest, rows["label"], strict=True)]
+    return pd.DataFrame({"file": rows["file"].to_numpy(), "subject": rows["subject"].to_numpy(), "right": right})
+
+
+def together(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return the cells of several runs, each once: file, subject, right (share of the runs that were)."""
+    rows = pd.concat([tested(run) for run in runs])
+    return rows.groupby("file", as_index=False).agg(subject=("subject", "first"), right=("right", "mean"))
+
+
+def _intro(runs: Sequence[Run]) -> str:
+    cells = {run.config.fingerprint for run in runs}
+    newest = max((run.status.get("ended", 0) for run in runs), default=0)
+    when = time.strftime("%Y-%m-%d", time.gmtime(newest)) if newest else "no date"
+    devices = sorted({run.status.get("device", "") for run in runs} - {""})
+    kind = "generated" if any(run.metrics.get("generated") for run in runs) else "real"
+    said = f"{len(runs)} runs on {kind} cells, the last of {when}, on {', '.join(devices)}."
+    if len(cells) > 1:
+        said += f" They are about {len(cells)} sets of cells."
+    return (
+        f"{said} Made from the run folders by `python -m leukodash study --write FILE`; the runs themselves by "
+        "`python -m leukodash study --data DIR`. Every interval is of 95 %, and by subject where two or more are known."
+    )
+
+
+def _table(done: Sequence[Done], paper: str | None) -> str:
+    """A row for each recipe of a study; runs that differ in their seed, draw or part stand in one row."""
+    head = ["network", "what", "runs", "trained on", "epochs", "tested on", "right", "interval", "lowest to highest"]
+    head += ["weighted F1", "ROC AUC", "split", "time"]
+    rows = []
+    for (backbone, label), members in _grouped(done).items():
+        runs = [one.run for one in members]
+        cells = together(runs)
+        interval = accuracy_interval(cells["right"].to_numpy(), cells["subject"].to_numpy())
+        shares = [run.metrics["accuracy"] for run in runs]
+        subjects = cells["subject"].nunique()
+        said = f"{len(cells):,} cells" + (f" of {subjects} subjects" if subjects else "")
+        split = runs[0].metrics["split"]
+        split = split if len(runs) == 1 else split.partition(" · ")[0]
+        mark = "; ".join(dict.fromkeys(filter(None, (marks(run.metrics) for run in runs))))
+        rows.append(
+            {
+                "network": BACKBONES[backbone].title,
+                "what": label,
+                "runs": str(len(runs)),
+                "trained on": _span([int((run.split["part"] == "train").sum()) for run in runs]),
+                "epochs": _span([run.metrics["epochs"] for run in runs]),
+                "tested on": said,
+                "right": f"{cells['right'].mean():.1%}",
+                "interval": f"{interval[0]:.1%} to {interval[1]:.1%}" if interval else "none",
+                "lowest to highest": f"{min(shares):.1%} to {max(shares):.1%}" if len(runs) > 1 else "",
+                "weighted F1": f"{_mean(runs, 'f1_weighted'):.3f}",
+                "ROC AUC": f"{_mean(runs, 'roc_auc'):.3f}",
+                "split": split + (f" ({mark})" if mark else ""),
+                "time": duration_words(sum(map(_seconds, runs))),
+            }
+        )
+    backbones = {one.run.config.backbone for one in done}
+    rows += [_printed(row) for row in PUBLISHED if row.paper == paper and row.backbone in backbones]
+    return _markdown(rows, head)
+
+
+def _printed(row: Published) -> dict[str, str]:
+    low, high = row.interval or (None, None)
+    return {
+        "network": row.network,
+        "what": f"**printed by {row.paper} ({row.year})**",
+        "tested on": f"{row.n:,} cells",
+        "right": f"{row.value:.1%}",
+        "interval": f"{low:.1%} to {high:.1%}" if low is not None else "none",
+        "split": row.split,
+    }
+
+
+def _grouped(done: Sequence[Done]) -> dict[tuple[str, str], list[Done]]:
+    groups: dict[tuple[str, str], list[Done]] = {}
+    for one in done:
+        groups.setdefault((one.run.config.backbone, one.label), []).append(one)
+    return groups
+
+
+def _smaller(done: Sequence[Done]) -> str:
+    """Say what was taken back for want of a GPU, in a line a network."""
+    lines = []
+    for one in done:
+        changes = [f"{_words(name)} {_value(ours)}, not {_value(asked)}" for name, (asked, ours) in one.smaller.items()]
+        if changes:
+            lines.append(f"- {BACKBONES[one.run.config.backbone].title}, {one.label}: {', '.join(changes)}.")
+    return "Taken back, for want of a GPU:\n\n" + "\n".join(dict.fromkeys(lines)) if lines else ""
+
+
+def _inflation(done: Sequence[Done]) -> str:
+    """By how many points a split by image flatters, on the cells that both ways have tested."""
+    groups, rows = _grouped(done), []
+    for backbone in dict.fromkeys(backbone for backbone, _ in groups):
+        sides = [groups.get((backbone, label), []) for label in ("by image", "five folds of subjects")]
+        if not all(sides):
+            continue
+        first, apart = (pd.concat([tested(one.run) for one in side]).drop_duplicates("file") for side in sides)
+        both = first.merge(apart, on="file", suffixes=("", "_apart"))
+        pair = all_pairs(both[["right", "right_apart"]].astype(bool), both["subject"].to_numpy()).iloc[0]
+        rows.append(
+            {
+                "network": BACKBONES[backbone].title,
+                "by image": f"{both['right'].mean():.1%}",
+                "subjects apart": f"{both['right_apart'].mean():.1%}",
+                "flattered by": f"{100 * pair['difference']:+.1f} points",
+                "interval": f"{100 * pair['low']:+.1f} to {100 * pair['high']:+.1f}",
+                "cells": f"{pair['n']:,} of {pair['subjects']} subjects",
+            }
+        )
+    if not rows:
+        return ""
+    return "The same cells, tested once by networks that knew their subjects and once by networks that did not:\n\n" + (
+        _markdown(rows, list(rows[0]))
+    )
+
+
+def _mean(runs: Sequence[Run], name: str) -> float:
+    values = [run.metrics[name] for run in runs if run.metrics.get(name) is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _seconds(run: Run) -> float:
+    return sum(run.metrics["seconds"].values())
+
+
+def _span(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _words(name: str) -> str:
+    return {"split.counts": "cells in training, validation and test"}.get(name, name.replace("_", " "))
+
+
+def _value(value: object) -> str:
+    return " / ".join(f"{number:,}" for number in value) if isinstance(value, list) else str(value)
+
+
+def _markdown(rows: Sequence[Mapping[str, str]], head: Sequence[str]) -> str:
+    lines = [head, ["---"] * len(head), *([row.get(name, "") for name in head] for row in rows)]
+    return "\n".join(f"| {' | '.join(word.replace('|', '/') for word in line)} |" for line in lines)

@@ -1,0 +1,116 @@
+"""Studies: which runs they ask for, how those are found again, and the page that is made from them."""
+
+import pytest
+from made_runs import made_cells, made_run
+
+from leukodash.__main__ import main
+from leukodash.data.dataset import load_dataset
+from leukodash.data.synthetic import make_demo
+from leukodash.runs import studies
+from leukodash.runs.folder import create_run, list_runs
+from leukodash.runs.studies import STUDIES, Asked, Study, configs, done, found, note
+from leukodash.runs.study_report import results_page, together
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_demo(tmp_path_factory.mktemp("data") / "demo", cells=400, subjects=12)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A study of one run, in place of all others."""
+    asked = Asked("as published", "mobilenet", "dhuri-guinde-2020", smaller={"epochs": 3})
+    monkeypatch.setattr(studies, "STUDIES", {"small": Study("Small", "Does it work?", (asked,))})
+    for module in ("leukodash.commands.studies", "leukodash.runs.study_report"):
+        monkeypatch.setattr(f"{module}.STUDIES", studies.STUDIES)
+    return asked
+
+
+def test_every_study_can_be_run_on_a_data_set_of_c_nmcs_layout(folder):
+    for study in STUDIES.values():
+        for asked, whole, smaller in configs(study, folder):
+            assert whole.backbone == smaller.backbone == asked.backbone
+            assert (whole == smaller) == (not asked.smaller)
+
+
+def test_a_balanced_split_keeps_its_test_cells_and_trains_on_what_there_is(folder, small):
+    ((_, whole, smaller),) = configs(studies.STUDIES["small"], folder)
+    rarer = load_dataset(folder).cells["label"].value_counts().min()
+    assert whole.split.counts == smaller.split.counts == (2 * rarer - 140, 70, 70)
+    assert (whole.epochs, smaller.epochs) == (100, 3)
+
+
+def test_a_run_is_found_by_its_settings_whatever_it_is_called_and_the_finished_one_first(folder, small):
+    ((_, whole, smaller),) = configs(studies.STUDIES["small"], folder)
+    assert found(smaller, list_runs()) is None
+    begun = create_run(smaller.changed(data="/elsewhere", preset="quick"), title="my own")
+    assert found(smaller, list_runs()) == begun
+    assert found(whole, list_runs()) is None
+    finished = made_run(config=smaller.model_dump())
+    assert found(smaller, [begun, finished]) == finished
+
+
+def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder, small, monkeypatch, tmp_path, capsys):
+    started, page = [], tmp_path / "results.md"
+
+    def start(config, **_):
+        started.append(made_run(config=config.model_dump(), cells=made_cells(test=70)))
+        return started[-1]
+
+    monkeypatch.setattr("leukodash.runs.jobs.start", start)
+    assert main(["study", "--write", str(page)]) == 2
+    assert "study --data DIR" in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["study", "--data", str(folder), "--write", str(page)]) == 0
+    (run,) = started
+    assert [one.run for one in done()["small"]] == [run]
+    text = page.read_text()
+    assert f"{run.metrics['accuracy']:.1%}" in text
+    assert "MobileNet, as published: epochs 3, not 100." in text
+    assert main(["study"]) == 0
+    assert "Does it work?" in capsys.readouterr().out
+
+
+def noted(name, label, run, config=None):
+    config = config or run.config
+    note(name, Asked(label, run.config.backbone), run.config, config, run)
+
+
+def test_runs_of_one_label_stand_in_one_row_with_each_cell_counted_once():
+    runs = [made_run(seed=seed, skill=0.4) for seed in (0, 1)]
+    for run in runs:
+        noted("dhuri-guinde", "as published", run)
+    cells = together(runs)
+    assert len(cells) == 70
+    shares = [run.metrics["accuracy"] for run in runs]
+    assert cells["right"].mean() == pytest.approx(sum(shares) / 2)
+    (row,) = [line for line in results_page(done()).splitlines() if "| as published |" in line]
+    assert f"| 2 | 0 | 4 | 70 cells of 7 subjects | {cells['right'].mean():.1%} |" in row
+    assert f"{min(shares):.1%} to {max(shares):.1%}" in row
+
+
+def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_that_were_run():
+    noted("dhuri-guinde", "as published", made_run())
+    text = results_page(done())
+    assert "| MobileNet | **printed by Dhuri & Guinde (2020)** |" in text
+    assert "91.4% | 82.5% to 96.0%" in text
+    assert "VGG16" not in text
+
+
+def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_tested():
+    cells = made_cells(validation=40, test=400, subjects=20)
+    noted("honest", "by image", made_run(cells=cells, skill=2.0, seed=1))
+    noted("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
+    rows = [line for line in results_page(done()).splitlines() if "points" in line]
+    one, other = (run.run.metrics["accuracy"] for run in done()["honest"])
+    assert len(rows) == 1
+    assert f"{100 * (one - other):+.1f} points" in rows[0]
+    assert "400 of 20 subjects" in rows[0]
+
+
+def test_a_study_forgets_runs_that_were_deleted():
+    run = made_run()
+    noted("honest", "by image", run)
+    (run.path / "metrics.json").unlink()
+    assert done() == {}
