@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
+from trained_runs import train_here
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -47,23 +47,7 @@ def _train_once(tmp_path_factory):
     def train(settings):
         key = repr(sorted(settings.items()))
         if key not in trained:
-            from leukodash.data.dataset import load_dataset
-            from leukodash.data.synthetic import make_demo
-            from leukodash.runs.config import make_config
-            from leukodash.runs.folder import create_run
-            from leukodash.training.__main__ import main
-
-            handler = signal.getsignal(signal.SIGTERM)
-            with pytest.MonkeyPatch.context() as patch:
-                for name in ("data", "checkpoints", "cache"):
-                    patch.setenv(f"LEUKODASH_{name.upper()}", str(folder / name))
-                for name in ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_DETERMINISTIC_OPS"):
-                    patch.setenv(name, os.environ.get(name, "-1" if name.startswith("CUDA") else "true"))
-                dataset = load_dataset(make_demo(folder / "data" / "demo", cells=24, subjects=6))
-                run = create_run(make_config("quick", dataset=dataset, **settings))
-                assert main(run.path) == 0, run.log_tail()
-            signal.signal(signal.SIGTERM, handler)
-            trained[key] = run.path
+            trained[key] = train_here(folder, cells=24, subjects=6, **settings).path
         return trained[key]
 
     return train

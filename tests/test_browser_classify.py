@@ -4,7 +4,6 @@ One server for all, over a run that is trained in this process from random weigh
 leaves a screenshot in its folder.
 """
 
-import os
 import re
 import shutil
 import zipfile
@@ -15,12 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from app import SIZES, settled
+from trained_runs import train_here
 
 from benchmarks.server import Server
-from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
-from leukodash.runs.config import make_config
-from leukodash.runs.folder import Run, create_run
+from leukodash.runs.folder import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -31,17 +28,8 @@ PATIENCE = 90_000  # ms
 def app(tmp_path_factory):
     """The app over a finished run and its leaning twin; `app.ids` are theirs."""
     folder = tmp_path_factory.mktemp("app")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("data", "checkpoints", "cache"):
-            patch.setenv(f"LEUKODASH_{name.upper()}", str(folder / name))
-        for name in ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_DETERMINISTIC_OPS"):
-            patch.setenv(name, os.environ.get(name, "-1" if name.startswith("CUDA") else "true"))
-        from leukodash.training.__main__ import main
-
-        dataset = load_dataset(make_demo(folder / "data" / "demo", cells=120, subjects=12))
-        settings = {"weights": "random", "input_size": 64, "batch_size": 8, "backbone": "alexnet", "epochs": 4}
-        run = create_run(make_config("quick", dataset=dataset, **settings))
-        assert main(run.path) == 0, run.log_tail()
+    settings = {"weights": "random", "input_size": 64, "batch_size": 8, "backbone": "alexnet", "epochs": 4}
+    run = train_here(folder, cells=120, subjects=12, **settings)
     server = Server(folder, KERAS_HOME=str(folder / "keras"))
     server.ids = [run.id, leaning_twin(run).id]
     server.start()

@@ -3,6 +3,7 @@
 import pytest
 from made_runs import made_cells, made_run
 
+from leukodash import settings
 from leukodash.__main__ import main
 from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
@@ -59,6 +60,8 @@ def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder
         return started[-1]
 
     monkeypatch.setattr("leukodash.runs.jobs.start", start)
+    (settings.checkpoints() / "broken").mkdir(parents=True)
+    (settings.checkpoints() / "broken" / "config.json").write_text("{")
     assert main(["study", "--write", str(page)]) == 2
     assert "study --data DIR" in capsys.readouterr().err
     for _ in range(2):

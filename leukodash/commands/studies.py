@@ -8,6 +8,7 @@ from leukodash.errors import RunError
 from leukodash.files import write_whole
 from leukodash.runs import jobs
 from leukodash.runs.folder import LIVE, Run, list_runs
+from leukodash.runs.progress import readable
 from leukodash.runs.studies import STUDIES, configs, done, found, note
 
 
@@ -37,7 +38,7 @@ def _train(name: str, options: argparse.Namespace) -> int:
     code, asked = 0, configs(STUDIES[name], options.data)
     for number, (one, whole, smaller) in enumerate(asked, start=1):
         config = whole if options.whole else smaller
-        run = found(config, list_runs())
+        run = found(config, readable(list_runs())[0])
         if run is None or not run.metrics:
             words = f"{name}, {number} of {len(asked)}: {config.row.title}, {one.label}"
             print(words, file=sys.stderr)

@@ -1,0 +1,27 @@
+"""Runs that are really trained, in the test's own process, on a few generated cells."""
+
+import os
+import signal
+
+import pytest
+
+
+def train_here(folder, *, cells, subjects, **settings):
+    """Train a run from the recipe `quick` in folders of its own below `folder`; what it sets is set back."""
+    from leukodash.data.dataset import load_dataset
+    from leukodash.data.synthetic import make_demo
+    from leukodash.runs.config import make_config
+    from leukodash.runs.folder import create_run
+    from leukodash.training.__main__ import main
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("data", "checkpoints", "cache"):
+            patch.setenv(f"LEUKODASH_{name.upper()}", str(folder / name))
+        for name in ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_DETERMINISTIC_OPS"):
+            patch.setenv(name, os.environ.get(name, "-1" if name.startswith("CUDA") else "true"))
+        dataset = load_dataset(make_demo(folder / "data" / "demo", cells=cells, subjects=subjects))
+        run = create_run(make_config("quick", dataset=dataset, **settings))
+        assert main(run.path) == 0, run.log_tail()
+    signal.signal(signal.SIGTERM, handler)
+    return run
