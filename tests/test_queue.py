@@ -153,3 +153,19 @@ def test_a_run_steps_back_with_its_whole_session():
     if not able:
         pytest.skip("This system does not weigh sessions, or does not let them be weighed.")
     assert said("from leukodash.runs.queue import give_way; give_way(); ", own=True)[1:] == [number]
+
+
+def test_a_session_is_weighed_again_where_linux_had_too_many_such_wishes_at_once(monkeypatch):
+    wishes = []
+
+    def write_text(path, text):
+        wishes.append((str(path), text))
+        if len(wishes) < 3:
+            raise BlockingIOError
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    monkeypatch.setattr(queue.os, "nice", lambda _: 0)
+    monkeypatch.setattr(queue.os, "getsid", lambda _: queue.os.getpid())
+    monkeypatch.setattr(queue.time, "sleep", lambda _: None)
+    queue.give_way()
+    assert wishes == [("/proc/self/autogroup", str(settings.NICE))] * 3

@@ -8,6 +8,7 @@ the first device whose lock is free.
 import contextlib
 import json
 import os
+import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -77,8 +78,12 @@ def give_way() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):  # not every system has them
         os.nice(settings.NICE)
-        if os.getsid(0) == os.getpid():  # and not somebody's terminal
-            Path("/proc/self/autogroup").write_text(str(settings.NICE))
+        for _ in range(20 if os.getsid(0) == os.getpid() else 0):  # and not somebody's terminal
+            try:
+                Path("/proc/self/autogroup").write_text(str(settings.NICE))
+                break
+            except BlockingIOError:  # Linux takes ten a second from all users together
+                time.sleep(random.uniform(0.05, 0.5))
 
 
 @contextlib.contextmanager
