@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from leukodash.figures.theme import FAINT, TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
 
 HEIGHT = 340
+RUN_AWAY = 10  # a loss that many times the highest of the calmest run would press all others to the floor
 SYMBOLS_SHOWN = 12  # of a long curve: enough to tell runs apart without color, few enough to see the line
 
 
@@ -21,7 +22,8 @@ def history_figure(
     """Accuracy or loss over the epochs of one or several runs.
 
     The best epoch, marked by a ring, is the first one of the lowest validation loss: its weights are the ones
-    that a run keeps, whichever metric is drawn.
+    that a run keeps, whichever metric is drawn. Where the loss of one run has run away and another's has not, the axis
+    ends below it, and says so.
 
     Args:
         runs: by run name a DataFrame with columns epoch, loss, accuracy, val_loss, val_accuracy (as in
@@ -86,6 +88,9 @@ def history_figure(
             text="the curve appears here", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, opacity=0.6
         )
         ranges = {"range": [0, 20]}, {"range": [0, 1]}
+    title, end = f"{metric} (validation solid, training dotted)", _end(traces) if metric == "loss" else None
+    if end is not None:
+        title, ranges = f"loss up to {end:.2g} (validation solid, training dotted)", ({}, {"range": [0, end]})
     layout(
         figure,
         _alt(runs, metric),
@@ -93,7 +98,7 @@ def history_figure(
         uirevision=metric,
         xaxis={"title": "epoch", "rangemode": "tozero"} | ranges[0],
         yaxis={
-            "title": f"{metric} (validation solid, training dotted)",
+            "title": title,
             "tickformat": _format(metric),
             "minallowed": 0,
             "maxallowed": 1.02 if metric == "accuracy" else None,
@@ -101,6 +106,17 @@ def history_figure(
         | ranges[1],
     )
     return figure
+
+
+def _end(traces: list[dict]) -> float | None:
+    """Where the axis of the loss has to end for the calmest run to be seen; None where all can be."""
+    highest: dict[str, float] = {}
+    for trace in traces:
+        values = np.asarray(trace["y"], float)
+        name = trace["legendgroup"]
+        highest[name] = max([highest.get(name, 0.0), *values[np.isfinite(values)]])
+    end = RUN_AWAY * min(highest.values(), default=0.0)
+    return end if max(highest.values(), default=0.0) > end else None
 
 
 def rates_figure(curve: pd.DataFrame, suggestion: float | None, backbone: str | None) -> go.Figure:
