@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from leukodash.figures.theme import FAINT, TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
 
 HEIGHT = 340
-RUN_AWAY = 10  # a loss that many times the highest of the calmest run would press all others to the floor
+RUN_AWAY = 5  # a loss that many times the highest of the calmest run would press all others to the floor
 SYMBOLS_SHOWN = 12  # of a long curve: enough to tell runs apart without color, few enough to see the line
 
 
