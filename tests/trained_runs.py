@@ -5,6 +5,13 @@ import signal
 
 import pytest
 
+SET_BY_A_RUN = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "TF_DETERMINISTIC_OPS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+
 
 def train_here(folder, *, cells, subjects, **settings):
     """Train a run from the recipe `quick` in folders of its own below `folder`; what it sets is set back."""
@@ -18,8 +25,8 @@ def train_here(folder, *, cells, subjects, **settings):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("data", "checkpoints", "cache"):
             patch.setenv(f"LEUKODASH_{name.upper()}", str(folder / name))
-        for name in ("CUDA_VISIBLE_DEVICES", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_DETERMINISTIC_OPS"):
-            patch.setenv(name, os.environ.get(name, "-1" if name.startswith("CUDA") else "true"))
+        for name, value in SET_BY_A_RUN.items():
+            patch.setenv(name, os.environ.get(name, value))
         dataset = load_dataset(make_demo(folder / "data" / "demo", cells=cells, subjects=subjects))
         run = create_run(make_config("quick", dataset=dataset, **settings))
         assert main(run.path) == 0, run.log_tail()

@@ -13,6 +13,8 @@ from leukodash.training.augment import augment
 from leukodash.training.features import Features, release
 from leukodash.training.views import VIEWS
 
+HELD_BYTES = 128 * 2**20  # of stored features or pixels that may be read before their pages are handed back
+
 Step = tuple[np.ndarray | list[np.ndarray], np.ndarray, np.ndarray]
 
 
@@ -23,6 +25,7 @@ class Batches:
         self, config: RunConfig, features: Features | None, cells: np.ndarray | None, dataset: Dataset, part: pd.Series
     ) -> None:
         self.config, self.features, self.cells = config, features, cells
+        self._read = 0
         self.rows = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
         codes = pd.Categorical(dataset.cells["label"], categories=list(dataset.classes)).codes
         self.codes = np.asarray(codes, dtype=np.int64)
@@ -34,7 +37,7 @@ class Batches:
 
     def inputs(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
         """Return the inputs of some cells as they are, for evaluation."""
-        return np.asarray(self.cells[rows]) if self.features is None else self.features.batch(rows)
+        return self._counted(np.asarray(self.cells[rows]) if self.features is None else self.features.batch(rows))
 
     def steps(self) -> int:
         """Number of training steps in an epoch."""
@@ -54,7 +57,7 @@ class Batches:
                 inputs = augment(self.cells[rows], turned, self.config, [self.config.seed, epoch, step])
             else:
                 inputs = self.features.batch(rows, turned)
-            return inputs, self.one_hot[rows], self.weight[self.codes[rows]]
+            return self._counted(inputs), self.one_hot[rows], self.weight[self.codes[rows]]
 
         with ThreadPoolExecutor(1) as pool:  # the next batch is made while the last one is learnt from
             ahead = pool.submit(batch, first_step)
@@ -64,8 +67,16 @@ class Batches:
                     ahead = pool.submit(batch, step + 1)
                 yield ready
 
+    def _counted(self, inputs: np.ndarray | list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+        """Hand pages back now and then: features of a whole block are gigabytes, and would all come to be held."""
+        self._read += sum(tensor.nbytes for tensor in (inputs if isinstance(inputs, list) else [inputs]))
+        if self._read > HELD_BYTES:
+            self.release()
+        return inputs
+
     def release(self) -> None:
-        """Give the pages read in an epoch back to the system."""
+        """Give the pages that were read back to the system."""
+        self._read = 0
         if self.features is None:
             release(self.cells)
         else:

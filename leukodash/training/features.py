@@ -6,6 +6,7 @@ lock, so that thirty processes compute them once and none reads a half-written o
 """
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import mmap
@@ -67,6 +68,12 @@ def release(array: np.ndarray) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
+def _trim() -> None:
+    """Hand back what the prefix was computed in: the C library keeps it otherwise, and training comes on top."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def store_folder(**parts: object) -> Path:
     """Return the folder of a store, named by a hash of everything that its values depend on."""
     text = json.dumps({"version": VERSION, "backend": keras.backend.backend(), **parts}, sort_keys=True)
@@ -109,6 +116,7 @@ def compute_features(
                     write_whole(folder / "ms_per_image", f"{pace:.3f}".encode())
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
+                _trim()
     folder.touch()  # least recently used goes first
     arrays = [[_open(_file(folder, number, t)) for t in range(len(tensors))] for number in views]
     return Features(arrays, bool(missing), float((folder / "ms_per_image").read_text()))

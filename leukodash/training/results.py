@@ -17,6 +17,7 @@ from leukodash.models.build import class_probabilities, cut, frozen_layer
 from leukodash.runs.config import RunConfig
 from leukodash.runs.folder import cells_hash
 from leukodash.training.batches import Batches
+from leukodash.training.features import release
 
 PREDICT_BATCH = 64
 
@@ -101,7 +102,10 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
     tested = "test" if "test" in results else "validation"
     rows = np.flatnonzero(part == tested)
     cells = cell_store(dataset, config.input_size)
-    area = np.concatenate([cell_area(cells[chunk]) for chunk in np.array_split(rows, len(rows) // 256 + 1)])
+    areas = []
+    for chunk in np.array_split(rows, len(rows) // 256 + 1):
+        areas.append(cell_area(cells[chunk]))
+        release(cells)
     return {
         **results[tested],
         "part": tested,
@@ -109,5 +113,5 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
         "validation": results["validation"],
         "split": split_words(dataset.cells, part, config.split.kind),
         "leaks": len(find_leaks(dataset.cells, part)),
-        "area_auc": area_auc(area, (dataset.cells["label"].iloc[rows] == dataset.positive).to_numpy()),
+        "area_auc": area_auc(np.concatenate(areas), (dataset.cells["label"].iloc[rows] == dataset.positive).to_numpy()),
     }
