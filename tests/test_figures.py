@@ -159,7 +159,13 @@ def test_the_loss_of_a_run_that_ran_away_does_not_press_the_others_to_the_floor(
     figure = history_figure({"MobileNet": history(4), "VGG16": away}, "loss", BACKBONE_OF)
     assert figure.layout.yaxis.range == (0, 5)
     assert "loss up to 5" in figure.layout.yaxis.title.text
-    for calm in ({"MobileNet": history(4)}, {"VGG16": away}, {"MobileNet": history(4), "VGG16": history(2)}):
+    nothing = history(4).assign(loss=np.inf, val_loss=np.inf)
+    for calm in (
+        {"MobileNet": history(4), "VGG16": nothing},
+        {"MobileNet": history(4)},
+        {"VGG16": away},
+        {"MobileNet": history(4), "VGG16": history(2)},
+    ):
         assert history_figure(calm, "loss", BACKBONE_OF).layout.yaxis.range is None
 
 

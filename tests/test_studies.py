@@ -7,6 +7,7 @@ from leukodash import settings
 from leukodash.__main__ import main
 from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
+from leukodash.errors import RunError
 from leukodash.runs import studies
 from leukodash.runs.folder import create_run, list_runs
 from leukodash.runs.studies import STUDIES, Asked, Study, configs, done, found, note
@@ -73,6 +74,21 @@ def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder
     assert "MobileNet, as published: epochs 3, not 100." in text
     assert main(["study"]) == 0
     assert "Does it work?" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_keeps_no_other_study_from_being_trained(folder, small, monkeypatch):
+    studies.STUDIES["another"] = studies.STUDIES["small"]
+    watched = []
+
+    def watch(run):
+        watched.append(run)
+        raise RunError("It failed.")
+
+    monkeypatch.setattr("leukodash.runs.jobs.start", lambda config, **_: create_run(config))
+    monkeypatch.setattr("leukodash.runs.jobs.resume", lambda run: run)
+    monkeypatch.setattr("leukodash.commands.studies.watch", watch)
+    assert main(["study", "--data", str(folder)]) == 2
+    assert len(watched) == 2
 
 
 def noted(name, label, run, config=None):

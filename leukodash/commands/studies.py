@@ -17,7 +17,7 @@ def study(options: argparse.Namespace) -> int:
     code = 0
     if options.data:
         for name in options.names or STUDIES:
-            code = code or _train(name, options)
+            code = max(code, _train(name, options))  # one that failed keeps no other from being trained
             if code == 130:  # Control-C
                 return code
     elif not options.write:

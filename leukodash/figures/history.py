@@ -115,8 +115,9 @@ def _end(traces: list[dict]) -> float | None:
         values = np.asarray(trace["y"], float)
         name = trace["legendgroup"]
         highest[name] = max([highest.get(name, 0.0), *values[np.isfinite(values)]])
-    end = RUN_AWAY * min(highest.values(), default=0.0)
-    return end if max(highest.values(), default=0.0) > end else None
+    known = [value for value in highest.values() if value > 0]
+    end = RUN_AWAY * min(known, default=0.0)
+    return end if max(known, default=0.0) > end else None
 
 
 def rates_figure(curve: pd.DataFrame, suggestion: float | None, backbone: str | None) -> go.Figure:

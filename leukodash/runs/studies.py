@@ -12,7 +12,6 @@ from typing import Any
 from leukodash import settings
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.files import write_whole
-from leukodash.models.weights import find_weights
 from leukodash.runs.config import RunConfig, make_config
 from leukodash.runs.folder import Run
 
@@ -146,8 +145,6 @@ def _config(asked: Asked, dataset: Dataset, whole: bool) -> RunConfig:
         left = int(there.min()) * len(there) - sum(others)
         if left > sum(others):
             config = config.changed(split={**config.split.model_dump(), "counts": (min(train, left), *others)})
-    if find_weights(config.row) is None:
-        config = config.as_random_start()
     return config
 
 
