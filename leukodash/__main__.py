@@ -84,13 +84,18 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, default=Path(), metavar="DIR", help="folder; by default this one")
     export.set_defaults(run_command=results.export)
 
+    _study_command(commands)
+    return parser
+
+
+def _study_command(commands: "argparse._SubParsersAction") -> None:
     study = commands.add_parser("study", help="train the runs of studies, and write their results; alone, list them")
     study.add_argument("names", nargs="*", choices=[*STUDIES, []], metavar="STUDY", help=", ".join(STUDIES))
     study.add_argument("--data", type=Path, metavar="DIR", help="C-NMC's folder; trains what is missing")
     study.add_argument("--whole", action="store_true", help="take nothing back for want of a GPU")
     study.add_argument("--write", type=Path, metavar="FILE", help="write what came out, as Markdown")
+    study.add_argument("--share", type=Path, metavar="DIR", help="copy the finished runs there, made small")
     study.set_defaults(run_command=studies.study)
-    return parser
 
 
 def _run_commands(commands: "argparse._SubParsersAction") -> None:

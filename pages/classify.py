@@ -44,7 +44,7 @@ def answers():  # noqa: ANN201  (its class would import TensorFlow)
 
 def choose_runs() -> list[Run]:
     """Let the user choose finished runs, remembered in the page's address; without any, lead to training."""
-    runs = {run.id: run for run in readable(finished_runs())[0]}
+    runs = {run.id: run for run in readable(finished_runs())[0] if run.weights.is_file()}
     if not runs:
         st.info("No finished run yet. Train one first: the demo takes about two minutes.", icon=":material/biotech:")
         st.page_link("pages/train.py", label="Start a run", icon=":material/arrow_forward:")

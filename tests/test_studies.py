@@ -1,5 +1,7 @@
 """Studies: which runs they ask for, how those are found again, and the page that is made from them."""
 
+from xml.etree import ElementTree
+
 import pytest
 from made_runs import made_cells, made_run
 
@@ -9,8 +11,8 @@ from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
 from leukodash.errors import RunError
 from leukodash.runs import studies
-from leukodash.runs.folder import create_run, list_runs
-from leukodash.runs.studies import STUDIES, Asked, Study, configs, done, found, note
+from leukodash.runs.folder import Run, create_run, list_runs
+from leukodash.runs.studies import STUDIES, Asked, Study, configs, done, found, note, share
 from leukodash.runs.study_report import results_page, together
 
 
@@ -104,14 +106,14 @@ def test_runs_of_one_label_stand_in_one_row_with_each_cell_counted_once():
     assert len(cells) == 70
     shares = [run.metrics["accuracy"] for run in runs]
     assert cells["right"].mean() == pytest.approx(sum(shares) / 2)
-    (row,) = [line for line in results_page(done()).splitlines() if "| as published |" in line]
+    (row,) = [line for line in results_page(done())[0].splitlines() if "| as published |" in line]
     assert f"| 2 | 0 | 4 | 70 cells of 7 subjects | {cells['right'].mean():.1%} |" in row
     assert f"{min(shares):.1%} to {max(shares):.1%}" in row
 
 
 def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_that_were_run():
     noted("dhuri-guinde", "as published", made_run())
-    text = results_page(done())
+    text = results_page(done())[0]
     assert "| MobileNet | **printed by Dhuri & Guinde (2020)** |" in text
     assert "91.4% | 82.5% to 96.0%" in text
     assert "VGG16" not in text
@@ -121,7 +123,7 @@ def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_teste
     cells = made_cells(validation=40, test=400, subjects=20)
     noted("honest", "by image", made_run(cells=cells, skill=2.0, seed=1))
     noted("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
-    rows = [line for line in results_page(done()).splitlines() if "points" in line]
+    rows = [line for line in results_page(done())[0].splitlines() if "points" in line]
     one, other = (run.run.metrics["accuracy"] for run in done()["honest"])
     assert len(rows) == 1
     assert f"{100 * (one - other):+.1f} points" in rows[0]
@@ -133,3 +135,64 @@ def test_a_study_forgets_runs_that_were_deleted():
     noted("honest", "by image", run)
     (run.path / "metrics.json").unlink()
     assert done() == {}
+
+
+def test_a_study_is_about_one_set_of_cells_and_forgets_runs_on_others():
+    for number, cells in enumerate(("a" * 64, "a" * 64, "b" * 64)):
+        noted("honest", "by image", made_run(config={"fingerprint": cells}, seed=number))
+    (one,) = done()["honest"]
+    assert one.run.config.fingerprint == "b" * 64
+
+
+def test_networks_are_averaged_cell_by_cell():
+    truth = [1.0 if label == "all" else 0.0 for label in made_cells()["label"]]
+    sure = made_run(p_all=[0.9 * one + 0.05 for one in truth], seed=1)
+    wrong = made_run("vgg16", p_all=[0.6 - 0.2 * one for one in truth], seed=2)
+    for run in (sure, wrong):
+        noted("honest", "fold 0 → fold 1", run)
+    page, figures = results_page(done())
+    (row,) = [line for line in page.splitlines() if "averaged" in line]
+    assert "| 2 |" in row
+    assert "| 70 cells of 7 subjects | 100.0% |" in row
+    assert "all averaged, fold 0 → fold 1" in figures["honest.svg"]
+
+
+def test_figures_are_svg_with_every_share_in_its_place_and_its_name():
+    low, high = (made_run(seed=seed, skill=skill) for seed, skill in ((0, 0.2), (1, 2.0)))
+    for run, label in ((low, "low & slow"), (high, "high")):
+        noted("dhuri-guinde", label, run)
+    page, figures = results_page(done(), "pictures")
+    assert "(pictures/dhuri-guinde.svg)" in page
+    drawn = ElementTree.fromstring(figures["dhuri-guinde.svg"])
+    words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"MobileNet, low & slow", f"{low.metrics['accuracy']:.1%}", "MobileNet, printed"} <= set(words)
+    circles = [float(circle.get("cx")) for circle in drawn.iter("{http://www.w3.org/2000/svg}circle")]
+    assert len(circles) == 3
+    assert circles[0] < circles[1]
+
+
+def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_page(tmp_path, monkeypatch):
+    small, large = made_run(seed=0), made_run(seed=1)
+    small.weights.write_bytes(bytes(100))
+    large.weights.write_bytes(bytes(studies.MOST_WEIGHTS + 1))
+    (small.path / "log.txt").write_text("/nowhere")
+    for run in (small, large):
+        noted("dhuri-guinde", "as published", run)
+    page, there = results_page(done()), tmp_path / "shared"
+    assert share(there) == sum(path.stat().st_size for path in there.rglob("*.*") if path.is_file())
+    kept = Run(there / small.id)
+    assert kept.split.equals(small.split)
+    assert kept.predictions.equals(small.predictions)
+    assert kept.weights.is_file()
+    assert not Run(there / large.id).weights.exists()
+    assert b"nowhere" not in b"".join(path.read_bytes() for path in kept.path.iterdir())
+    monkeypatch.setenv("LEUKODASH_CHECKPOINTS", str(there))
+    assert results_page(done()) == page
+
+
+def test_the_command_shares(tmp_path, capsys):
+    noted("dhuri-guinde", "as published", made_run())
+    assert main(["study", "--share", str(tmp_path / "shared"), "--write", str(tmp_path / "page.md")]) == 0
+    assert "0.0 MB" in capsys.readouterr().out
+    assert (tmp_path / "shared" / "studies.json").is_file()
+    assert (tmp_path / "page" / "dhuri-guinde.svg").is_file()

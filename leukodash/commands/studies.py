@@ -9,18 +9,18 @@ from leukodash.files import write_whole
 from leukodash.runs import jobs
 from leukodash.runs.folder import LIVE, Run, list_runs
 from leukodash.runs.progress import readable
-from leukodash.runs.studies import STUDIES, configs, done, found, note
+from leukodash.runs.studies import STUDIES, configs, done, found, note, share
 
 
 def study(options: argparse.Namespace) -> int:
-    """Train the runs of studies that are missing, one after the other; with ``--write``, write the results page."""
+    """Train the runs of studies that are missing, one after the other; ``--write`` and ``--share`` give them out."""
     code = 0
     if options.data:
         for name in options.names or STUDIES:
             code = max(code, _train(name, options))  # one that failed keeps no other from being trained
             if code == 130:  # Control-C
                 return code
-    elif not options.write:
+    elif not (options.write or options.share):
         for name, one in STUDIES.items():
             print(f"{name}: {one.title}. {one.question} ({len(one.asked)} runs)")
     if options.write:
@@ -29,8 +29,13 @@ def study(options: argparse.Namespace) -> int:
         results = done()
         if not results:
             raise RunError("No study has a finished run yet. Train some: python -m leukodash study --data DIR")
-        write_whole(options.write, results_page(results).encode())
+        page, figures = results_page(results, options.write.stem)
+        write_whole(options.write, page.encode())
+        for name, figure in figures.items():
+            write_whole(options.write.with_suffix("") / name, figure.encode())
         print(options.write)
+    if options.share:
+        print(f"{options.share}: {share(options.share) / 1e6:.1f} MB")
     return code
 
 

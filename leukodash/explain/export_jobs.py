@@ -153,7 +153,7 @@ def _advance() -> None:
 
 def _place(run: Run) -> Path:
     """Return the folder of a run's files; another one when the run is trained again."""
-    weights = run.path / "trained.weights.h5"
+    weights = run.weights
     try:
         info = weights.stat()
     except OSError as error:

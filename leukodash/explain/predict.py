@@ -192,7 +192,7 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     with _ONE_AT_A_TIME:
         _stay_on_cpu()
         model = build(config, len(made["classes"]), weights, precision)
-        load_trained(model, run.path / "trained.weights.h5")
+        load_trained(model, run.weights)
         return Classifier(run, model, precision)
 
 

@@ -1,6 +1,7 @@
 """The run folder: the only thing that trainer, pages and command line share. Created here, read here.
 
 Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
+Tables of runs that come with the repository are packed, ``split.csv.gz``; the trainer writes them plain.
 """
 
 import csv
@@ -100,6 +101,11 @@ class Run:
     def predictions(self) -> pd.DataFrame:
         """Columns file, label, subject, part, and ``p_<class>`` for each class."""
         return _table(self.path / "predictions.csv", ("file", "label", "subject", "part"))
+
+    @property
+    def weights(self) -> Path:
+        """Where the trained layers are; runs that come with the repository have them only where they are small."""
+        return self.path / "trained.weights.h5"
 
     @property
     def test_set(self) -> str:
@@ -273,6 +279,8 @@ def _read_test_set(path: Path, part: str) -> str:
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not path.exists():
+        path = path.with_name(f"{path.name}.gz")
     table = _now(_tables, _read_table, path, columns)
     # A deep copy: pandas notes each shallow one in the table that is kept, as something more to collect as garbage.
     return pd.DataFrame(columns=list(columns)) if table is None else table.copy()

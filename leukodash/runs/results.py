@@ -224,7 +224,7 @@ def _row(run: Run) -> dict[str, Any]:
         **_intervals(metrics),
         "low": low,
         "high": high,
-        "megabytes": _megabytes(run.path / "trained.weights.h5"),
+        "megabytes": _megabytes(run.weights),
         "seconds": sum(metrics.get("seconds", {}).values()) or np.nan,
         "images_per_second": 1000 / metrics["ms_per_image"] if metrics.get("ms_per_image") else np.nan,
         "random_start": bool(metrics.get("random_start")),

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 
+from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.published import PUBLISHED, Published
 from leukodash.evaluation.statistics import accuracy_interval, all_pairs
+from leukodash.figures.printed import Line, forest_svg
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
@@ -21,21 +24,41 @@ a clinic would ask, and stand here because both papers asked it. Networks that a
 intervals that overlap can still hide a difference; the compare page tests pairs on the same cells."""
 
 
-def results_page(done: Mapping[str, Sequence[Done]]) -> str:
-    """Return the page as Markdown.
+HEAD = ("network", "what", "runs", "trained on", "epochs", "tested on", "right", "interval", "lowest to highest")
+HEAD += ("weighted F1", "ROC AUC", "split", "time")
+AVERAGED = {"honest": ("fold 0 → fold 1", "fold 1 → fold 0")}  # tables that also show what all networks say together
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a study's table and of its figure: what stands in the table's cells, and the numbers behind."""
+
+    line: Line
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") -> tuple[str, dict[str, str]]:
+    """Return the page as Markdown, and its figures as SVG by file name.
 
     Args:
         done: the finished runs of each study, as `studies.done` finds them.
+        folder: of the figures, as the page names it.
     """
     parts = ["# Results", _intro([one.run for runs in done.values() for one in runs])]
+    figures = {}
     for name, runs in done.items():
         study = STUDIES[name]
-        parts += [f"## {study.title}", study.question, _table(runs, PAPERS.get(name)), _smaller(runs)]
+        rows = [*_ours(runs), *_together(runs, AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
+        figures[f"{name}.svg"] = forest_svg([row.line for row in rows], f"{study.title}: share of test cells right")
+        picture = f"![{study.title}: the shares right of the table below, with their intervals]({folder}/{name}.svg)"
+        table = _markdown([row.words for row in rows], HEAD)
+        parts += [f"## {study.title}", study.question, picture, table, _smaller(runs)]
         if name == "honest":
             parts.append(_inflation(runs))
         took = duration_words(sum(_seconds(one.run) for one in runs))
         parts.append(f"All of it took {took} of training and testing.")
-    return "\n\n".join(part for part in [*parts, "## What these results do not show", LIMITS] if part) + "\n"
+    page = "\n\n".join(part for part in [*parts, "## What these results do not show", LIMITS] if part) + "\n"
+    return page, figures
 
 
 def tested(run: Run) -> pd.DataFrame:
@@ -68,53 +91,89 @@ def _intro(runs: Sequence[Run]) -> str:
     )
 
 
-def _table(done: Sequence[Done], paper: str | None) -> str:
+def _ours(done: Sequence[Done]) -> list[Row]:
     """A row for each recipe of a study; runs that differ in their seed, draw or part stand in one row."""
-    head = ["network", "what", "runs", "trained on", "epochs", "tested on", "right", "interval", "lowest to highest"]
-    head += ["weighted F1", "ROC AUC", "split", "time"]
     rows = []
     for (backbone, label), members in _grouped(done).items():
         runs = [one.run for one in members]
         cells = together(runs)
         interval = accuracy_interval(cells["right"].to_numpy(), cells["subject"].to_numpy())
         shares = [run.metrics["accuracy"] for run in runs]
-        subjects = cells["subject"].nunique()
-        said = f"{len(cells):,} cells" + (f" of {subjects} subjects" if subjects else "")
         split = runs[0].metrics["split"]
         split = split if len(runs) == 1 else split.partition(" · ")[0]
         mark = "; ".join(dict.fromkeys(filter(None, (marks(run.metrics) for run in runs))))
-        rows.append(
-            {
-                "network": BACKBONES[backbone].title,
-                "what": label,
-                "runs": str(len(runs)),
-                "trained on": _span([int((run.split["part"] == "train").sum()) for run in runs]),
-                "epochs": _span([run.metrics["epochs"] for run in runs]),
-                "tested on": said,
-                "right": f"{cells['right'].mean():.1%}",
-                "interval": f"{interval[0]:.1%} to {interval[1]:.1%}" if interval else "none",
-                "lowest to highest": f"{min(shares):.1%} to {max(shares):.1%}" if len(runs) > 1 else "",
-                "weighted F1": f"{_mean(runs, 'f1_weighted'):.3f}",
-                "ROC AUC": f"{_mean(runs, 'roc_auc'):.3f}",
-                "split": split + (f" ({mark})" if mark else ""),
-                "time": duration_words(sum(map(_seconds, runs))),
-            }
+        title, others = BACKBONES[backbone].title, shares if len(runs) > 1 else ()
+        line = Line(f"{title}, {label}", backbone, cells["right"].mean(), *(interval or ()), others=others)
+        words = {
+            "network": title,
+            "what": label,
+            "runs": str(len(runs)),
+            "trained on": _span([int((run.split["part"] == "train").sum()) for run in runs]),
+            "epochs": _span([run.metrics["epochs"] for run in runs]),
+            "tested on": _tested_words(cells),
+            "lowest to highest": f"{min(shares):.1%} to {max(shares):.1%}" if others else "",
+            "weighted F1": f"{_mean(runs, 'f1_weighted'):.3f}",
+            "ROC AUC": f"{_mean(runs, 'roc_auc'):.3f}",
+            "split": split + (f" ({mark})" if mark else ""),
+            "time": duration_words(sum(map(_seconds, runs))),
+        }
+        rows.append(Row(line, words | _line_words(line)))
+    return rows
+
+
+def _together(done: Sequence[Done], labels: Sequence[str]) -> list[Row]:
+    """A row for the mean of all networks' probabilities, for each label that two networks or more have."""
+    rows = []
+    for label in labels:
+        runs = [one.run for one in done if one.label == label]
+        if len({run.config.backbone for run in runs}) < 2:
+            continue
+        classes, positive = runs[0].metrics["classes"], runs[0].metrics["positive"]
+        columns = [f"p_{name}" for name in classes]
+        answers = pd.concat([run.predictions[run.predictions["part"] == run.metrics["part"]] for run in runs])
+        cells = answers.groupby("file", as_index=False).agg(
+            {"label": "first", "subject": "first", **dict.fromkeys(columns, "mean")}
         )
+        subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
+        found = evaluate(cells["label"].to_numpy(), cells[columns].to_numpy(), classes, positive, subjects=subjects)
+        line = Line(f"all averaged, {label}", None, found["accuracy"], *found["accuracy_interval"])
+        words = {
+            "network": "all of these, averaged",
+            "what": label,
+            "runs": str(len(runs)),
+            "tested on": _tested_words(cells),
+            "weighted F1": f"{found['f1_weighted']:.3f}",
+            "ROC AUC": f"{found['roc_auc']:.3f}",
+            "split": runs[0].metrics["split"].partition(" · ")[0],
+        }
+        rows.append(Row(line, words | _line_words(line)))
+    return rows
+
+
+def _theirs(done: Sequence[Done], paper: str | None) -> list[Row]:
     backbones = {one.run.config.backbone for one in done}
-    rows += [_printed(row) for row in PUBLISHED if row.paper == paper and row.backbone in backbones]
-    return _markdown(rows, head)
+    return [_printed(row) for row in PUBLISHED if row.paper == paper and row.backbone in backbones]
 
 
-def _printed(row: Published) -> dict[str, str]:
-    low, high = row.interval or (None, None)
-    return {
+def _printed(row: Published) -> Row:
+    line = Line(f"{row.network}, printed", row.backbone, row.value, *(row.interval or ()), published=True)
+    words = {
         "network": row.network,
         "what": f"**printed by {row.paper} ({row.year})**",
         "tested on": f"{row.n:,} cells",
-        "right": f"{row.value:.1%}",
-        "interval": f"{low:.1%} to {high:.1%}" if low is not None else "none",
         "split": row.split,
     }
+    return Row(line, words | _line_words(line))
+
+
+def _line_words(line: Line) -> dict[str, str]:
+    interval = "none" if line.low is None else f"{line.low:.1%} to {line.high:.1%}"
+    return {"right": f"{line.value:.1%}", "interval": interval}
+
+
+def _tested_words(cells: pd.DataFrame) -> str:
+    subjects = cells["subject"].nunique()
+    return f"{len(cells):,} cells" + (f" of {subjects} subjects" if subjects else "")
 
 
 def _grouped(done: Sequence[Done]) -> dict[tuple[str, str], list[Done]]:

@@ -59,7 +59,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     best.restore_best()
     predictions, milliseconds = results.predict(suffix, batches, dataset, part, progress)
     _write_table(run.path / "predictions.csv", predictions)
-    models.save_trained(model, run.path / "trained.weights.h5")
+    models.save_trained(model, run.weights)
     results.novelty(model, suffix, batches, status.progress).save(run.path)
     numbers = results.metrics(dataset, part, predictions, config)
     clock.lap("evaluating")
