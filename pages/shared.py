@@ -24,6 +24,7 @@ def routed_page() -> st.Page:
         st.Page("pages/compare.py", title="Compare", icon=":material/leaderboard:"),
         st.Page("pages/classify.py", title="Classify", icon=":material/biotech:"),
         st.Page("pages/data.py", title="Data", icon=":material/grid_view:"),
+        st.Page("pages/lesson.py", title="Lesson", icon=":material/school:"),
     ]
     return st.navigation(pages, position="top")
 

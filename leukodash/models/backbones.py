@@ -7,6 +7,16 @@ from pathlib import PurePosixPath
 
 HEAD, ALL = "head", "all"  # the two cuts that every backbone has, besides its blocks
 
+# Preprocessing: scale and offset of RGB (or BGR) values 0 to 255, in the order of the channels that the network sees.
+SCALING: dict[str, tuple] = {
+    "tf": (1 / 127.5, -1.0),
+    "torch": ([1 / (255 * s) for s in (0.229, 0.224, 0.225)], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
+    "caffe": (1.0, [-103.939, -116.779, -123.68]),
+    "bvlc": (1.0, [-104.0, -117.0, -123.0]),
+    "divide_by_255": (1 / 255, 0.0),
+}
+BGR = ("caffe", "bvlc")
+
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 
 

@@ -14,22 +14,12 @@ import keras
 import numpy as np
 
 from leukodash.errors import WeightsError
-from leukodash.models.backbones import ALL, HEAD, constructor
+from leukodash.models.backbones import ALL, BGR, HEAD, SCALING, constructor
 
 if TYPE_CHECKING:  # the name alone: what a run asks for lives a floor higher
     from leukodash.runs.config import RunConfig
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-# scale and offset of RGB (or BGR) values 0 to 255, in the order of the channels that the network sees
-_SCALING = {
-    "tf": (1 / 127.5, -1.0),
-    "torch": ([1 / (255 * s) for s in (0.229, 0.224, 0.225)], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]),
-    "caffe": (1.0, [-103.939, -116.779, -123.68]),
-    "bvlc": (1.0, [-104.0, -117.0, -123.0]),
-    "divide_by_255": (1 / 255, 0.0),
-}
-_BGR = ("caffe", "bvlc")
 
 
 def build(config: RunConfig, classes: int, weights: Path | None, precision: str = "float32") -> keras.Model:
@@ -177,9 +167,9 @@ def _preprocess(x: keras.KerasTensor, config: RunConfig) -> keras.KerasTensor:
     mode = config.row.preprocessing if config.preprocessing == "native" else config.preprocessing
     if mode == "none":
         return x
-    if mode in _BGR:
+    if mode in BGR:
         x = keras.ops.flip(x, axis=-1)
-    scale, offset = _SCALING[mode]
+    scale, offset = SCALING[mode]
     return keras.layers.Rescaling(scale, offset, name="preprocessing", dtype="float32")(x)
 
 

@@ -48,11 +48,11 @@ def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") ->
     figures = {}
     for name, runs in done.items():
         study = STUDIES[name]
-        rows = [*_ours(runs), *_together(runs, AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
+        rows = [*recipe_rows(runs), *_together(runs, AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
         figures[f"{name}.svg"] = forest_svg([row.line for row in rows], f"{study.title}: share of test cells right")
         picture = f"![{study.title}: the shares right of the table below, with their intervals]({folder}/{name}.svg)"
         table = _markdown([row.words for row in rows], HEAD)
-        parts += [f"## {study.title}", study.question, picture, table, _smaller(runs)]
+        parts += [f"## {study.title}", study.question, picture, table, taken_back(runs)]
         if name == "honest":
             parts.append(_inflation(runs))
         took = duration_words(sum(_seconds(one.run) for one in runs))
@@ -91,7 +91,7 @@ def _intro(runs: Sequence[Run]) -> str:
     )
 
 
-def _ours(done: Sequence[Done]) -> list[Row]:
+def recipe_rows(done: Sequence[Done]) -> list[Row]:
     """A row for each recipe of a study; runs that differ in their seed, draw or part stand in one row."""
     rows = []
     for (backbone, label), members in _grouped(done).items():
@@ -183,7 +183,7 @@ def _grouped(done: Sequence[Done]) -> dict[tuple[str, str], list[Done]]:
     return groups
 
 
-def _smaller(done: Sequence[Done]) -> str:
+def taken_back(done: Sequence[Done]) -> str:
     """Say what was taken back for want of a GPU, in a line a network."""
     lines = []
     for one in done:
