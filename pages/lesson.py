@@ -94,9 +94,10 @@ def batchnorm_part(runs: list[Done]) -> None:
     """The third suspect: batch normalization that is trained in passing."""
     st.subheader("Suspect 3: batch normalization with two faces", anchor="batch-normalization")
     st.markdown(
-        "Between its layers ResNet50 subtracts a mean and divides by a spread, 53 times. While it **trains**, "
-        "these come from the 32 cells of the batch. When it is **tested**, it takes running averages, which begin with those of "
-        "ImageNet's photographs and move by a hundredth with each batch. The paper says that it let them move."
+        "Between its layers ResNet50 subtracts a mean and divides by a spread, 53 times. While it **trains**, these "
+        "come from the 32 cells of the batch. When it is **tested**, it takes running averages, which begin with "
+        "those of ImageNet's photographs and move by a hundredth with each batch. The paper says that it let them "
+        "move."
     )
     batches = st.slider("Batches trained so far", 0, 600, 60, 10, key="batches")
     st.markdown(
