@@ -40,7 +40,7 @@ def question() -> None:
     st.header("Why did the paper's ResNet50 fail?")
     st.markdown(
         f"Dhuri & Guinde (2020) taught three networks to tell blasts from normal cells. ResNet50 was right on "
-        f"**{row.k} of {row.n} cells, {row.value:.1%}**. Its interval, {low:.1%} to {high:.1%}, holds the 50 % that "
+        f"**{row.k} of {row.n} cells, {row.value:.1%}**. Its interval, {low:.1%} to {high:.1%}, holds the 50% that "
         "guessing gives. Of the three, ResNet50 is the best on photographs, so something kept it from learning. "
         "There are three suspects."
     )
@@ -58,7 +58,7 @@ def softmax_part() -> None:
     output = st.slider("What the last layer says of a cell", -5.0, 5.0, 1.5, 0.5, key="output")
     two = float(1 / (1 + np.exp(-output)))
     columns = st.columns(3)
-    columns[0].metric("softmax over one unit", "100 %", help="exp(x) / exp(x) is 1, whatever x is")
+    columns[0].metric("softmax over one unit", "100%", help="exp(x) / exp(x) is 1, whatever x is")
     columns[1].metric("softmax over two units", f"{two:.0%}", help="the other unit says 0 here")
     columns[2].metric("sigmoid over one unit", f"{two:.0%}", help="1 / (1 + exp(-x)): the same as two units")
     st.markdown(
@@ -151,9 +151,8 @@ def try_part() -> None:
     """What to do with it."""
     st.subheader("Try it yourself")
     st.markdown(
-        "On the Train page, tick ResNet50 and choose *Quick*. Under *All settings*, set *Preprocessing* to "
-        "*divide_by_255* and start; then start it again with *native*. Compare the two: they are tested on the same "
-        "cells."
+        "On the Train page, tick ResNet50 and choose *Quick*. Under *All settings*, set *Preprocessing* to *divide "
+        "by 255* and start; then again with *as it was trained*. Compare the two: they are tested on the same cells."
     )
     st.page_link("pages/train.py", label="Start a run", icon=":material/model_training:")
 

@@ -1,0 +1,68 @@
+"""The lesson page without a browser: what it says with the study's runs, and without them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import made_cells, made_run
+from streamlit.testing.v1 import AppTest
+
+from leukodash.figures.lesson import ranges_figure
+from leukodash.figures.theme import alt_text
+from leukodash.runs.studies import Asked, note
+
+APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
+
+
+@pytest.fixture
+def page():
+    return AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/lesson.py")
+
+
+def words(page):
+    return " ".join(one.value for one in page.markdown)
+
+
+def noted(label, run, smaller=False):
+    whole = run.config.changed(epochs=run.config.epochs + 1) if smaller else run.config
+    note("resnet50", Asked(label, "resnet50"), run.config, whole, run)
+
+
+def test_without_runs_the_suspects_are_there_and_a_sentence_says_how_to_train_them(page):
+    page.run()
+    assert not page.exception
+    assert "36 of 70 cells, 51.4%" in words(page)
+    assert "study resnet50 --data DIR" in page.info[0].value
+    assert [one.value for one in page.subheader][:4] == [
+        "Suspect 1: one output unit",
+        "Suspect 2: pixels on another scale",
+        "Suspect 3: batch normalization with two faces",
+        "One change at a time",
+    ]
+
+
+def test_the_sliders_answer(page):
+    page.run()
+    page.slider(key="output").set_value(0.0)
+    page.slider(key="batches").set_value(100).run()
+    assert [metric.value for metric in page.metric] == ["100%", "50%", "50%"]
+    assert "37% of each running average" in words(page)
+
+
+def test_the_verdict_comes_from_the_runs(page):
+    cells = made_cells(test=400, subjects=20)
+    noted("as published", made_run("resnet50", cells=cells, skill=0.0, seed=1), smaller=True)
+    best = made_run("resnet50", cells=cells, skill=2.0, seed=2)
+    noted("both", best)
+    page.run()
+    assert not page.exception
+    said = words(page)
+    assert "Not to be told from guessing: **as published**" in said
+    assert f"Best: **both**, {best.metrics['accuracy']:.1%} of 400 test cells" in said
+    assert "ResNet50, as published: epochs" in said
+
+
+def test_the_numbers_that_a_network_gets_are_drawn_and_said():
+    figure = ranges_figure({"taught": np.array([-124.0, 0, 151]), "divided": np.array([0, 0.4, 1])})
+    assert [list(box.lowerfence) + list(box.upperfence) for box in figure.data] == [[-124, 151], [0, 1]]
+    assert "taught from -124 to 151; divided from 0 to 1" in alt_text(figure)
