@@ -17,7 +17,16 @@ from leukodash.figures.comparison import forest_figure
 from leukodash.runs.folder import Run
 from leukodash.runs.imports import imported_runs
 from leukodash.runs.progress import readable
-from leukodash.runs.results import TestGroup, area_words, compare_runs, default_runs, run_names, test_groups
+from leukodash.runs.results import (
+    TestGroup,
+    area_words,
+    compare_runs,
+    default_runs,
+    first_group,
+    run_names,
+    test_groups,
+)
+from leukodash.runs.studies import noted
 from pages.compare_add import add_part, extended
 from pages.compare_cells import choose_thresholds, confusion_part
 from pages.compare_chart import chart
@@ -62,7 +71,8 @@ def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[R
     left, right, add = st.columns([5, 7, 2], vertical_alignment="bottom")
     by_key = {group.key: group for group in groups}
     if st.session_state.get("group") not in by_key:  # the first visit, or the group's last run is gone
-        st.session_state["group"] = next((g.key for g in groups if asked and asked[0] in g.runs), groups[0].key)
+        first = next((group for group in groups if asked and asked[0] in group.runs), None)
+        st.session_state["group"] = (first or first_group(groups, noted())).key
     group = by_key[left.selectbox(
         "Tested on", list(by_key), format_func=lambda key: by_key[key].words, key="group",
         help="Only runs tested on the same cells, to the byte, can be compared. The others are in other groups.",

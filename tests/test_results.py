@@ -9,6 +9,7 @@ from leukodash.runs.results import (
     backbone_of,
     compare_runs,
     default_runs,
+    first_group,
     fold_seeds,
     leaderboard,
     marks,
@@ -30,6 +31,15 @@ def test_runs_on_the_same_cells_are_one_group_and_the_newest_group_comes_first()
     groups = test_groups(all_finished())
     assert [[run.id for run in group.runs] for group in groups] == [[other.id], [new.id, old.id]]
     assert groups[1].words == "70 test cells of 7 subjects · cells · 2 runs"
+
+
+def test_ones_own_newest_runs_come_first_and_of_studies_those_of_the_most_networks():
+    many = {made_run(name, when="20260101-100000").id for name in ("vgg16", "mobilenet")}
+    alone = made_run("mobilenet", cells=made_cells(test=30), when="20260101-110000").id
+    assert {run.id for run in first_group(test_groups(all_finished()), {*many, alone}).runs} == many
+    own = made_run("mobilenet", cells=made_cells(test=50), when="20260101-090000").id
+    assert [run.id for run in first_group(test_groups(all_finished()), {*many, alone}).runs] == [own]
+    assert [run.id for run in first_group(test_groups(all_finished()), set()).runs] == [alone]
 
 
 def test_one_changed_image_makes_another_group():

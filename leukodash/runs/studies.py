@@ -239,6 +239,11 @@ def done() -> dict[str, list[Done]]:
     return {name: rows for name, rows in runs.items() if rows}
 
 
+def noted() -> set[str]:
+    """Return the ids of all runs that answer for a study."""
+    return {row["run"] for rows in _index().values() for row in rows}
+
+
 def _index() -> dict[str, list[dict[str, Any]]]:
     try:
         return json.loads((settings.checkpoints() / INDEX).read_bytes())
