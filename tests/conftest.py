@@ -74,6 +74,14 @@ def tiny_run(_train_once, own_folders):
     return make
 
 
+@pytest.fixture
+def cells(tiny_run):
+    """Return the paths of the tiny run's test cells."""
+    run = tiny_run()
+    rows = run.predictions.query("part == 'test'")
+    return [Path(run.config.data) / file for file in rows["file"]]
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, driven by Playwright; for tests marked `browser`."""

@@ -1,0 +1,226 @@
+"""Image files, classified by several runs at once."""
+
+import zipfile
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from leukodash.data.images import read_image
+from leukodash.errors import RunError
+from leukodash.explain.decide import AVERAGE
+
+SECRETS = "<script>alert(1)</script>" * 9 + ".png"
+
+
+@pytest.mark.slow
+def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run, cells, tmp_path):
+    from leukodash.explain.files import classify_files
+    from leukodash.explain.predict import load
+
+    one, two = load(tiny_run()), load(tiny_run(seed=1))
+    good = cells[0].read_bytes()
+    files = [
+        ("good.png", good),
+        ("text.png", b"hello"),
+        ("half.png", good[: len(good) // 2]),
+        ("empty.png", b""),
+        tmp_path / "missing.png",
+        ("good.png", cells[1].read_bytes()),
+        (SECRETS, b"<html>"),
+        ('=HYPERLINK("a.png")', good),
+    ]
+    table, maps = classify_files([one, two], files)
+    failed = table[table["error"] != ""]
+    assert list(failed["file"])[:3] == ["text.png", "half.png", "empty.png"]
+    assert list(
+        failed["error"].str.extract(r"is (not an image|damaged|empty|a text)|(cannot be read)").bfill(axis=1)[0]
+    ) == [
+        "not an image",
+        "damaged",
+        "empty",
+        "cannot be read",
+        "a text",
+    ]
+    assert (failed["run"] == "").all()
+    assert failed["p_all"].isna().all()
+    assert failed["file"].str.len().max() <= max(80, len(str(tmp_path / "missing.png")))
+    fine = table[table["error"] == ""]
+    named = ["good.png", "good.png (2)", '\'=HYPERLINK("a.png")']  # the last one begins as a formula does
+    assert list(fine["file"]) == [name for name in named for _ in range(3)]
+    assert list(fine["run"]) == [one.run.id, two.run.id, AVERAGE] * 3
+    assert list(table["position"]) == [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 7, 7]
+    network = fine[fine["run"] != AVERAGE]
+    np.testing.assert_allclose(network["p_all"] + network["p_hem"], 1)
+    np.testing.assert_allclose(fine["calibrated_all"] + fine["calibrated_hem"], 1)
+    assert [heat is None for heat in maps] == list((table["error"] != "") | (table["run"] == AVERAGE))
+
+
+@pytest.mark.slow
+def test_the_same_bytes_are_computed_once_and_known_answers_are_not_computed_again(tiny_run, cells, monkeypatch):
+    from leukodash.explain import files as module
+    from leukodash.explain.predict import load
+
+    served, asked = load(tiny_run()), []
+    compute = served.answer
+    monkeypatch.setattr(served, "answer", lambda images, *rest: asked.append(len(images)) or compute(images, *rest))
+    known = module.Known()
+    files = [cells[0], cells[1], ("again.png", cells[0].read_bytes())]
+    first, maps = module.classify_files([served], files, known=known)
+    assert asked == [2]
+    again, same_maps = module.classify_files([served], files, known=known)
+    assert asked == [2]
+    pd.testing.assert_frame_equal(first, again)
+    assert maps[0] is same_maps[0] is same_maps[2]
+    _, other_maps = module.classify_files([served], files, "layercam", known=known)
+    assert asked == [2]  # another weighting of the same gradients
+    np.testing.assert_allclose(other_maps[0], served.classify_with_maps([read_image(cells[0])], "layercam")[1][0])
+    module.classify_files([served], files, rule="validation", known=known)
+    assert asked == [2, 1]  # by classify_with_maps above; a threshold needs no network
+    module.classify_files([served], files, target="hem", known=known)
+    module.classify_files([served], files, layers={served.run.id: "conv2"}, known=known)
+    assert asked == [2, 1, 2, 2]
+
+
+@pytest.mark.slow
+def test_answers_that_are_kept_are_bounded_by_their_size(monkeypatch):
+    from leukodash.explain import files as module
+    from leukodash.explain.predict import Answer
+
+    monkeypatch.setattr(module, "KEPT_BYTES", 1000)
+    known = module.Known()
+    for number in range(20):
+        known[number,] = Answer(np.zeros(2), np.zeros((5, 5), np.float32), 0.0)
+    assert list(known) == [(number,) for number in range(10, 20)]
+
+
+@pytest.mark.slow
+def test_an_image_unlike_the_training_cells_is_marked_with_its_score(tiny_run, cells):
+    from leukodash.explain.files import classify_files
+    from leukodash.explain.predict import load
+
+    served = load(tiny_run())
+    scores = served.answer([read_image(path) for path in cells])["gradcam"]
+    limit = np.median([answer.novelty for answer in scores])
+    served.novelty = replace(served.novelty, limit=limit)
+    table, _ = classify_files([served], cells)
+    np.testing.assert_allclose(table["novelty"], [answer.novelty for answer in scores], rtol=1e-5)
+    assert list(table["novel"]) == list(table["novelty"] > limit)
+    assert 0 < table["novel"].sum() < len(table)
+    served.novelty = None
+    table, _ = classify_files([served], cells)
+    assert table["novelty"].isna().all()
+    assert not table["novel"].any()
+
+
+@pytest.mark.slow
+def test_any_layer_with_places_can_be_shown_and_large_ones_go_in_small_batches(tiny_run, cells, monkeypatch):
+    from leukodash.explain import predict
+
+    served = predict.load(tiny_run())
+    assert served.layers[-1] not in ("cell", "preprocessing")
+    assert {"conv2", "conv5"} <= set(served.layers)
+    images = [read_image(path) for path in cells[:3]]
+    for layer in served.layers:
+        heat = served.classify_with_maps(images, layer=layer)[1]
+        assert heat.shape == (3, *served.model.get_layer(layer).output.shape[1:3])
+    whole = served.classify_with_maps(images, layer="conv2")[1]
+    monkeypatch.setattr(predict, "LARGEST", 1)
+    np.testing.assert_allclose(served.classify_with_maps(images, layer="conv2")[1], whole, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_score_cam_asks_about_the_class_that_is_explained(tiny_run, cells):
+    from leukodash.explain.predict import load
+
+    served = load(tiny_run())
+    images = [read_image(cells[0])]
+    both = [served.classify_with_maps(images, "scorecam", target=label)[1] for label in served.classes]
+    likeliest = served.predict(images)[0].argmax()
+    np.testing.assert_array_equal(served.classify_with_maps(images, "scorecam")[1], both[likeliest])
+    assert np.abs(both[0] - both[1]).max() > 0
+
+
+@pytest.mark.slow
+def test_an_interrupted_call_keeps_the_answers_that_it_had(tiny_run, cells, monkeypatch):
+    from leukodash.explain import files as module
+    from leukodash.explain.predict import load
+
+    monkeypatch.setattr(module, "BATCH", 2)
+    known, heard = {}, []
+
+    def stop_halfway(fraction, words):
+        heard.append((fraction, words))
+        if fraction >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        module.classify_files([load(tiny_run())], cells[:4], known=known, progress=stop_halfway)
+    assert len({key[0] for key in known}) == 2
+    assert heard[0][0] == 0
+    assert "0 of 4 cells" in heard[0][1]
+
+
+@pytest.mark.slow
+def test_the_command_line_and_the_page_say_the_same(tiny_run, cells, tmp_path):
+    from leukodash.explain.files import classify_files, classify_paths
+    from leukodash.explain.predict import load
+
+    run = tiny_run()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    twin = folder / cells[0].name
+    twin.write_bytes(cells[1].read_bytes())
+    paths = [cells[0], twin, tmp_path / "missing.png"]
+    table = classify_paths(paths, [run], overlays=tmp_path / "maps")
+    uploads, _ = classify_files([load(run)], [(path.name, path.read_bytes()) for path in paths[:2]])
+    for column in ("class", "p_all", "p_hem"):
+        assert list(table[column][:2]) == list(uploads[column])
+    assert list(table["file"]) == [str(path) for path in paths]
+    assert "cannot be read" in table["error"][2]
+    stem = cells[0].stem
+    written = sorted(path.name for path in (tmp_path / "maps").iterdir())
+    assert written == sorted([f"{stem}.{run.id}.png", f"{stem}-2.{run.id}.png"])
+    assert cv2.imread(str(tmp_path / "maps" / written[0])).shape == (320, 320, 3)
+
+
+@pytest.mark.slow
+def test_folders_archives_and_smears_stand_for_their_cells(tiny_run, cells, tmp_path):
+    from leukodash.explain.files import classify_paths, gather
+
+    folder = tmp_path / "folder" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "cell.png").write_bytes(cells[0].read_bytes())
+    (folder / "notes.txt").write_text("no image")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.write(cells[1], "in/cell.png")
+        archive.writestr("bad.png", b"")
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    smear = np.full((400, 400, 3), (228, 222, 226), np.uint8)
+    for x, y in ((80, 80), (300, 90), (90, 310), (200, 40), (40, 200), (350, 350), (350, 230), (230, 350)):
+        cv2.circle(smear, (x, y), 26, (205, 140, 160), -1)
+    cv2.circle(smear, (200, 200), 34, (110, 60, 160), -1)
+    cv2.imwrite(str(tmp_path / "smear.png"), smear[..., ::-1])
+    paths = [tmp_path / "folder", tmp_path / "some.zip", tmp_path / "broken.zip", tmp_path / "smear.png"]
+    files, faults = gather(paths)
+    assert files[0] == folder / "cell.png"
+    names = [file[0] for file in files[1:]]
+    assert names[0] == f"{tmp_path / 'some.zip'}/in/cell.png"
+    assert names[-1] == f"{tmp_path / 'smear.png'}, cell 1"
+    assert str(tmp_path / "broken.zip") in [name for name, _ in faults]
+    table = classify_paths(paths, [tiny_run()], tmp_path / "maps.zip", method="hirescam", target="all", layer="conv2")
+    assert list(table.loc[table["error"] == "", "p_all"] > 0) == [True] * 3
+    assert (table.loc[table["error"] != "", "run"] == "").all()
+    with zipfile.ZipFile(tmp_path / "maps.zip") as archive:
+        assert len(archive.namelist()) == 3
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_written_gets_a_sentence(tiny_run, cells, tmp_path):
+    from leukodash.explain.files import classify_paths
+
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RunError, match="cannot be written"):
+        classify_paths(cells[:1], [tiny_run()], overlays=tmp_path / "file" / "maps")
