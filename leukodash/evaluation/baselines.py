@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from leukodash.evaluation.metrics import CELL_BRIGHTER_THAN, cell_area
+from leukodash.evaluation.area import CELL_BRIGHTER_THAN, cell_area
 
 BINS = 16
 COMPONENTS = 64  # of the frozen features: keeps the kernel's distances meaningful and the fit within seconds
@@ -41,7 +41,7 @@ def color_histogram(images: np.ndarray) -> np.ndarray:
 
 
 def area(images: np.ndarray) -> np.ndarray:
-    """`metrics.cell_area` as a table of one column, float (n, 1), as a share of the image."""
+    """`area.cell_area` as a table of one column, float (n, 1), as a share of the image."""
     return cell_area(images)[:, None] / np.prod(np.shape(images)[1:3])
 
 

@@ -16,7 +16,6 @@ from leukodash.errors import DataError
 from leukodash.evaluation.statistics import groups, jackknife_interval
 
 CALIBRATION_BINS = 10
-CELL_BRIGHTER_THAN = 5  # grey level: segmented cells lie on black
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -275,30 +274,6 @@ def net_benefit(is_positive: np.ndarray, p: np.ndarray) -> pd.DataFrame:
     benefit = (called(np.asarray(p)[is_positive]) - odds * called(np.asarray(p)[~is_positive])) / n
     everyone = is_positive.mean() - odds * (1 - is_positive.mean())
     return pd.DataFrame({"threshold": thresholds, "net_benefit": benefit, "everyone": everyone})
-
-
-def cell_area(images: np.ndarray) -> np.ndarray:
-    """Each cell's area in pixels: how many are brighter than 5, since segmented cells lie on black.
-
-    Args:
-        images: uint8 array of shape (n, h, w, 3), RGB.
-
-    Returns:
-        int array of shape (n,).
-    """
-    images = np.asarray(images)
-    return np.array([np.count_nonzero(image.max(axis=2) > CELL_BRIGHTER_THAN) for image in images], dtype=int)
-
-
-def area_auc(areas: np.ndarray, is_positive: np.ndarray) -> float | None:
-    """ROC AUC of the area alone (a larger cell is more likely a blast); None where a class is missing.
-
-    A network that does not beat it has learnt nothing beyond size.
-    """
-    is_positive = np.asarray(is_positive, dtype=bool)
-    if is_positive.all() or not is_positive.any():
-        return None
-    return float(roc_auc_score(is_positive, areas))
 
 
 def _codes(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,8 @@ import pandas as pd
 from leukodash.data.dataset import Dataset
 from leukodash.data.images import cell_store
 from leukodash.data.split import find_leaks, split_words
-from leukodash.evaluation.metrics import area_auc, cell_area, evaluate
+from leukodash.evaluation.area import area_auc, cell_area
+from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_places
 from leukodash.models.build import class_probabilities, cut, frozen_layer
 from leukodash.runs.config import RunConfig
