@@ -172,11 +172,13 @@ def test_figures_are_svg_with_every_share_in_its_place_and_its_name():
 
 
 def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_page(tmp_path, monkeypatch):
-    small, large = made_run(seed=0), made_run(seed=1)
+    small, large = made_run(seed=0), made_run("vgg16", seed=1)
     small.weights.write_bytes(bytes(100))
     large.weights.write_bytes(bytes(studies.MOST_WEIGHTS + 1))
     (small.path / "log.txt").write_text("/nowhere")
-    for run in (small, large):
+    second = made_run(seed=2)  # of a recipe that one run speaks for already
+    second.weights.write_bytes(bytes(100))
+    for run in (small, large, second):
         noted("dhuri-guinde", "as published", run)
     page, there = results_page(done()), tmp_path / "shared"
     assert share(there) == sum(path.stat().st_size for path in there.rglob("*.*") if path.is_file())
@@ -185,9 +187,14 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     assert kept.predictions.equals(small.predictions)
     assert kept.weights.is_file()
     assert not Run(there / large.id).weights.exists()
+    assert not Run(there / second.id).weights.exists()
     assert b"nowhere" not in b"".join(path.read_bytes() for path in kept.path.iterdir())
     monkeypatch.setenv("LEUKODASH_CHECKPOINTS", str(there))
     assert results_page(done()) == page
+    for cells in there.glob("cells-*"):  # a shared run that somebody took away from the others
+        cells.unlink()
+    assert kept.split.empty
+    assert "sha256" in kept.split
 
 
 def test_the_command_shares(tmp_path, capsys):

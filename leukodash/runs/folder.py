@@ -1,7 +1,8 @@
 """The run folder: the only thing that trainer, pages and command line share. Created here, read here.
 
 Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
-Tables of runs that come with the repository are packed, ``split.csv.gz``; the trainer writes them plain.
+Tables of runs that come with the repository are packed, ``predictions.csv.gz``, and their ``split.csv.gz`` has the
+parts alone: the cells stand once for all runs on them, beside the run folders. The trainer writes both plain and whole.
 """
 
 import csv
@@ -26,6 +27,7 @@ from leukodash.runs.config import RunConfig, checked
 from leukodash.runs.queue import STARTING_SECONDS, is_held
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
 STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
 LIVE = ("queued", "running")
 
@@ -95,7 +97,12 @@ class Run:
     @property
     def split(self) -> pd.DataFrame:
         """Columns file, label, subject, part, sha256."""
-        return _table(self.path / "split.csv", ("file", "label", "subject", "part", "sha256"))
+        table = _table(self.path / "split.csv", SPLIT_COLUMNS)
+        if "file" in table:
+            return table
+        cells = _table(self.path.parent / cells_name(self.config.fingerprint), SPLIT_COLUMNS)
+        cells = cells if len(cells) == len(table) else cells[:0]
+        return cells.assign(part=table["part"])[list(SPLIT_COLUMNS)]
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -189,6 +196,11 @@ def list_runs(root: Path | None = None) -> list[Run]:
 def cells_hash(hashes: Iterable[str]) -> str:
     """Return a short hash of a set of cells, whatever their order, from their SHA-256."""
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:12]
+
+
+def cells_name(fingerprint: str) -> str:
+    """Return the name of the table of a data set's cells, which shared runs have in common."""
+    return f"cells-{fingerprint[:12]}.csv"
 
 
 def find_run(name: str) -> Run:
@@ -287,7 +299,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
-    text = {name: str for name in ("file", "label", "subject", "part", "sha256") if name in columns}
+    text = {name: str for name in SPLIT_COLUMNS if name in columns}
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=True)
     except (OSError, ValueError):

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from leukodash import settings
 from leukodash.data.dataset import Dataset, load_dataset
+from leukodash.evaluation import novelty
 from leukodash.files import write_whole
 from leukodash.runs.config import RunConfig, make_config
-from leukodash.runs.folder import Run
+from leukodash.runs.folder import Run, cells_name
 
 BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
 DRAWS = 10  # of a test part of 70 cells
@@ -56,7 +59,6 @@ _FROZEN = {"flips": "none", "epochs": 60}  # one view of each cell: eight take e
 _DHURI = "dhuri-guinde-2020"
 _SMALL = {"input_size": 64, "epochs": 10}  # for ResNet50 whose batch normalization learns: no part of it is frozen
 SHARED = ("about.json", "status.json", "history.csv", "model.json", "metrics.json")
-SHARED_TABLES = ("split.csv", "predictions.csv")
 MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are shared with a run: a linear head has a hundredth of it
 
 
@@ -200,32 +202,41 @@ def note(name: str, asked: Asked, config: RunConfig, whole: RunConfig, run: Run)
 def share(folder: Path) -> int:
     """Copy the finished runs of all studies, and their index, small enough to go into a repository.
 
-    Tables are packed, trained layers left out where they are large, and so is all that tells of this machine. The page
-    of results made there is the same.
+    Tables are packed. Trained layers come with the first run of each recipe, unless they are large; what tells of this
+    machine stays here. The page of results made there is the same.
 
     Returns:
         The bytes of all files.
     """
-    index, written = _index(), []
+    index, files, recipes = _index(), {}, set()
     for name, rows in done().items():
-        for run in {one.run.id: one.run for one in rows}.values():
-            written += _share(run, folder / run.id)
-        index[name] = [row for row in index[name] if (folder / row["run"]).is_dir()]
-    write_whole(folder / INDEX, json.dumps(index, indent=1).encode())
-    return sum(path.stat().st_size for path in [*written, folder / INDEX])
-
-
-def _share(run: Run, target: Path) -> list[Path]:
-    config = run.config.changed(data=Path(run.config.data).name)
-    files = {"config.json": json.dumps(config.model_dump(mode="json"), indent=1).encode()}
-    files |= {name: (run.path / name).read_bytes() for name in SHARED if (run.path / name).is_file()}
-    for name in SHARED_TABLES:
-        files[f"{name}.gz"] = gzip.compress((run.path / name).read_bytes(), mtime=0)
-    if run.weights.is_file() and run.weights.stat().st_size <= MOST_WEIGHTS:
-        files[run.weights.name] = run.weights.read_bytes()
+        for one in rows:
+            recipe = name, one.run.config.backbone, one.label
+            files |= _shared(one.run, with_layers=recipe not in recipes)
+            recipes.add(recipe)
+        index[name] = [row for row in index[name] if row["run"] in {one.run.id for one in rows}]
+    files[INDEX] = json.dumps(index, indent=1).encode()
     for name, content in files.items():
-        write_whole(target / name, content)
-    return [target / name for name in files]
+        write_whole(folder / name, content)
+    return sum(map(len, files.values()))
+
+
+def _shared(run: Run, with_layers: bool) -> dict[str, bytes]:
+    """What is shared of a run: contents by path below the shared folder."""
+    config, split = run.config.changed(data=Path(run.config.data).name), run.split
+    names = SHARED
+    if with_layers and run.weights.is_file() and run.weights.stat().st_size <= MOST_WEIGHTS:
+        names = (*SHARED, run.weights.name, novelty.FILE)
+    files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
+    files["config.json"] = json.dumps(config.model_dump(mode="json"), indent=1).encode()
+    files["split.csv.gz"] = _packed(split[["part"]])
+    files["predictions.csv.gz"] = _packed(run.predictions)
+    cells = {f"{cells_name(config.fingerprint)}.gz": _packed(split.drop(columns="part"))}
+    return {f"{run.id}/{name}": content for name, content in files.items()} | cells
+
+
+def _packed(table: pd.DataFrame) -> bytes:
+    return gzip.compress(table.to_csv(index=False).encode(), mtime=0)
 
 
 def done() -> dict[str, list[Done]]:

@@ -56,7 +56,7 @@ def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") ->
         if name == "honest":
             parts.append(_inflation(runs))
         took = duration_words(sum(_seconds(one.run) for one in runs))
-        parts.append(f"All of it took {took} of training and testing.")
+        parts.append(f"All of it took {took} of training and testing, on a machine that also did other things.")
     page = "\n\n".join(part for part in [*parts, "## What these results do not show", LIMITS] if part) + "\n"
     return page, figures
 
@@ -106,7 +106,7 @@ def recipe_rows(done: Sequence[Done]) -> list[Row]:
         line = Line(f"{title}, {label}", backbone, cells["right"].mean(), *(interval or ()), others=others)
         words = {
             "network": title,
-            "what": label,
+            "what": label + (" (smaller, see below)" if any(one.smaller for one in members) else ""),
             "runs": str(len(runs)),
             "trained on": _span([int((run.split["part"] == "train").sum()) for run in runs]),
             "epochs": _span([run.metrics["epochs"] for run in runs]),
