@@ -101,8 +101,8 @@ class Run:
         if "file" in table:
             return table
         cells = _table(self.path.parent / cells_name(self.config.fingerprint), SPLIT_COLUMNS)
-        cells = cells if len(cells) == len(table) else cells[:0]
-        return cells.assign(part=table["part"])[list(SPLIT_COLUMNS)]
+        whole = cells.assign(part=table["part"]) if len(cells) == len(table) else cells[:0]
+        return whole.reindex(columns=list(SPLIT_COLUMNS))
 
     @property
     def predictions(self) -> pd.DataFrame:
