@@ -36,10 +36,12 @@ def test_runs_on_the_same_cells_are_one_group_and_the_newest_group_comes_first()
 def test_ones_own_newest_runs_come_first_and_of_studies_those_of_the_most_networks():
     many = {made_run(name, when="20260101-100000").id for name in ("vgg16", "mobilenet")}
     alone = made_run("mobilenet", cells=made_cells(test=30), when="20260101-110000").id
-    assert {run.id for run in first_group(test_groups(all_finished()), {*many, alone}).runs} == many
+    leaking = {"cells": made_cells(test=60), "when": "20260101-113000", "metrics": {"leaks": 2}}
+    alone = {alone, *(made_run(name, **leaking).id for name in ("vgg16", "mobilenet"))}
+    assert {run.id for run in first_group(test_groups(all_finished()), many | alone).runs} == many
     own = made_run("mobilenet", cells=made_cells(test=50), when="20260101-090000").id
-    assert [run.id for run in first_group(test_groups(all_finished()), {*many, alone}).runs] == [own]
-    assert [run.id for run in first_group(test_groups(all_finished()), set()).runs] == [alone]
+    assert [run.id for run in first_group(test_groups(all_finished()), many | alone).runs] == [own]
+    assert {run.id for run in first_group(test_groups(all_finished()), set()).runs} < alone
 
 
 def test_one_changed_image_makes_another_group():

@@ -54,12 +54,17 @@ def test_groups(runs: Sequence[Run]) -> list[TestGroup]:
 def first_group(groups: Sequence[TestGroup], of_studies: set[str]) -> TestGroup:
     """Return the group to begin with: the newest run's, or where studies alone are there, one of the most networks.
 
+    Among these, one without leaks.
+
     Args:
         groups: as `test_groups` gives them, at least one.
         of_studies: ids of runs that answer for a study, as `studies.noted` gives them.
     """
     own = (group for group in groups if any(run.id not in of_studies for run in group.runs))
-    return next(own, None) or max(groups, key=lambda group: len({backbone_of(run) for run in group.runs}))
+    return next(own, None) or max(
+        groups,
+        key=lambda group: (len({backbone_of(run) for run in group.runs}), not group.runs[0].metrics.get("leaks")),
+    )
 
 
 def backbone_of(run: Run) -> str | None:
