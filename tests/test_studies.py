@@ -116,7 +116,10 @@ def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_
     text = results_page(done())[0]
     assert "| MobileNet | **printed by Dhuri & Guinde (2020)** |" in text
     assert "91.4% | 82.5% to 96.0%" in text
-    assert "VGG16" not in text
+    assert "| VGG16 |" not in text
+    asked = len(STUDIES["dhuri-guinde"].asked)
+    assert f"1 of the {asked} runs that this takes are there." in text
+    assert "Not run yet: Why ResNet50 was at chance; Mamaev 2023, as published; Subjects never seen" in text
 
 
 def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_tested():

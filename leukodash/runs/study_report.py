@@ -52,12 +52,19 @@ def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") ->
         figures[f"{name}.svg"] = forest_svg([row.line for row in rows], f"{study.title}: share of test cells right")
         picture = f"![{study.title}: the shares right of the table below, with their intervals]({folder}/{name}.svg)"
         table = _markdown([row.words for row in rows], HEAD)
-        parts += [f"## {study.title}", study.question, picture, table, taken_back(runs)]
+        question = study.question
+        if len(runs) < len(study.asked):
+            question += f" {len(runs)} of the {len(study.asked)} runs that this takes are there."
+        parts += [f"## {study.title}", question, picture, table, taken_back(runs)]
         if name == "honest":
             parts.append(_inflation(runs))
         took = duration_words(sum(_seconds(one.run) for one in runs))
         parts.append(f"All of it took {took} of training and testing, on a machine that also did other things.")
-    page = "\n\n".join(part for part in [*parts, "## What these results do not show", LIMITS] if part) + "\n"
+    missing = [study.title for name, study in STUDIES.items() if name not in done]
+    parts += ["## What these results do not show", LIMITS]
+    if missing:
+        parts.append(f"Not run yet: {'; '.join(missing)}.")
+    page = "\n\n".join(part for part in parts if part) + "\n"
     return page, figures
 
 
@@ -184,13 +191,17 @@ def _grouped(done: Sequence[Done]) -> dict[tuple[str, str], list[Done]]:
 
 
 def taken_back(done: Sequence[Done]) -> str:
-    """Say what was taken back for want of a GPU, in a line a network."""
-    lines = []
+    """Say what was taken back for want of a GPU, in a line for all recipes of a network that share it."""
+    recipes: dict[tuple[str, str], list[str]] = {}
     for one in done:
         changes = [f"{_words(name)} {_value(ours)}, not {_value(asked)}" for name, (asked, ours) in one.smaller.items()]
         if changes:
-            lines.append(f"- {BACKBONES[one.run.config.backbone].title}, {one.label}: {', '.join(changes)}.")
-    return "Taken back, for want of a GPU:\n\n" + "\n".join(dict.fromkeys(lines)) if lines else ""
+            recipes.setdefault((BACKBONES[one.run.config.backbone].title, "; ".join(changes)), []).append(one.label)
+    lines = [
+        f"- {network}, {' · '.join(dict.fromkeys(labels))}: {changes}."
+        for (network, changes), labels in recipes.items()
+    ]
+    return "Taken back, for want of a GPU:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _inflation(done: Sequence[Done]) -> str:
