@@ -13,7 +13,8 @@ from leukodash.explain.words import summary
 from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
 from leukodash.runs.progress import readable
-from leukodash.runs.results import run_names
+from leukodash.runs.results import first_run, run_names
+from leukodash.runs.studies import noted
 from pages.classify_cards import results
 from pages.classify_input import choose_cells, say_faults
 from pages.classify_more import more_parts
@@ -50,7 +51,8 @@ def choose_runs() -> list[Run]:
         st.page_link("pages/train.py", label="Start a run", icon=":material/arrow_forward:")
         st.stop()
     asked = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
-    start = [run_id for run_id in asked if run_id in runs][:MAX_MODELS] or list(runs)[:1]
+    start = [run_id for run_id in asked if run_id in runs][:MAX_MODELS]
+    start = start or [first_run(list(runs.values()), noted()).id]
     labels = {run_id: run_label(run) for run_id, run in runs.items()}
     alike = Counter(labels.values())  # Streamlit tells choices apart by their words alone
     labels = {run_id: f"{words} · {run_id[-4:]}" if alike[words] > 1 else words for run_id, words in labels.items()}

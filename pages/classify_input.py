@@ -77,7 +77,7 @@ def _draw_samples(runs: list[Run]):  # noqa: ANN202  (a DataFrame, as `draw` ret
         if count and st.button("Draw others", icon=":material/casino:"):
             seed = st.session_state["draw"] = seed + 1
     if cells.empty:
-        st.caption("These runs share no test cells on this machine. Choose one run, or upload cells.")
+        st.caption("None of the cells that these runs were tested on is here. Choose other runs, or upload cells.")
     return draw(cells, count or 0, seed)
 
 

@@ -10,6 +10,7 @@ from leukodash.runs.results import (
     compare_runs,
     default_runs,
     first_group,
+    first_run,
     fold_seeds,
     leaderboard,
     marks,
@@ -39,7 +40,10 @@ def test_ones_own_newest_runs_come_first_and_of_studies_those_of_the_most_networ
     leaking = {"cells": made_cells(test=60), "when": "20260101-113000", "metrics": {"leaks": 2}}
     alone = {alone, *(made_run(name, **leaking).id for name in ("vgg16", "mobilenet"))}
     assert {run.id for run in first_group(test_groups(all_finished()), many | alone).runs} == many
+    best = max((run for run in all_finished() if run.id in many), key=lambda run: run.metrics["accuracy"])
+    assert first_run(all_finished(), many | alone) == best
     own = made_run("mobilenet", cells=made_cells(test=50), when="20260101-090000").id
+    assert first_run(all_finished(), many | alone).id == own
     assert [run.id for run in first_group(test_groups(all_finished()), many | alone).runs] == [own]
     assert {run.id for run in first_group(test_groups(all_finished()), set()).runs} < alone
 

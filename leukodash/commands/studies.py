@@ -47,7 +47,7 @@ def _train(name: str, options: argparse.Namespace) -> int:
         if run is None or not run.metrics:
             words = f"{name}, {number} of {len(asked)}: {config.row.title}, {one.label}"
             print(words, file=sys.stderr)
-            run = _begun(run) or jobs.start(config, title=f"{config.row.title}, {one.label}", owner="")
+            run = _begun(run) or jobs.start(config, notes=f"Study {name}: {one.label}")
             try:
                 if watch(run) == 130:
                     return 130

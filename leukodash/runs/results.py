@@ -52,19 +52,28 @@ def test_groups(runs: Sequence[Run]) -> list[TestGroup]:
 
 
 def first_group(groups: Sequence[TestGroup], of_studies: set[str]) -> TestGroup:
-    """Return the group to begin with: the newest run's, or where studies alone are there, one of the most networks.
+    """Return the group to begin with: the newest run's, or where studies alone are there, what says most.
 
-    Among these, one without leaks.
+    That is one of the most networks, among these one without leaks, among these one of the most subjects.
 
     Args:
         groups: as `test_groups` gives them, at least one.
         of_studies: ids of runs that answer for a study, as `studies.noted` gives them.
     """
+
+    def says(group: TestGroup) -> tuple[int, bool, int]:
+        metrics = group.runs[0].metrics
+        return len({backbone_of(run) for run in group.runs}), not metrics.get("leaks"), metrics.get("subjects", 0)
+
     own = (group for group in groups if any(run.id not in of_studies for run in group.runs))
-    return next(own, None) or max(
-        groups,
-        key=lambda group: (len({backbone_of(run) for run in group.runs}), not group.runs[0].metrics.get("leaks")),
-    )
+    return next(own, None) or max(groups, key=says)
+
+
+def first_run(runs: Sequence[Run], of_studies: set[str]) -> Run:
+    """Return the run to begin with: the newest one, or where studies alone are there, the best of the first group."""
+    own = (run for run in runs if run.id not in of_studies)
+    group = first_group(test_groups(runs), of_studies)
+    return next(own, None) or max(group.runs, key=lambda run: run.metrics["accuracy"])
 
 
 def backbone_of(run: Run) -> str | None:
