@@ -159,8 +159,8 @@ def try_part() -> None:
 
 study = done().get("resnet50", [])
 question()
-softmax_part()
+st.fragment(softmax_part)()  # a slider moves its own part alone
 pixels_part()
-batchnorm_part(study)
+st.fragment(batchnorm_part)(study)
 verdict_part(study)
 try_part()

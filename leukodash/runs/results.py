@@ -71,9 +71,10 @@ def first_group(groups: Sequence[TestGroup], of_studies: set[str]) -> TestGroup:
 
 def first_run(runs: Sequence[Run], of_studies: set[str]) -> Run:
     """Return the run to begin with: the newest one, or where studies alone are there, the best of the first group."""
-    own = (run for run in runs if run.id not in of_studies)
-    group = first_group(test_groups(runs), of_studies)
-    return next(own, None) or max(group.runs, key=lambda run: run.metrics["accuracy"])
+    own = next((run for run in runs if run.id not in of_studies), None)
+    if own:
+        return own
+    return max(first_group(test_groups(runs), of_studies).runs, key=lambda run: run.metrics["accuracy"])
 
 
 def backbone_of(run: Run) -> str | None:
