@@ -109,7 +109,10 @@ def batchnorm_part(runs: list[Done]) -> None:
         shown = [label for label in ("as published", "both") if label in names]
         histories = {label: names[label].history for label in shown}
         chart(history_figure(histories, "accuracy", dict.fromkeys(shown, "resnet50")), "curves")
-        st.caption("Dotted: training cells, which the published recipe sees through the batch. Solid: validation cells, as in a test.")
+        st.caption(
+            "Dotted: training cells, which the published recipe sees through the batch. Solid: validation cells, "
+            "seen as in a test."
+        )
 
 
 def verdict_part(runs: list[Done]) -> None:
