@@ -23,6 +23,7 @@ BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
 DRAWS = 10  # of a test part of 70 cells
 SEEDS = 3
 FOLDS = 5
+FIRST_STEP = "a new head"  # of the search for the best recipe
 INDEX = "studies.json"
 
 
@@ -55,7 +56,11 @@ class Study:
     asked: tuple[Asked, ...]
 
 
-_FROZEN = {"flips": "none", "epochs": 60}  # one view of each cell: eight take eight times as long to compute
+_FROZEN = {
+    "flips": "none",
+    "epochs": 60,
+    "class_weights": True,
+}  # one view of each cell: eight take eight times as long
 _DHURI = "dhuri-guinde-2020"
 _SMALL = {"input_size": 64, "epochs": 10}  # for ResNet50 whose batch normalization learns: no part of it is frozen
 SHARED = ("about.json", "status.json", "history.csv", "model.json", "metrics.json")
@@ -117,8 +122,30 @@ def _honest() -> tuple[Asked, ...]:
     return tuple(_frozen(label, name, *how) for label, *how in (*official, *folds, *by_image) for name in BACKBONES)
 
 
-def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any]) -> Asked:
-    return Asked(label, backbone, settings={**_FROZEN, "seed": seed, "split": split})
+def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any], **changes: Any) -> Asked:
+    return Asked(label, backbone, settings={**_FROZEN, "seed": seed, "split": split, **changes})
+
+
+def _best() -> tuple[Asked, ...]:
+    """One step at a time. Each seed draws other validation subjects from the training fold: they choose the recipe."""
+    alike = {"class_weights": False}
+    steps = {
+        FIRST_STEP: (("mobilenet",), {}),
+        "classes count as they come": (BACKBONES, alike),
+        "and 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
+        "and eight views": (("mobilenet",), alike | {"flips": "views"}),
+        "and the last block learns": (
+            ("mobilenet",),
+            alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 20},
+        ),
+    }
+    return tuple(
+        _frozen(label, name, seed, {"kind": "fold", "test_fold": fold, "seed": seed}, **changes)
+        for label, (names, changes) in steps.items()
+        for name in names
+        for fold in (1, 0)
+        for seed in range(SEEDS)
+    )
 
 
 STUDIES = {
@@ -135,6 +162,11 @@ STUDIES = {
         "Subjects never seen, against images split at random",
         "What do frozen networks reach on new subjects, and how much does a split by image flatter them?",
         _honest(),
+    ),
+    "best": Study(
+        "The best recipe",
+        "Which step helps on subjects that were held out of the training fold, and what does it reach on the other?",
+        _best(),
     ),
 }
 
