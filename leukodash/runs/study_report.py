@@ -15,6 +15,7 @@ from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
 from leukodash.runs.results import marks
 from leukodash.runs.studies import STUDIES, Done
+from leukodash.runs.study_steps import averaged, step_rows, steps_table, steps_words
 
 PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
 LIMITS = """Cells of one subject are alike, so intervals leave out whole subjects, and few subjects make them wide.
@@ -26,7 +27,10 @@ intervals that overlap can still hide a difference; the compare page tests pairs
 
 HEAD = ("network", "what", "runs", "trained on", "epochs", "tested on", "right", "interval", "lowest to highest")
 HEAD += ("weighted F1", "ROC AUC", "split", "time")
-AVERAGED = {"honest": ("fold 0 → fold 1", "fold 1 → fold 0")}  # tables that also show what all networks say together
+AVERAGED = {
+    "honest": ("fold 0 → fold 1", "fold 1 → fold 0"),
+    "best": ("classes count as they come",),
+}  # tables that also show what all networks say together
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") ->
         parts += [f"## {study.title}", question, picture, table, taken_back(runs)]
         if name == "honest":
             parts.append(_inflation(runs))
+        if name == "best":
+            parts.append(_steps(runs))
         took = duration_words(sum(_seconds(one.run) for one in runs))
         parts.append(f"All of it took {took} of training and testing, on a machine that also did other things.")
     missing = [study.title for name, study in STUDIES.items() if name not in done]
@@ -137,10 +143,7 @@ def _together(done: Sequence[Done], labels: Sequence[str]) -> list[Row]:
             continue
         classes, positive = runs[0].metrics["classes"], runs[0].metrics["positive"]
         columns = [f"p_{name}" for name in classes]
-        answers = pd.concat([run.predictions[run.predictions["part"] == run.metrics["part"]] for run in runs])
-        cells = answers.groupby("file", as_index=False).agg(
-            {"label": "first", "subject": "first", **dict.fromkeys(columns, "mean")}
-        )
+        cells = averaged(runs)
         subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
         found = evaluate(cells["label"].to_numpy(), cells[columns].to_numpy(), classes, positive, subjects=subjects)
         line = Line(f"all averaged, {label}", None, found["accuracy"], *found["accuracy_interval"])
@@ -228,6 +231,18 @@ def _inflation(done: Sequence[Done]) -> str:
         return ""
     return "The same cells, tested once by networks that knew their subjects and once by networks that did not:\n\n" + (
         _markdown(rows, list(rows[0]))
+    )
+
+
+def _steps(done: Sequence[Done]) -> str:
+    """Weighted F1 of each step, on the subjects that may choose and on those that may not."""
+    rows = step_rows(done)
+    if not rows:
+        return ""
+    table = steps_table(rows)
+    return (
+        "Weighted F1 of each step: on subjects held out of the training fold, which choose the recipe, and on the "
+        f"other fold, which chooses nothing.\n\n{_markdown(table, list(table[0]))}\n\n{steps_words(rows)}"
     )
 
 

@@ -1,0 +1,114 @@
+"""The search for the best recipe: what each step brought on held-out subjects, and on the fold that no choice saw."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from leukodash.evaluation.metrics import evaluate
+from leukodash.evaluation.published import PUBLISHED
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.folder import Run
+from leukodash.runs.studies import Done
+
+AVERAGED = "all averaged"
+
+
+def averaged(runs: Sequence[Run], part: str = "") -> pd.DataFrame:
+    """Return the cells of one part of several runs, each once, with the mean of the runs' probabilities.
+
+    Args:
+        runs: of the same classes.
+        part: "validation" or "test"; by default the one that each run's numbers are about.
+
+    Returns:
+        Columns file, label, subject, and one of probabilities for each class.
+    """
+    columns = [f"p_{name}" for name in runs[0].metrics["classes"]]
+    answers = [run.predictions for run in runs]
+    answers = [rows[rows["part"] == (part or run.metrics["part"])] for rows, run in zip(answers, runs, strict=True)]
+    how = {"label": "first", "subject": "first", **dict.fromkeys(columns, "mean")}
+    return pd.concat(answers).groupby("file", as_index=False).agg(how)
+
+
+def step_rows(done: Sequence[Done]) -> list[dict[str, Any]]:
+    """Return a row for each step and network, and one for the mean of all networks of a step that has several.
+
+    Only steps that were taken on every fold of the study count: a mean over fewer would not be comparable.
+
+    Returns:
+        Rows of step, network, and ``validation`` and ``test``: a dict by test fold of what `evaluate` finds when the
+        answers of all seeds stand below one another, so that a subject that is left out leaves all of them.
+    """
+    folds = sorted({one.run.config.split.test_fold for one in done}, reverse=True)
+    rows = []
+    for label in dict.fromkeys(one.label for one in done):
+        runs = [one.run for one in done if one.label == label]
+        networks = {name: [run for run in runs if run.config.backbone == name] for name in BACKBONES}
+        networks = {BACKBONES[name].title: members for name, members in networks.items() if members}
+        if len(networks) > 1:
+            networks[AVERAGED] = runs
+        for network, members in networks.items():
+            by_fold = {fold: [run for run in members if run.config.split.test_fold == fold] for fold in folds}
+            if all(by_fold.values()):
+                found = {
+                    part: {fold: _evaluate(these, part) for fold, these in by_fold.items()}
+                    for part in ("validation", "test")
+                }
+                rows.append({"step": label, "network": network, **found})
+    return rows
+
+
+def held_out(row: dict[str, Any]) -> float:
+    """The number by which a recipe is chosen: weighted F1 on validation subjects, the mean of the folds."""
+    return sum(found["f1_weighted"] for found in row["validation"].values()) / len(row["validation"])
+
+
+def steps_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the words of a table of `step_rows`."""
+    table = []
+    for row in rows:
+        words = {"step": row["step"], "network": row["network"]}
+        words |= {f"held out, test fold {fold}": _f1(found) for fold, found in row["validation"].items()}
+        words |= {"held out, mean": f"{held_out(row):.3f}"}
+        words |= {f"tested on fold {fold}": _f1(found) for fold, found in row["test"].items()}
+        table.append(words)
+    return table
+
+
+def steps_words(rows: Sequence[dict[str, Any]]) -> str:
+    """Say which recipe held-out subjects choose, what it reaches on the other fold, and what others have printed."""
+    best = max(rows, key=held_out)
+    single = max((row for row in rows if row["network"] != AVERAGED), key=held_out)
+    words = [_reaches(single)]
+    if best is not single:
+        words.append(f"Several networks together: {_reaches(best)}")
+    winner = [row for row in PUBLISHED if row.metric == "f1_weighted"]
+    words.append(
+        "The challenge's winner has "
+        + " and ".join(f"{row.value:.3f} ({row.n:,} cells, {row.paper})" for row in winner)
+        + ", on cells that are not in these folds and after training on all three."
+    )
+    return " ".join(words)
+
+
+def _reaches(row: dict[str, Any]) -> str:
+    tests = " and ".join(f"{_f1(found)} on fold {fold}" for fold, found in row["test"].items())
+    return (
+        f"Held-out subjects choose “{row['step']}”, {row['network']}: {held_out(row):.3f} there, and a weighted F1 of "
+        f"{tests}."
+    )
+
+
+def _evaluate(runs: Sequence[Run], part: str) -> dict[str, Any]:
+    seeds = sorted({run.config.seed for run in runs})
+    cells = pd.concat([averaged([run for run in runs if run.config.seed == seed], part) for seed in seeds])
+    classes, positive = runs[0].metrics["classes"], runs[0].metrics["positive"]
+    columns = [f"p_{name}" for name in classes]
+    subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
+    return evaluate(cells["label"].to_numpy(), cells[columns].to_numpy(), classes, positive, subjects=subjects)
+
+
+def _f1(found: dict[str, Any]) -> str:
+    interval = found["f1_weighted_interval"]
+    return f"{found['f1_weighted']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
