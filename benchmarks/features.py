@@ -21,7 +21,7 @@ from leukodash.data.dataset import load_dataset
 from leukodash.data.images import cell_store
 from leukodash.models.build import build, cut
 from leukodash.models.weights import find_weights
-from leukodash.runs.config import make_config
+from leukodash.runs.presets import make_config
 from leukodash.training.features import compute_features
 from leukodash.training.precision import choose_precision
 

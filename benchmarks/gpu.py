@@ -29,8 +29,9 @@ from leukodash.data.images import cell_store, read_image, square
 from leukodash.data.split import make_split
 from leukodash.models.build import build, cut
 from leukodash.models.weights import find_weights
-from leukodash.runs.config import RunConfig, make_config
+from leukodash.runs.config import RunConfig
 from leukodash.runs.machine import device_names, gpu_words
+from leukodash.runs.presets import make_config
 from leukodash.runs.status import Status
 from leukodash.training.batches import Batches
 from leukodash.training.fit import compile_suffix

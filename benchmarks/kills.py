@@ -22,8 +22,8 @@ from benchmarks.engine import machine, write
 from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
 from leukodash.runs import jobs
-from leukodash.runs.config import make_config
 from leukodash.runs.folder import LIVE, Run
+from leukodash.runs.presets import make_config
 
 KINDS = {
     "head, eight views, dropout": ("mobilenet", {"flips": "views", "head": [0.5, 64, 0.5], "epochs": 250}),

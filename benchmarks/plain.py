@@ -23,7 +23,8 @@ from leukodash.data.dataset import load_dataset  # noqa: E402
 from leukodash.data.images import read_image, square  # noqa: E402
 from leukodash.models.build import build  # noqa: E402
 from leukodash.models.weights import find_weights  # noqa: E402
-from leukodash.runs.config import make_config, parse_settings  # noqa: E402
+from leukodash.runs.config import parse_settings  # noqa: E402
+from leukodash.runs.presets import make_config  # noqa: E402
 
 BATCH = 32
 

@@ -12,7 +12,7 @@ from leukodash.commands import data, results, runs, studies
 from leukodash.errors import LeukoDashError
 from leukodash.explain.cam import METHODS
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import PRESETS
+from leukodash.runs.presets import PRESETS
 from leukodash.runs.studies import STUDIES
 
 

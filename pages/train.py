@@ -7,9 +7,9 @@ from leukodash.data.check import problem_folders
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.errors import LeukoDashError
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import PRESETS, make_config
 from leukodash.runs.folder import Run, find_run
 from leukodash.runs.form import changes, differences
+from leukodash.runs.presets import PRESETS, make_config
 from leukodash.runs.progress import live_runs, of_owner
 from leukodash.runs.sweep import Planned, plan
 from pages.shared import choose_dataset, libraries_loaded, plain, through_the_router
@@ -54,9 +54,12 @@ def chosen_runs(dataset: Dataset) -> list[Planned]:
     backbones = backbone_cards(asked)
     st.query_params["backbones"] = ",".join(backbones)
     preset = st.pills(
-        "Recipe", list(PRESETS), format_func=lambda name: PRESETS[name][0].split(":")[0], key="preset",
+        "Recipe", list(PRESETS), format_func=lambda name: PRESETS[name].title.split(":")[0], key="preset",
         default="quick", required=True, bind="query-params", help="Every setting starts from the recipe's.",
     )  # fmt: skip
+    if PRESETS[preset].differences:
+        with st.expander("Left open by the paper, or done otherwise here"):
+            st.markdown("\n".join(f"- {line}" for line in PRESETS[preset].differences))
     first = backbones[0] if backbones else "mobilenet"
     base, before = make_config(preset, first, dataset), old_run(preset)
     start, key = {}, f"{dataset.fingerprint[:8]}-{preset}-{first}"

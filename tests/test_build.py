@@ -6,7 +6,7 @@ from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import make_config
+from leukodash.runs.presets import make_config
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,8 @@ import pytest
 from leukodash.data.dataset import Dataset
 from leukodash.errors import RunError
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import PRESETS, RunConfig, make_config, parse_settings
+from leukodash.runs.config import RunConfig, parse_settings
+from leukodash.runs.presets import PRESETS, make_config
 
 
 @pytest.fixture

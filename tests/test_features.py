@@ -8,7 +8,7 @@ from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash import settings
 from leukodash.errors import DataError
-from leukodash.runs.config import make_config
+from leukodash.runs.presets import make_config
 
 pytestmark = pytest.mark.slow
 

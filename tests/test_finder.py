@@ -6,8 +6,8 @@ from test_training import demo, pretend_weights, until  # noqa: F401  (fixtures)
 
 from leukodash.__main__ import main
 from leukodash.runs import jobs
-from leukodash.runs.config import make_config
 from leukodash.runs.folder import list_runs
+from leukodash.runs.presets import make_config
 from leukodash.runs.rates import curve, start_finder, suggestion
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash.errors import RunError
-from leukodash.runs.config import make_config
 from leukodash.runs.folder import Run, create_run, find_run, finished, list_runs
+from leukodash.runs.presets import make_config
 from leukodash.runs.queue import STARTING_SECONDS, run_lock
 from leukodash.runs.status import Status
 

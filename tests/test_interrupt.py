@@ -10,7 +10,7 @@ from test_training import pretend_weights, until  # noqa: F401  (a fixture)
 from leukodash.data.dataset import load_dataset
 from leukodash.data.synthetic import make_demo
 from leukodash.runs import jobs
-from leukodash.runs.config import make_config
+from leukodash.runs.presets import make_config
 from leukodash.runs.progress import live_runs
 from leukodash.runs.queue import waiting
 

@@ -10,7 +10,7 @@ from leukodash.data.split import Split, make_split
 from leukodash.data.synthetic import make_demo
 from leukodash.errors import RunError
 from leukodash.evaluation.novelty import FILE, Novelty, mean_over_places
-from leukodash.runs.config import make_config
+from leukodash.runs.presets import make_config
 
 
 def cells(number, seed, width=200):

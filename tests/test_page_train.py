@@ -20,9 +20,10 @@ from leukodash.errors import RunError
 from leukodash.figures.history import history_figure, sparkline
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs import jobs
-from leukodash.runs.config import RunConfig, make_config
+from leukodash.runs.config import RunConfig
 from leukodash.runs.folder import create_run, list_runs
 from leukodash.runs.form import HIDDEN, changes, differences, read_list, settings_of, value_of, write_list
+from leukodash.runs.presets import make_config
 from leukodash.runs.progress import curve_names, curve_runs, live_runs, queue_words, readable, stage_words
 from leukodash.runs.queue import run_lock
 
@@ -105,7 +106,9 @@ def test_the_page_says_that_demo_cells_are_generated_and_how_they_are_split(page
 def test_each_ticked_backbone_gets_a_run_with_its_own_recipe(page, started):
     page.run()
     page.checkbox(key="use-resnet50").check().run()
+    assert "There is no test set" not in said(page)
     page.pills(key="preset").set_value("mamaev-2023").run()
+    assert "There is no test set" in said(page)
     page.text_input(key="owner").input("Ada").run()
     assert page.button(key="start").label == "Start 2 runs"
     page.button(key="start").click().run()

@@ -12,6 +12,7 @@ from leukodash.data.synthetic import make_demo
 from leukodash.errors import RunError
 from leukodash.runs import studies
 from leukodash.runs.folder import Run, create_run, list_runs
+from leukodash.runs.presets import PRESETS
 from leukodash.runs.studies import STUDIES, Asked, Study, configs, done, found, note, share
 from leukodash.runs.study_report import results_page, together
 
@@ -120,6 +121,15 @@ def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_
     asked = len(STUDIES["dhuri-guinde"].asked)
     assert f"1 of the {asked} runs that this takes are there." in text
     assert "Not run yet: Why ResNet50 was at chance; Mamaev 2023, as published; Subjects never seen" in text
+
+
+def test_a_paper_that_is_repeated_comes_with_what_is_done_otherwise_here():
+    noted("mamaev", "as published", made_run())
+    noted("resnet50", "as published", made_run("resnet50", seed=1))
+    parts = {part.partition("\n")[0]: part for part in results_page(done())[0].split("\n## ")}
+    for line in PRESETS["mamaev-2023"].differences:
+        assert f"- {line}" in parts["Mamaev 2023, as published"]
+    assert "done otherwise" not in parts["Why ResNet50 was at chance"]
 
 
 def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_tested():

@@ -13,8 +13,8 @@ from leukodash.data.synthetic import make_demo
 from leukodash.errors import RunError
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs import jobs, machine, queue, trash
-from leukodash.runs.config import make_config
 from leukodash.runs.folder import create_run, find_run, list_runs
+from leukodash.runs.presets import make_config
 from leukodash.runs.progress import (
     expected_starts,
     live_runs,

@@ -13,8 +13,8 @@ from leukodash.data.synthetic import make_demo
 from leukodash.errors import WeightsError
 from leukodash.models.convert import _write as write_weights
 from leukodash.runs import jobs
-from leukodash.runs.config import make_config
 from leukodash.runs.folder import HISTORY_COLUMNS, create_run
+from leukodash.runs.presets import make_config
 
 pytestmark = pytest.mark.slow
 

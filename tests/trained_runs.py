@@ -17,8 +17,8 @@ def train_here(folder, *, cells, subjects, **settings):
     """Train a run from the recipe `quick` in folders of its own below `folder`; what it sets is set back."""
     from leukodash.data.dataset import load_dataset
     from leukodash.data.synthetic import make_demo
-    from leukodash.runs.config import make_config
     from leukodash.runs.folder import create_run
+    from leukodash.runs.presets import make_config
     from leukodash.training.__main__ import main
 
     handler = signal.getsignal(signal.SIGTERM)

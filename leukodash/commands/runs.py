@@ -9,8 +9,9 @@ from leukodash.commands.bar import Bar
 from leukodash.errors import RunError
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs import jobs
-from leukodash.runs.config import make_config, parse_settings
+from leukodash.runs.config import parse_settings
 from leukodash.runs.folder import LIVE, Run, find_run, list_runs
+from leukodash.runs.presets import make_config
 
 if TYPE_CHECKING:
     from leukodash.data.dataset import Dataset

@@ -1,4 +1,4 @@
-"""What a run is asked to do: one flat, complete, JSON-ready `RunConfig`, and the presets that fill it."""
+"""What a run is asked to do: one flat, complete, JSON-ready `RunConfig`."""
 
 import json
 from collections.abc import Mapping
@@ -6,11 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from leukodash.data.dataset import Dataset
 from leukodash.data.split import Split
 from leukodash.errors import RunError
 from leukodash.models.backbones import ALL, BACKBONES, HEAD, Backbone
-from leukodash.models.weights import find_weights, identity
 
 
 class RunConfig(BaseModel):
@@ -176,119 +174,6 @@ def checked(settings: Mapping[str, Any]) -> RunConfig:
                 words = "there is no such setting"
             faults.append(f"{place}: {words}" if place else words)
         raise RunError("These settings cannot be used: " + "; ".join(dict.fromkeys(faults)) + ".") from error
-
-
-# Dhuri & Guinde (2020). Dropout rates are not given: 0.5, as in the original VGG. Their preprocessing is not given
-# either: division by 255 is the usual setting of the ImageDataGenerator that they name.
-# VGG16: the 4,464,680 weights they print as frozen match no block boundary (1.7 million lie before block 4,
-# 7.6 million before block 5); block 5 is trained, as "lower layers frozen" is commonly done.
-# ResNet50: a softmax over the one unit they print is constant; their text says categorical cross-entropy, so there
-# are two units. "Batch normalization layers are fine-tuned" is taken at its word: in the whole network.
-# The counts they print for MobileNet do not add up; its layers do and are used.
-_DHURI = {
-    "input_size": 224,
-    "preprocessing": "divide_by_255",
-    "head": (0.5,),
-    "optimizer": "sgd",
-    "learning_rate": 1e-4,
-    "momentum": 0.9,
-    "batch_size": 32,
-    "epochs": 100,
-    "split": {"kind": "counts", "counts": (6036, 70, 70)},
-}
-_DHURI_BACKBONES = {
-    "mobilenet": {"head": (0.5, 2048, 0.5)},
-    "vgg16": {"pooling": "flatten", "head": (4096, 4096, 0.5, 2048, 0.5), "cut": "block5"},
-    "resnet50": {"batchnorm": "everywhere"},
-}
-
-# Mamaev (2023), after its notebook. It has no test set: its figures are validation figures, and so are this preset's.
-# No ImageNet normalization: ToTensor divides by 255. Three output units for two classes, as there. Sharpening by 1.5
-# is left out, and validation cells are not augmented. VGG16's first two dense layers start from random numbers here:
-# the published weights without top do not hold them.
-_MAMAEV = {
-    "input_size": 128,
-    "preprocessing": "divide_by_255",
-    "cut": ALL,
-    "batchnorm": "trained",
-    "head": (0.5,),
-    "outputs": 3,
-    "optimizer": "sgd",
-    "learning_rate": 1e-3,
-    "momentum": 0.9,
-    "batch_size": 128,
-    "epochs": 5,
-    "flips": "flips",
-    "split": {"kind": "image", "validation": 0.2, "test": 0.0},
-}
-_MAMAEV_BACKBONES = {
-    "resnet50": {"head": (0.5, 1024)},
-    "googlenet": {
-        "head": (0.5, 1000, 0.5, 512, 0.5, 128, 0.5, 64),
-        "optimizer": "adam",
-        "learning_rate": 3e-3,
-    },
-    "vgg16": {"pooling": "flatten", "head": (4096, 0.5, 4096, 0.5), "epochs": 4},
-}
-
-_RECOMMENDED = {
-    "head": (0.3,),
-    "optimizer": "adam",
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "batch_size": 32,
-    "epochs": 60,
-    "class_weights": True,
-    "flips": "views",
-}
-_QUICK = {"input_size": 96, "head": (0.2,), "learning_rate": 1e-3, "batch_size": 32, "epochs": 15}
-
-PRESETS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
-    "quick": ("Quick: small images, a minute or two", _QUICK, {}),
-    "recommended": ("Recommended: split by subject, eight views of each cell", _RECOMMENDED, {}),
-    "dhuri-guinde-2020": ("Dhuri & Guinde 2020, as published", _DHURI, _DHURI_BACKBONES),
-    "mamaev-2023": ("Mamaev 2023, as published", _MAMAEV, _MAMAEV_BACKBONES),
-}
-
-
-def preset_title(preset: str) -> str:
-    """Words for a preset's name."""
-    return PRESETS[preset][0] if preset in PRESETS else preset
-
-
-def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -> RunConfig:
-    """Fill a config from a preset; `settings` win over it, and a `split` given in part keeps the preset's rest.
-
-    Where the data set names no subjects, a split by subject becomes one by image. The pretrained weights that this
-    machine has, or else the publisher's, are named in the config.
-    Raises RunError for an unknown preset, backbone or setting, or for settings that do not fit together.
-    """
-    if preset not in PRESETS:
-        raise RunError(f"There is no preset '{preset}'. Choose one of {', '.join(PRESETS)}.")
-    _, common, per_backbone = PRESETS[preset]
-    values = {
-        "data": str(dataset.root),
-        "fingerprint": dataset.fingerprint,
-        "backbone": backbone,
-        "preset": preset,
-    }
-    values |= {**common, **per_backbone.get(backbone, {})}
-    row = BACKBONES.get(backbone)
-    if row:
-        values["input_size"] = max(values.get("input_size", 224), row.min_size)
-    if settings.get("weights") == "random":
-        values |= {"cut": ALL, "batchnorm": "trained", "flips": "views", "batch_size": 16}
-    split = {**values.get("split", {}), **settings.pop("split", {})}
-    if not dataset.has_subjects and split.get("kind", "subject") == "subject":
-        split["kind"] = "image"
-    config = checked({**values, **settings, "split": split})
-    if config.weights == "imagenet" and not config.weights_file:
-        here, published = find_weights(config.row), config.row.weights
-        config = config.changed(
-            weights_file=here.name if here else published.published_name,
-            weights_sha256=identity(here) if here else published.sha256,
-        )
-    return config
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

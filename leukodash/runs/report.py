@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, summary
 from leukodash.evaluation.report import html_report, model_card
-from leukodash.runs.config import preset_title
 from leukodash.runs.folder import Run
 from leukodash.runs.imports import about_import, is_import
+from leukodash.runs.presets import preset_title
 from leukodash.runs.results import compare_runs, leaderboard, run_names
 
 

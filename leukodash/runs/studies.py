@@ -16,14 +16,15 @@ from leukodash import settings
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.evaluation import novelty
 from leukodash.files import write_whole
-from leukodash.runs.config import RunConfig, make_config
+from leukodash.runs.config import RunConfig
 from leukodash.runs.folder import Run, cells_name
+from leukodash.runs.presets import make_config
 
 BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
 DRAWS = 10  # of a test part of 70 cells
 SEEDS = 3
 FOLDS = 5
-FIRST_STEP = "a new head"  # of the search for the best recipe
+AS_PUBLISHED = "as published"
 INDEX = "studies.json"
 
 
@@ -69,9 +70,9 @@ MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are shared with a run: 
 
 def _dhuri_guinde() -> tuple[Asked, ...]:
     return (
-        *(Asked("as published", "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
-        Asked("as published", "vgg16", _DHURI, smaller={"epochs": 6, "split": {"counts": (1000, 70, 70)}}),
-        Asked("as published", "resnet50", _DHURI, smaller={**_SMALL, "split": {"counts": (1000, 70, 70)}}),
+        *(Asked(AS_PUBLISHED, "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
+        Asked(AS_PUBLISHED, "vgg16", _DHURI, smaller={"epochs": 6, "split": {"counts": (1000, 70, 70)}}),
+        Asked(AS_PUBLISHED, "resnet50", _DHURI, smaller={**_SMALL, "split": {"counts": (1000, 70, 70)}}),
     )
 
 
@@ -85,7 +86,7 @@ def _resnet50() -> tuple[Asked, ...]:
     left_alone, native = {"batchnorm": "frozen"}, {"preprocessing": "native"}
     quicker = {"learning_rate": 1e-3}
     changes = {
-        "as published": {},
+        AS_PUBLISHED: {},
         "its own preprocessing": native,
         "batch normalization left alone": left_alone,
         "both": left_alone | native,
@@ -104,7 +105,7 @@ def _resnet50() -> tuple[Asked, ...]:
 
 def _mamaev() -> tuple[Asked, ...]:
     names = ("resnet50", "googlenet", "vgg16")
-    return tuple(Asked("as published", name, "mamaev-2023", folder="fold_0") for name in names)
+    return tuple(Asked(AS_PUBLISHED, name, "mamaev-2023", folder="fold_0") for name in names)
 
 
 def _honest() -> tuple[Asked, ...]:
@@ -130,7 +131,7 @@ def _best() -> tuple[Asked, ...]:
     """One step at a time. Each seed draws other validation subjects from the training fold: they choose the recipe."""
     alike = {"class_weights": False}
     steps = {
-        FIRST_STEP: (("mobilenet",), {}),
+        "a new head": (("mobilenet",), {}),
         "classes count as they come": (BACKBONES, alike),
         "and 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
         "and eight views": (("mobilenet",), alike | {"flips": "views"}),

@@ -13,8 +13,9 @@ from leukodash.figures.printed import Line, forest_svg
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.estimate import duration_words
 from leukodash.runs.folder import Run
+from leukodash.runs.presets import PRESETS
 from leukodash.runs.results import marks
-from leukodash.runs.studies import STUDIES, Done
+from leukodash.runs.studies import AS_PUBLISHED, STUDIES, Done, Study
 from leukodash.runs.study_steps import averaged, step_rows, steps_table, steps_words
 
 PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
@@ -59,7 +60,7 @@ def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") ->
         question = study.question
         if len(runs) < len(study.asked):
             question += f" {len(runs)} of the {len(study.asked)} runs that this takes are there."
-        parts += [f"## {study.title}", question, picture, table, taken_back(runs)]
+        parts += [f"## {study.title}", question, picture, table, taken_back(runs), _otherwise(study)]
         if name == "honest":
             parts.append(_inflation(runs))
         if name == "best":
@@ -205,6 +206,15 @@ def taken_back(done: Sequence[Done]) -> str:
         for (network, changes), labels in recipes.items()
     ]
     return "Taken back, for want of a GPU:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _otherwise(study: Study) -> str:
+    """Say what a paper's recipe leaves open, and what is done otherwise here, where the study repeats a paper."""
+    (preset, *others) = dict.fromkeys(asked.preset for asked in study.asked)
+    lines = PRESETS[preset].differences
+    if others or not lines or any(asked.label != AS_PUBLISHED for asked in study.asked):
+        return ""
+    return "Left open by the paper, or done otherwise here:\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _inflation(done: Sequence[Done]) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 from leukodash.data.dataset import Dataset
 from leukodash.errors import RunError
 from leukodash.models.backbones import Backbone
-from leukodash.runs.config import RunConfig, make_config
+from leukodash.runs.config import RunConfig
 from leukodash.runs.form import Setting, choice_title, settings_of
+from leukodash.runs.presets import make_config
 
 MOST = 60  # runs with one click; more is a slip of the hand
 KINDS = ("choice", "switch", "whole", "number")
