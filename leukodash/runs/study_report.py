@@ -252,7 +252,8 @@ def _steps(done: Sequence[Done]) -> str:
     table = steps_table(rows)
     return (
         "Weighted F1 of each step: on subjects held out of the training fold, which choose the recipe, and on the "
-        f"other fold, which chooses nothing.\n\n{_markdown(table, list(table[0]))}\n\n{steps_words(rows)}"
+        "other fold, which chooses nothing. Where intervals overlap, a step may have been luck.\n\n"
+        f"{_markdown(table, list(table[0]))}\n\n{steps_words(rows)}"
     )
 
 

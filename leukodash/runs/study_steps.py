@@ -69,7 +69,7 @@ def steps_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     table = []
     for row in rows:
         words = {"step": row["step"], "network": row["network"]}
-        words |= {f"held out, test fold {fold}": _f1(found) for fold, found in row["validation"].items()}
+        words |= {f"held out, training without fold {fold}": _f1(found) for fold, found in row["validation"].items()}
         words |= {"held out, mean": f"{held_out(row):.3f}"}
         words |= {f"tested on fold {fold}": _f1(found) for fold, found in row["test"].items()}
         table.append(words)
