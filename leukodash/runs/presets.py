@@ -54,9 +54,9 @@ _DHURI = Preset(
         "ResNet50: one output unit is printed, over which a softmax is constant; the text says categorical "
         "cross-entropy, so there are two. Batch normalization is trained in the whole network, as the text says.",
         "MobileNet: the printed parameter counts do not add up; the printed layers do and are used. The text freezes "
-        "the lower layers, as is done here; but the 21,668 weights that are printed as frozen are about the running "
-        "averages of batch normalization (21,888), as if every layer had learnt. That would explain a training accuracy "
-        "of 99 %.",
+        "the lower layers, as is done here; but the 21,668 weights that are printed as frozen are about those of the "
+        "running averages of batch normalization (21,888), as if every layer had learnt. That would explain their "
+        "training accuracy of 99 %.",
     ),
 )
 
