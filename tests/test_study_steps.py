@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 
 from leukodash.runs.studies import Asked, done, note
 from leukodash.runs.study_report import results_page
-from leukodash.runs.study_steps import AVERAGED, averaged, held_out, step_rows, steps_words
+from leukodash.runs.study_steps import AVERAGED, EVERY_STEP, averaged, held_out, step_rows, steps_words
 
 
 def step(label, backbone="mobilenet", fold=1, seed=0, validation=1.5, test=1.5):
@@ -44,8 +44,9 @@ def test_held_out_subjects_choose_and_the_test_fold_has_no_say():
         step("lucky", fold=fold, validation=0.5, test=2.0)
     rows = step_rows(done()["best"])
     words = steps_words(rows)
-    assert "“chosen”, MobileNet" in words
+    assert words.startswith("Held-out subjects choose “chosen”, MobileNet")
     assert "“lucky”" not in words
+    assert [row["step"] for row in rows] == ["chosen", "lucky", EVERY_STEP]
     chosen = next(row for row in rows if row["step"] == "chosen")
     assert f"{chosen['test'][1]['f1_weighted']:.3f}" in words
     assert "0.910 (2,586 cells" in words
@@ -61,7 +62,7 @@ def test_networks_are_averaged_within_a_seed_whose_subjects_were_held_out_of_all
     expected = f1_score(truth, said, average="weighted")
     assert rows[AVERAGED]["validation"][1]["f1_weighted"] == pytest.approx(expected)
     assert expected != pytest.approx(rows["VGG16"]["validation"][1]["f1_weighted"])
-    assert f"Several networks together: Held-out subjects choose “all”, {AVERAGED}" in steps_words(list(rows.values()))
+    assert f"Means count as well: Held-out subjects choose “all”, {AVERAGED}" in steps_words(list(rows.values()))
 
 
 def test_a_step_that_was_not_taken_on_every_fold_is_left_out():
