@@ -140,7 +140,7 @@ def _best() -> tuple[Asked, ...]:
         "and eight views": (("mobilenet",), alike | {"flips": "views"}),
         "and the last block learns": (
             ("mobilenet",),
-            alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 20},
+            alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 8},
         ),
     }
     return tuple(
