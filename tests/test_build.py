@@ -113,6 +113,19 @@ def test_batch_normalization_behind_the_cut_moves_only_when_it_is_trained(batchn
     assert np.array_equal(before[1], np.array(first.moving_variance))
 
 
+@pytest.mark.parametrize(("asked", "kept"), [(None, 0.99), (0.5, 0.5)])
+def test_running_averages_keep_what_the_network_or_the_run_says(asked, kept, config):
+    from leukodash.models.build import build
+
+    settings = {"input_size": 32, "cut": "all", "batchnorm": "trained", "batchnorm_momentum": asked}
+    layer = build(config("mobilenet", **settings), 2, None).get_layer("conv1_bn")
+    before = np.array(layer.moving_mean)
+    batch = np.random.default_rng(0).normal(size=(4, 16, 16, 32)).astype("float32")
+    layer(batch, training=True)
+    expected = kept * before + (1 - kept) * batch.mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(np.array(layer.moving_mean), expected, atol=1e-6)
+
+
 def test_batch_normalization_everywhere_is_trained_in_frozen_blocks_too(config):
     from leukodash.models.build import build
 

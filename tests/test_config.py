@@ -59,6 +59,7 @@ def test_the_mamaev_preset_is_the_notebooks(backbone, optimizer, rate, epochs, c
     assert (config.optimizer, config.learning_rate, config.epochs) == (optimizer, rate, epochs)
     assert (config.input_size, config.batch_size, config.outputs, config.cut) == (128, 128, 3, "all")
     assert (config.split.kind, config.split.validation, config.split.test) == ("image", 0.2, 0.0)
+    assert config.batchnorm_momentum == (0.9 if backbone == "resnet50" else None)  # PyTorch's
 
 
 def test_subjects_are_kept_apart_wherever_they_are_known(cells, anonymous_cells):

@@ -42,9 +42,7 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
     keras.utils.set_random_seed(config.seed)
     cell = keras.Input((config.input_size, config.input_size, 3), name="cell")
     backbone = _backbone(config, _preprocess(cell, config), precision)
-    if weights is None:
-        _quicken_batchnorm(backbone)
-    else:
+    if weights is not None:
         try:
             backbone.load_weights(weights)
         except (OSError, ValueError, KeyError) as error:
@@ -182,13 +180,6 @@ def _backbone(config: RunConfig, x: keras.KerasTensor, precision: str) -> keras.
         keras.config.set_dtype_policy(before)
 
 
-def _quicken_batchnorm(model: keras.Model) -> None:
-    """From random weights the moving statistics must follow within tens of steps, not Keras' hundreds."""
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9
-
-
 def _mark_trainable(model: keras.Model, config: RunConfig) -> None:
     after = frozen_layer(config)
     frozen = ancestors(model, [model.get_layer(after).output]) if after else set()
@@ -198,6 +189,8 @@ def _mark_trainable(model: keras.Model, config: RunConfig) -> None:
             layer.trainable = config.batchnorm == "everywhere" or (
                 layer not in frozen and config.batchnorm == "trained"
             )
+            if config.batchnorm_momentum is not None:
+                layer.momentum = config.batchnorm_momentum
         else:
             layer.trainable = layer not in frozen
 

@@ -10,6 +10,8 @@ from leukodash.data.split import Split
 from leukodash.errors import RunError
 from leukodash.models.backbones import ALL, BACKBONES, HEAD, Backbone
 
+QUICK_MOMENTUM = 0.9  # PyTorch's; from random weights, running averages must follow within tens of batches
+
 
 class RunConfig(BaseModel):
     """Every setting of one run. Descriptions are the help texts of the train page and of the command line."""
@@ -52,6 +54,13 @@ class RunConfig(BaseModel):
         "frozen",
         description="Batch normalization behind the cut: keep ImageNet's statistics, train them with the rest, "
         "or train them in the whole network, frozen blocks included.",
+    )
+    batchnorm_momentum: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of its running averages that batch normalization keeps at each batch: as the network has it "
+        "(0.99 as a rule) unless set. Lower follows sooner, which few batches need.",
     )
 
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = Field(
@@ -151,6 +160,7 @@ class RunConfig(BaseModel):
             weights_sha256=None,
             cut=ALL,
             batchnorm="trained",
+            batchnorm_momentum=QUICK_MOMENTUM,
             flips="views",
             batch_size=min(self.batch_size, 16),
             precision="float32",

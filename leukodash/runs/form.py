@@ -21,6 +21,7 @@ SPLIT_GROUP = "Split"
 TITLES = {
     "cut": "Train from",
     "batchnorm": "Batch normalization",
+    "batchnorm_momentum": "Batch norm momentum",
     "flips": "Views",
     "seed": "Seed",
     "head": "Head",

@@ -8,7 +8,7 @@ from leukodash.data.dataset import Dataset
 from leukodash.errors import RunError
 from leukodash.models.backbones import ALL, BACKBONES
 from leukodash.models.weights import find_weights, identity
-from leukodash.runs.config import RunConfig, checked
+from leukodash.runs.config import QUICK_MOMENTUM, RunConfig, checked
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ _MAMAEV = Preset(
         "split": {"kind": "image", "validation": 0.2, "test": 0.0},
     },
     {
-        "resnet50": {"head": (0.5, 1024)},
+        "resnet50": {"head": (0.5, 1024), "batchnorm_momentum": QUICK_MOMENTUM},
         "googlenet": {
             "head": (0.5, 1000, 0.5, 512, 0.5, 128, 0.5, 64),
             "optimizer": "adam",
@@ -151,7 +151,8 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
     if row:
         values["input_size"] = max(values.get("input_size", 224), row.min_size)
     if settings.get("weights") == "random":
-        values |= {"cut": ALL, "batchnorm": "trained", "flips": "views", "batch_size": 16}
+        values |= {"cut": ALL, "batchnorm": "trained", "batchnorm_momentum": QUICK_MOMENTUM}
+        values |= {"flips": "views", "batch_size": 16}
     split = {**values.get("split", {}), **settings.pop("split", {})}
     if not dataset.has_subjects and split.get("kind", "subject") == "subject":
         split["kind"] = "image"
