@@ -107,7 +107,6 @@ _RECOMMENDED = Preset(
         "schedule": "cosine",
         "batch_size": 32,
         "epochs": 60,
-        "class_weights": True,
         "flips": "views",
     },
 )
