@@ -112,6 +112,13 @@ def test_runs_of_one_label_stand_in_one_row_with_each_cell_counted_once():
     assert f"{min(shares):.1%} to {max(shares):.1%}" in row
 
 
+def test_what_must_be_said_beside_several_runs_is_said_once():
+    for seed, leaks in enumerate((30, 38, 30)):
+        noted("dhuri-guinde", "as published", made_run(seed=seed, metrics={"leaks": leaks, "random_start": True}))
+    (row,) = [line for line in results_page(done())[0].splitlines() if "| as published |" in line]
+    assert "split by subject (random start, 30 to 38 leaks between parts)" in row
+
+
 def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_that_were_run():
     noted("dhuri-guinde", "as published", made_run())
     text = results_page(done())[0]

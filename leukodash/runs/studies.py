@@ -134,11 +134,11 @@ def _best() -> tuple[Asked, ...]:
     """One step at a time. Each seed draws other validation subjects from the training fold: they choose the recipe."""
     alike = {"class_weights": False}
     steps = {
-        "a new head": (("mobilenet",), {}),
-        "classes count as they come": (BACKBONES, alike),
-        "and 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
-        "and eight views": (("mobilenet",), alike | {"flips": "views"}),
-        "and the last block learns": (
+        "classes weighted alike": (("mobilenet",), {}),
+        "classes as they come": (BACKBONES, alike),
+        "as they come, 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
+        "as they come, eight views": (("mobilenet",), alike | {"flips": "views"}),
+        "as they come, the last block learns": (
             ("mobilenet",),
             alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 8},
         ),

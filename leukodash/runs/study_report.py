@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ HEAD = ("network", "what", "runs", "trained on", "epochs", "tested on", "right",
 HEAD += ("weighted F1", "ROC AUC", "split", "time")
 AVERAGED = {
     "honest": ("fold 0 → fold 1", "fold 1 → fold 0"),
-    "best": ("classes count as they come",),
+    "best": ("classes as they come",),
 }  # tables that also show what all networks say together
 
 
@@ -115,7 +116,7 @@ def recipe_rows(done: Sequence[Done]) -> list[Row]:
         shares = [run.metrics["accuracy"] for run in runs]
         split = runs[0].metrics["split"]
         split = split if len(runs) == 1 else split.partition(" · ")[0]
-        mark = "; ".join(dict.fromkeys(filter(None, (marks(run.metrics) for run in runs))))
+        mark = _marks([run.metrics for run in runs])
         title, others = BACKBONES[backbone].title, shares if len(runs) > 1 else ()
         line = Line(f"{title}, {label}", backbone, cells["right"].mean(), *(interval or ()), others=others)
         words = {
@@ -133,6 +134,13 @@ def recipe_rows(done: Sequence[Done]) -> list[Row]:
         }
         rows.append(Row(line, words | _line_words(line)))
     return rows
+
+
+def _marks(numbers: Sequence[Mapping[str, Any]]) -> str:
+    """What must be said beside the numbers of several runs: `marks`, with one count of leaks for all."""
+    leaks = _span([one["leaks"] for one in numbers])
+    said = [marks(one).replace(f"{one['leaks']} leaks", f"{leaks} leaks") for one in numbers]
+    return ", ".join(dict.fromkeys(words for one in said for words in one.split(", ") if words))
 
 
 def _together(done: Sequence[Done], labels: Sequence[str]) -> list[Row]:
