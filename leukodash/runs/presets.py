@@ -64,7 +64,6 @@ _MAMAEV = Preset(
     "Mamaev 2023, as published",
     {
         "input_size": 128,
-        "preprocessing": "divide_by_255",
         "cut": ALL,
         "batchnorm": "trained",
         "head": (0.5,),
@@ -90,8 +89,10 @@ _MAMAEV = Preset(
         "There is no test set: the notebook's figures are validation figures, and so are these.",
         "The epoch with the lowest validation loss counts; the notebook chooses by a running mean.",
         "Validation cells are not mirrored at random here; the notebook changes them as it does the training cells.",
-        "Sharpening by 1.5 is left out. As in the notebook, pixels are divided by 255 and not normalized further, and "
-        "there are three output units for two classes.",
+        "The notebook divides pixels by 255 and hands them to weights that were taught with numbers four times as wide. "
+        "The weights of Keras and Caffe were taught with numbers 255 times as wide, so the same line would be a graver "
+        "fault: here pixels are scaled as the network was taught.",
+        "Sharpening by 1.5 is left out. As in the notebook, there are three output units for two classes.",
         "GoogLeNet is the original with local response normalization; the notebook's has batch normalization.",
         "VGG16's first two dense layers start from random numbers: the weights without top do not hold them.",
         "The notebook draws its split without a seed, so it is another 80 % of the cells.",
