@@ -89,7 +89,7 @@ _MAMAEV = Preset(
         "There is no test set: the notebook's figures are validation figures, and so are these.",
         "The epoch with the lowest validation loss counts; the notebook chooses by a running mean.",
         "Validation cells are not mirrored at random here; the notebook changes them as it does the training cells.",
-        "The notebook divides pixels by 255 and hands them to weights that were taught with numbers four times as wide. "
+        "The notebook divides pixels by 255 and hands them to weights taught with numbers four times as wide. "
         "The weights of Keras and Caffe were taught with numbers 255 times as wide, so the same line would be a graver "
         "fault: here pixels are scaled as the network was taught.",
         "Sharpening by 1.5 is left out. As in the notebook, there are three output units for two classes.",
