@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.published import PUBLISHED, Published
 from leukodash.evaluation.statistics import accuracy_interval, all_pairs
 from leukodash.figures.printed import Line, forest_svg
@@ -17,7 +16,7 @@ from leukodash.runs.folder import Run
 from leukodash.runs.presets import PRESETS
 from leukodash.runs.results import marks
 from leukodash.runs.studies import AS_PUBLISHED, STUDIES, Done, Study
-from leukodash.runs.study_steps import averaged, step_rows, steps_table, steps_words
+from leukodash.runs.study_steps import averaged, judged, step_rows, steps_table, steps_words
 
 PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
 LIMITS = """Cells of one subject are alike, so intervals leave out whole subjects, and few subjects make them wide.
@@ -29,7 +28,7 @@ intervals that overlap can still hide a difference; the compare page tests pairs
 
 HEAD = ("network", "what", "runs", "trained on", "epochs", "tested on", "right", "interval", "lowest to highest")
 HEAD += ("weighted F1", "ROC AUC", "split", "time")
-AVERAGED = {
+ALSO_AVERAGED = {
     "honest": ("fold 0 → fold 1", "fold 1 → fold 0"),
     "best": ("classes as they come",),
 }  # tables that also show what all networks say together
@@ -54,7 +53,7 @@ def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") ->
     figures = {}
     for name, runs in done.items():
         study = STUDIES[name]
-        rows = [*recipe_rows(runs), *_together(runs, AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
+        rows = [*recipe_rows(runs), *_together(runs, ALSO_AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
         figures[f"{name}.svg"] = forest_svg([row.line for row in rows], f"{study.title}: share of test cells right")
         picture = f"![{study.title}: the shares right of the table below, with their intervals]({folder}/{name}.svg)"
         table = _markdown([row.words for row in rows], HEAD)
@@ -150,11 +149,8 @@ def _together(done: Sequence[Done], labels: Sequence[str]) -> list[Row]:
         runs = [one.run for one in done if one.label == label]
         if len({run.config.backbone for run in runs}) < 2:
             continue
-        classes, positive = runs[0].metrics["classes"], runs[0].metrics["positive"]
-        columns = [f"p_{name}" for name in classes]
         cells = averaged(runs)
-        subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
-        found = evaluate(cells["label"].to_numpy(), cells[columns].to_numpy(), classes, positive, subjects=subjects)
+        found = judged(cells, runs[0])
         line = Line(f"all averaged, {label}", None, found["accuracy"], *found["accuracy_interval"])
         words = {
             "network": "all of these, averaged",

@@ -32,6 +32,14 @@ def averaged(runs: Sequence[Run], part: str = "") -> pd.DataFrame:
     return pd.concat(answers).groupby("file", as_index=False).agg(how)
 
 
+def judged(cells: pd.DataFrame, run: Run) -> dict[str, Any]:
+    """Return what `evaluate` finds in a table as `averaged` gives it; `run` is one of those behind it."""
+    classes = run.metrics["classes"]
+    probabilities = cells[[f"p_{name}" for name in classes]].to_numpy()
+    subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
+    return evaluate(cells["label"].to_numpy(), probabilities, classes, run.metrics["positive"], subjects=subjects)
+
+
 def step_rows(done: Sequence[Done]) -> list[dict[str, Any]]:
     """Return a row for each step and network, and one for each mean: of a step's networks, of a network's steps.
 
@@ -113,10 +121,7 @@ def _with_means(groups: dict[tuple[str, str], list[Run]]) -> dict[tuple[str, str
 def _evaluate(runs: Sequence[Run], part: str) -> dict[str, Any]:
     seeds = sorted({run.config.seed for run in runs})
     cells = pd.concat([averaged([run for run in runs if run.config.seed == seed], part) for seed in seeds])
-    classes, positive = runs[0].metrics["classes"], runs[0].metrics["positive"]
-    columns = [f"p_{name}" for name in classes]
-    subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
-    return evaluate(cells["label"].to_numpy(), cells[columns].to_numpy(), classes, positive, subjects=subjects)
+    return judged(cells, runs[0])
 
 
 def _f1(found: dict[str, Any]) -> str:
