@@ -105,10 +105,7 @@ def _resnet50() -> tuple[Asked, ...]:
 
 def _mamaev() -> tuple[Asked, ...]:
     names = ("resnet50", "googlenet", "vgg16")
-    smaller = {"resnet50": {"epochs": 3}, "vgg16": {"epochs": 2}}
-    return tuple(
-        Asked(AS_PUBLISHED, name, "mamaev-2023", smaller=smaller.get(name, {}), folder="fold_0") for name in names
-    )
+    return tuple(Asked(AS_PUBLISHED, name, "mamaev-2023", folder="fold_0") for name in names)
 
 
 def _honest() -> tuple[Asked, ...]:
