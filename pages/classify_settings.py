@@ -51,7 +51,10 @@ def heat_popover(loaded: list, names: dict[str, str]) -> Settings:
         method = st.selectbox(
             "Method", list(METHODS), key="method", bind="query-params", format_func=lambda key: METHODS[key].title
         )
-        st.caption(f"It {METHODS[method].one_line} ({METHODS[method].paper}).")
+        said = f"It {METHODS[method].one_line} ({METHODS[method].paper})."
+        if any(one.views > 1 for one in loaded):
+            said += " A run that answers with the mean over views of a cell is mapped for the cell as it lies."
+        st.caption(said)
         shared = [label for label in loaded[0].classes if all(label in one.classes for one in loaded)]
         target = st.segmented_control(
             "What speaks for", [LIKELIEST, *shared], default=LIKELIEST, required=True, key="target",

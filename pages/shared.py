@@ -152,13 +152,15 @@ def run_label(run: Run) -> str:
 
 
 def badges(run: Run) -> str:
-    """Return the marks of a run as Markdown badges: split, generated data, random start, leaks."""
+    """Return the marks of a run as Markdown badges: split, leaks, averaged views, generated data, random start."""
     metrics, model = run.metrics, run.model
     marks = [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
     if metrics.get("leaks"):
         marks.append(f":red-badge[:material/warning: {metrics['leaks']} leaks between parts]")
     if metrics.get("part") == "validation":
         marks.append(":orange-badge[:material/warning: no test part: validation cells]")
+    if (views := model.get("views", 1)) > 1:
+        marks.append(f":gray-badge[:material/flip: mean of {views} views]")
     if model.get("generated"):
         marks.append(":violet-badge[:material/draw: generated cells]")
     if model.get("random_start"):

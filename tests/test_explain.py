@@ -52,6 +52,32 @@ def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("cut", ["head", "all"])  # stored features of eight views, and pixels that are turned
+def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run, alexnet_weights, cut):
+    from leukodash.explain.predict import load
+
+    common = {"weights": "imagenet", "cut": cut, "flips": "views", "precision": "float32"}
+    run, alone = tiny_run(**common, average_views=True), load(tiny_run(**common))
+    rows, served = run.predictions, load(run)
+    images = [square(read_image(Path(run.config.data) / file), 64) for file in rows["file"]]
+    turned = [
+        np.rot90(some, k, axes=(1, 2)) for some in (np.stack(images), np.stack(images)[:, :, ::-1]) for k in range(4)
+    ]
+    expected = np.mean([alone.predict(some) for some in turned], axis=0)
+    assert np.abs(expected - alone.predict(images)).max() > 1e-3
+    np.testing.assert_allclose(rows[["p_all", "p_hem"]], expected, atol=1e-5)
+    np.testing.assert_allclose(served.predict(images), expected, atol=1e-5)
+    answers, maps = served.classify_with_maps(images)
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
+    found = [served.classes[k] for k in expected.argmax(axis=1)]
+    upright = [
+        alone.classify_with_maps([image], target=label)[1][0] for image, label in zip(images, found, strict=True)
+    ]
+    np.testing.assert_allclose(maps, upright, atol=1e-4)
+    np.testing.assert_allclose(served.predict(images, upright=True), alone.predict(images), atol=1e-6)
+
+
+@pytest.mark.slow
 def test_images_of_any_size_are_squared_as_for_training(tiny_run):
     from leukodash.explain.predict import load
 

@@ -93,6 +93,22 @@ def test_onnx_runtime_gives_the_apps_probabilities_and_finds_no_rare_operations(
 
 
 @pytest.mark.slow
+def test_a_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_of_them(spread_run, cells, tmp_path):
+    import keras
+
+    run = spread_run("alexnet")
+    run.write("model.json", run.model | {"views": 8})
+    made = export(run, "keras", tmp_path / "out")
+    model = keras.saving.load_model(made.path)
+    turned = [np.rot90(some, k, axes=(1, 2)) for some in (cells, cells[:, :, ::-1]) for k in range(4)]
+    mean = np.mean([model.predict_on_batch(some.astype(np.float32)) for some in turned], axis=0)
+    np.testing.assert_allclose(mean, app_answers(run, cells), atol=1e-4)
+    assert np.abs(model.predict_on_batch(cells.astype(np.float32)) - mean).max() > 1e-3
+    assert (made.views, json.loads(zipfile.ZipFile(made.path).read(METADATA))["views"]) == (8, 8)
+    assert made.words.startswith("The app answers with the mean over 8 views of a cell, this file for one. Checked on")
+
+
+@pytest.mark.slow
 def test_the_litert_interpreter_gives_the_apps_probabilities(spread_run, cells, tmp_path):
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
     run = spread_run("alexnet")

@@ -1,7 +1,8 @@
 """A finished run as one file that other programs run: full .keras, ONNX and LiteRT.
 
 Every file takes raw RGB, computes in float32, gives the probabilities of the run's classes, and says in itself what it
-is (`metadata`). Each is run on a few cells, and kept only where it gives the app's probabilities. Light at import:
+is (`metadata`). Each is run on a few cells, and kept only where it gives the app's probabilities. A file answers for a
+cell as it lies; where the run averages views, whoever uses the file does so too, and the check does. Light at import:
 TensorFlow comes with the first export.
 """
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image
+from leukodash.data.views import mean_over_views
 from leukodash.errors import ImageError, RunError
 from leukodash.explain.decide import decision
 from leukodash.explain.formats import FORMATS, NOTICE
@@ -47,6 +49,7 @@ class Exported:
         precision: what the app computes this run in, ``"float32"`` or ``"bfloat16"``.
         app_difference: largest difference from the app's probabilities: `difference`, unless it uses bfloat16.
         other_class: images that the app puts into another class, all of them by rounding in bfloat16.
+        views: how many views of a cell the file was asked about, and the mean taken, as the app does.
     """
 
     path: Path
@@ -55,11 +58,15 @@ class Exported:
     precision: str
     app_difference: float
     other_class: int
+    views: int = 1
 
     @property
     def words(self) -> str:
         """A sentence or two on how true the file is to the app."""
         checked = f"Checked on {self.cells} cells"
+        if self.views > 1:
+            checked = f"The app answers with the mean over {self.views} views of a cell, this file for one. {checked}"
+            checked += f", the mean over their {self.views} views taken"
         if self.precision == "float32":
             return f"{checked}: its probabilities are the app's, to within {_power_of_ten(self.difference)}."
         moved = f"and moves {self.other_class} of them to the other class" if self.other_class else "and no class"
@@ -101,7 +108,8 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     app, precision, classes = classifier.predict(cells), classifier.precision, len(classifier.classes)
     model = float32_model(classifier.model, classes)
     del classifier  # VGG16 with its paper's head is 568 MB
-    expected = app if precision == "float32" else np.asarray(model.predict_on_batch(cells), np.float64)
+    views = run.model.get("views", 1)
+    expected = app if precision == "float32" else mean_over_views(model.predict_on_batch, cells, views)
     path = folder / f"{run.id}{kind.suffix}"
     temporary = temporary_name(path).with_suffix(kind.suffix)
     try:
@@ -111,7 +119,7 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
             kind.write(model, temporary, metadata(run))
         del model
         say(0.7, f"running the {kind.title} file on {len(cells)} cells")
-        found = kind.outputs(temporary, cells)
+        found = mean_over_views(lambda some: kind.outputs(temporary, some), cells, views)
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:  # not a number is no agreement either
             raise RunError(
@@ -125,7 +133,7 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
         temporary.unlink(missing_ok=True)
     say(1.0, "done")
     apart = int((found.argmax(axis=1) != app.argmax(axis=1)).sum())
-    return Exported(path, len(cells), difference, precision, float(np.abs(found - app).max()), apart)
+    return Exported(path, len(cells), difference, precision, float(np.abs(found - app).max()), apart, views)
 
 
 def check_cells(run: Run, size: int) -> np.ndarray:
@@ -213,6 +221,10 @@ def metadata(run: Run) -> dict[str, Any]:
         "input": f"float32 (n, {size}, {size}, 3), RGB, 0 to 255: one cell an image, on black, padded to a square with "
         "black, never stretched, then scaled. Nothing else: preprocessing is in the file.",
         "output": f"float32 (n, {len(classes)}): the probability of each of the classes, in their order.",
+        "views": made.get("views", 1),
+        "views_mean": "the app answers with the mean of the probabilities over so many views of a cell: as it is, "
+        "mirrored left-right, top-bottom, both; from 5 on the same with rows and columns swapped. The accuracy, the "
+        "threshold and the temperature are of these means.",
         "threshold": chosen.threshold,
         "threshold_means": "the positive class from this probability on, chosen on validation cells; null: none was",
         "temperature": chosen.temperature.value,

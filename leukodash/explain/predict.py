@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from leukodash.data.images import square
+from leukodash.data.views import mean_over_views
 from leukodash.errors import RunError, WeightsError
 from leukodash.evaluation.novelty import Novelty
 from leukodash.explain.cam import heat, seen_through
@@ -38,8 +39,8 @@ class Answer:
     """What one run says of one image.
 
     Attributes:
-        probabilities: float64 (classes,), the network's own.
-        heat: float32 (h, w), 0 to 1, at the resolution of the layer; see `cam.heat`.
+        probabilities: float64 (classes,), the network's own; where the run averages views, their mean.
+        heat: float32 (h, w), 0 to 1, at the resolution of the layer, of the image as it lies; see `cam.heat`.
         novelty: how unlike the training cells it is; NaN where the run cannot say.
     """
 
@@ -59,6 +60,7 @@ class Classifier:
         size: pixels a side that the network sees.
         precision: ``"float32"`` or ``"bfloat16"``.
         novelty: what its training cells look like to it, or None where the run has kept nothing of that.
+        views: how many views of a cell an answer is the mean of; one, unless the run averages.
     """
 
     def __init__(self, run: Run, model: keras.Model, precision: str) -> None:
@@ -66,6 +68,7 @@ class Classifier:
         self.classes, self.positive = tuple(run.model["classes"]), run.model["positive"]
         self.size, self._layer = model.input_shape[1], run.config.row.cam_layer
         self.novelty = Novelty.load(run.path)
+        self.views: int = run.model.get("views", 1)
         self._cuts: dict[str, Cut] = {}
 
     @property
@@ -75,20 +78,20 @@ class Classifier:
         places = [layer for layer in inside if len(layer.output.shape) == 4 and layer.output.shape[1] > 1]
         return [layer.name for layer in reversed(places) if layer.name not in ("cell", "preprocessing")]
 
-    def predict(self, images: np.ndarray | Sequence[np.ndarray], progress: Progress | None = None) -> np.ndarray:
+    def predict(
+        self, images: np.ndarray | Sequence[np.ndarray], progress: Progress | None = None, *, upright: bool = False
+    ) -> np.ndarray:
         """Return the probability of each class, float64 (n, classes), rows that sum to one.
 
         Args:
             images: uint8 RGB images (H, W, 3) of any size, or an array of them; padded to a square and scaled as
                 for training.
             progress: hears the share that is done.
+            upright: ask about the images as they lie alone, as heat maps do, though the run averages views.
         """
-        cut = self.cut()
-        logits = []
-        for batch in self._batches(images, BATCH, progress):
-            with _ONE_AT_A_TIME:
-                logits.append(cut.logits(batch)[0])
-        return self._probabilities(np.concatenate(logits)) if logits else np.zeros((0, len(self.classes)))
+        views = 1 if upright else self.views
+        found = [self._mean(batch, views) for batch in self._batches(images, BATCH, progress)]
+        return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
 
     def classify_with_maps(
         self, images: np.ndarray | Sequence[np.ndarray], method: str = "gradcam", **asked: object
@@ -130,11 +133,15 @@ class Classifier:
         fit = max(1, min(BATCH, LARGEST // int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:]))))
         answers: dict[str, list[Answer]] = {method: [] for method in methods}
         for batch in self._batches(images, fit, progress):
+            explained, probabilities = np.full(len(batch), wanted), None
+            if self.views > 1:  # the class that all views together find is explained in the first of them
+                probabilities = self._mean(batch, self.views)
+                explained = probabilities.argmax(axis=1) if target is None else explained
             with _ONE_AT_A_TIME:
-                evidence = cut.gradients(batch, np.full(len(batch), wanted))
-            probabilities = self._probabilities(evidence.logits)
+                evidence = cut.gradients(batch, explained)
+            probabilities = self._probabilities(evidence.logits) if probabilities is None else probabilities
+            explained = probabilities.argmax(axis=1) if target is None else explained
             novelty = self.novelty.score(evidence.pooled) if self.novelty else np.full(len(batch), np.nan)
-            explained = probabilities.argmax(axis=1) if target is None else np.full(len(batch), wanted)
             ask = seen_through(batch, explained, self._seen)
             for method in methods:
                 maps = heat(method, evidence.activations, evidence.gradients, ask)
@@ -150,8 +157,17 @@ class Classifier:
         return self._cuts[layer]
 
     def _seen(self, images: np.ndarray) -> np.ndarray:
-        with _ONE_AT_A_TIME:
-            return self._probabilities(self.cut().logits(images)[0])
+        return self._mean(images, 1)
+
+    def _mean(self, batch: np.ndarray, views: int) -> np.ndarray:
+        """Return the mean of the probabilities of the first views of float32 images (n, size, size, 3)."""
+        cut = self.cut()
+
+        def ask(images: np.ndarray) -> np.ndarray:
+            with _ONE_AT_A_TIME:
+                return self._probabilities(cut.logits(images)[0])
+
+        return mean_over_views(ask, batch, views)
 
     def _batches(self, images: Sequence[np.ndarray], size: int, progress: Progress | None) -> Iterator[np.ndarray]:
         for start in range(0, len(images), size):

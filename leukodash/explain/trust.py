@@ -109,7 +109,8 @@ def hide_and_show(
     shown = [np.where((ranks < count)[..., None], 0, whole) for ranks in orders for count in counts[1:-1]]
     shown += [np.where((ranks < count)[..., None], whole, blurred) for ranks in orders for count in counts[1:-1]]
     ends = [whole, np.zeros_like(whole), blurred]
-    answers = classifier.predict(np.stack([*ends, *shown]), progress)[:, classifier.classes.index(target)]
+    answers = classifier.predict(np.stack([*ends, *shown]), progress, upright=True)
+    answers = answers[:, classifier.classes.index(target)]
     full, black, blur = answers[:3]
     inner = answers[3:].reshape(2, len(orders), STEPS - 1)
     deletion = np.pad(inner[0], ((0, 0), (1, 1)), constant_values=((0, 0), (full, black)))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from leukodash.data.split import Split
+from leukodash.data.views import VIEWS
 from leukodash.errors import RunError
 from leukodash.models.backbones import ALL, BACKBONES, HEAD, Backbone
 
@@ -87,6 +88,10 @@ class RunConfig(BaseModel):
         "none",
         description="Show cells mirrored (four views), or mirrored and turned by quarters (eight views).",
     )
+    average_views: bool = Field(
+        False,
+        description="Once trained, answer with the mean over these views of a cell: steadier, but slower.",
+    )
     brightness: float = Field(0.0, ge=0, le=0.9, description="Random change of brightness, as a share.")
     stain: float = Field(0.0, ge=0, le=0.9, description="Random change of each color channel, as a share.")
     rotation: float = Field(0.0, ge=0, le=180, description="Random turn by up to this many degrees.")
@@ -142,6 +147,11 @@ class RunConfig(BaseModel):
     def pixel_augmentation(self) -> bool:
         """Whether images change in ways that no stored view holds."""
         return bool(self.brightness or self.stain or self.rotation)
+
+    @property
+    def answer_views(self) -> int:
+        """How many views of a cell (see `data.views`) an answer is the mean of."""
+        return len(VIEWS[self.flips]) if self.average_views else 1
 
     @property
     def full_path(self) -> bool:

@@ -13,6 +13,7 @@ from statistics import median
 from leukodash import settings
 from leukodash.data.dataset import Dataset
 from leukodash.data.images import cell_store_key
+from leukodash.data.views import VIEWS
 from leukodash.models.backbones import ALL, HEAD
 from leukodash.runs.config import RunConfig
 from leukodash.runs.folder import Run
@@ -133,7 +134,6 @@ ACTIVATIONS = {
 PREFIX_BATCH, AT_ONCE = 32, 0.25  # images a call of the frozen layers, and the share of layers held at a time there
 LIBRARY_BYTES = 800_000_000  # of a process that has imported TensorFlow and read the cells
 
-VIEWS = {"none": 1, "flips": 4, "views": 8}
 RECENT = 5  # past runs that correct the table
 START_SECONDS = 6.0  # importing TensorFlow, building the model, the first call
 STEP_SECONDS = 0.004  # what a step costs besides arithmetic
@@ -185,7 +185,7 @@ def estimate(
     disk = 16 * _trained(config)  # weights, best weights and the optimizer's state
     if needs_features and not ready:
         digits = 2 if _short_digits(config) and config.cut != HEAD else 4  # pooled features are float32 always
-        disk += cells * VIEWS[config.flips] * _crossing(config) * digits
+        disk += cells * len(VIEWS[config.flips]) * _crossing(config) * digits
     decoding = 0.0 if decoded else cells * DECODE_SECONDS
     pixels = 0 if decoded else cells * config.input_size**2 * 3
     return Estimate(START_SECONDS + decoding + sum(seconds.values()), disk, pixels, _memory(config, ready), ready)
@@ -258,11 +258,11 @@ def _stages(config: RunConfig, cells: int) -> dict[str, float]:
     steps, head = math.ceil(train / config.batch_size), _trained_head(config)
     cell = (forward + backward) / rate + 6 * head / (matrix_gflops() * 1e9 / 2)
     epoch = train * cell + validation * forward / rate + steps * (STEP_SECONDS + UPDATE_SECONDS * _trained(config))
-    features = 0.0 if config.full_path else cells * VIEWS[config.flips] * (1 - share) / rate
+    features = 0.0 if config.full_path else cells * len(VIEWS[config.flips]) * (1 - share) / rate
     return {
         "features": features,
         "training": config.epochs * epoch,
-        "evaluating": (validation + test) * forward / rate + 1,
+        "evaluating": config.answer_views * (validation + test) * forward / rate + 1,
     }
 
 

@@ -23,6 +23,7 @@ TITLES = {
     "batchnorm": "Batch normalization",
     "batchnorm_momentum": "Batch norm momentum",
     "flips": "Views",
+    "average_views": "Average the views",
     "seed": "Seed",
     "head": "Head",
     "split.kind": "Split by",

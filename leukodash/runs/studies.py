@@ -135,6 +135,7 @@ def _best() -> tuple[Asked, ...]:
         "classes as they come": (BACKBONES, alike),
         "as they come, 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
         "as they come, eight views": (("mobilenet",), alike | {"flips": "views"}),
+        "as they come, mean over eight views": (("mobilenet",), alike | {"flips": "views", "average_views": True}),
         "as they come, the last block learns": (
             ("mobilenet",),
             alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 8},

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
+from leukodash.data.views import VIEWS, view
 from leukodash.runs.config import RunConfig
-from leukodash.training.views import VIEWS, view
 
 
 def examples(images: np.ndarray, config: RunConfig, times: int) -> np.ndarray:

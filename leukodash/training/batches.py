@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from leukodash.data.dataset import Dataset
+from leukodash.data.views import VIEWS, view
 from leukodash.runs.config import RunConfig
 from leukodash.training.augment import augment
 from leukodash.training.features import Features, release
-from leukodash.training.views import VIEWS
 
 HELD_BYTES = 128 * 2**20  # of stored features or pixels that may be read before their pages are handed back
 
@@ -35,9 +35,11 @@ class Batches:
             counts = np.bincount(self.codes[self.rows["train"]], minlength=len(dataset.classes))
             self.weight = (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
-    def inputs(self, rows: np.ndarray) -> np.ndarray | list[np.ndarray]:
-        """Return the inputs of some cells as they are, for evaluation."""
-        return self._counted(np.asarray(self.cells[rows]) if self.features is None else self.features.batch(rows))
+    def inputs(self, rows: np.ndarray, number: int = 0) -> np.ndarray | list[np.ndarray]:
+        """Return the inputs of some cells, all in one view (the first is as they are), for evaluation."""
+        if self.features is None:
+            return self._counted(np.ascontiguousarray(view(self.cells[rows], number)))
+        return self._counted(self.features.batch(rows, np.full(len(rows), number)))
 
     def steps(self) -> int:
         """Number of training steps in an epoch."""

@@ -22,9 +22,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from leukodash import settings
+from leukodash.data.views import view
 from leukodash.errors import DataError
 from leukodash.files import temporary_name, write_whole
-from leukodash.training.views import view
 
 VERSION = 2
 BATCH = 32
@@ -94,7 +94,7 @@ def compute_features(
         prefix: images float32 (n, s, s, 3) → crossing tensor(s).
         cells: returns uint8 (n, s, s, 3), RGB, a memory map; called only if something must be computed.
         folder: from `store_folder`.
-        views: see `leukodash.training.views.view`.
+        views: see `leukodash.data.views.view`.
         progress: hears how far the computing is; may raise to stop it.
         waiting: hears how far another process is that computes the same; may raise to stop the waiting.
 

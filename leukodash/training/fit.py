@@ -20,6 +20,7 @@ import pandas as pd
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, cell_store_key
 from leukodash.data.split import make_split
+from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
 from leukodash.files import write_whole
 from leukodash.models import build as models
@@ -33,7 +34,6 @@ from leukodash.training.batches import Batches
 from leukodash.training.checkpoint import Checkpoint
 from leukodash.training.features import compute_features, store_folder
 from leukodash.training.precision import choose_precision, lowest_cosine
-from leukodash.training.views import VIEWS
 
 STEP_SECONDS = 0.5  # steps.csv gets a row at most this often
 
@@ -47,7 +47,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     """
     run, clock, progress = Run(folder), Clock(), stoppable(folder, status)
     config, dataset, part, model, suffix, batches = prepare(run, device, status, clock)
-    features = batches.features
+    features, views = batches.features, config.answer_views
 
     # --- training: epochs on the suffix
     status.set(stage="training", epoch=0, epochs=config.epochs)
@@ -75,7 +75,7 @@ def train(folder: Path, device: str, status: Status) -> None:
             "parameters": run.model["parameters"],
             "trained_parameters": run.model["trained_parameters"],
             "seconds": clock.seconds,
-            "ms_per_image": round(milliseconds + (features.ms_per_image if features else 0.0), 3),
+            "ms_per_image": round(milliseconds + (features.ms_per_image * views if features else 0.0), 3),
             "memory_bytes": _most_memory(),
             "features_computed": bool(features and features.computed),
         },
@@ -201,6 +201,7 @@ def _write_model_file(
             "positive": dataset.positive,
             "generated": dataset.generated,
             "random_start": weights is None,
+            "views": config.answer_views,
             "weights_file": weights.name if weights else None,
             "weights_sha256": identity(weights) if weights else None,
             **made,

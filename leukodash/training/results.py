@@ -23,9 +23,10 @@ from leukodash.training.features import release
 PREDICT_BATCH = 64
 
 
-def _logits(suffix: keras.Model, batches: Batches, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _logits(suffix: keras.Model, batches: Batches, rows: np.ndarray, number: int = 0) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), PREDICT_BATCH):
-        yield np.asarray(suffix.predict_on_batch(batches.inputs(rows[start : start + PREDICT_BATCH])), np.float64)
+        inputs = batches.inputs(rows[start : start + PREDICT_BATCH], number)
+        yield np.asarray(suffix.predict_on_batch(inputs), np.float64)
 
 
 def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -> tuple[float, float]:
@@ -42,18 +43,24 @@ def predict(
 ) -> tuple[pd.DataFrame, float]:
     """Return the rows of predictions.csv, and the milliseconds that the suffix takes for a cell.
 
-    The rows have the probabilities of every class for the validation and test cells. The first batch, in which Keras
-    prepares itself, does not count towards the time, where there are others.
+    The rows have the probabilities of every class for the validation and test cells: the mean over the views that the
+    run answers with. The first batch, in which Keras prepares itself, does not count towards the time, where there are
+    others.
     """
     rows = np.concatenate([batches.rows["validation"], batches.rows["test"]])
-    logits, times = [], [time.perf_counter()]
-    for done, chunk in enumerate(_logits(suffix, batches, rows)):
-        progress(min(1.0, (done + 1) * PREDICT_BATCH / len(rows)), f"{len(rows):,} cells")
-        logits.append(chunk)
-        times.append(time.perf_counter())
-    first = 1 if len(logits) > 1 else 0
-    milliseconds = 1000 * (times[-1] - times[first]) / sum(map(len, logits[first:]))
-    probabilities = class_probabilities(np.concatenate(logits), len(dataset.classes))
+    views, total = batches.config.answer_views, np.zeros((len(rows), len(dataset.classes)))
+    every, done, times = len(rows) * views, [0], [time.perf_counter()]
+    for number in range(views):
+        chunks = []
+        for chunk in _logits(suffix, batches, rows, number):
+            chunks.append(chunk)
+            done.append(done[-1] + len(chunk))
+            times.append(time.perf_counter())
+            progress(done[-1] / every, f"{len(rows):,} cells")
+        total += class_probabilities(np.concatenate(chunks), len(dataset.classes))
+    first = 1 if len(done) > 2 else 0
+    milliseconds = 1000 * views * (times[-1] - times[first]) / (done[-1] - done[first])
+    probabilities = total / views
     table = dataset.cells.iloc[rows][["file", "label", "subject"]].assign(part=part.iloc[rows])
     for column, name in enumerate(dataset.classes):
         table[f"p_{name}"] = probabilities[:, column].round(7)

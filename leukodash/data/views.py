@@ -1,5 +1,7 @@
 """The eight views of a cell. Light, so that a page can show them."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 VIEWS = {"none": (0,), "flips": (0, 1, 2, 3), "views": tuple(range(8))}
@@ -21,3 +23,14 @@ def view(images: np.ndarray, number: int) -> np.ndarray:
     if number & 2:
         images = images[:, ::-1]
     return images
+
+
+def mean_over_views(ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, views: int) -> np.ndarray:
+    """Return the mean of what `ask` answers for the first views of a batch, an array of any shape.
+
+    Args:
+        ask: images (n, size, size, c) → answers.
+        images: (n, size, size, c).
+        views: how many.
+    """
+    return np.mean([ask(np.ascontiguousarray(view(images, number))) for number in range(views)], axis=0)
