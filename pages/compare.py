@@ -78,7 +78,7 @@ def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[R
         help="Only runs tested on the same cells, to the byte, can be compared. The others are in other groups.",
     )]  # fmt: skip
     by_id = {run.id: name for name, run in run_names(group.runs).items()}
-    first = [run for run in asked if run in group.runs] or default_runs(group.runs)
+    first = [run for run in asked if run in group.runs] or default_runs(group.runs, noted())
     kept = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MOST])
     st.session_state[f"runs-{group.key}"] = [run_id for run_id in kept if run_id in by_id]
     chosen = right.multiselect(

@@ -121,7 +121,7 @@ def _about_dialog(run: Run) -> None:
         "notes": st.text_area("Notes", run.about["notes"]),
     }
     if st.button("Save", type="primary"):
-        run.write("about.json", about)
+        run.write("about.json", run.about | about)
         st.rerun()
 
 

@@ -48,6 +48,15 @@ def test_ones_own_newest_runs_come_first_and_of_studies_those_of_the_most_networ
     assert {run.id for run in first_group(test_groups(all_finished()), set()).runs} < alone
 
 
+def test_of_studies_the_same_recipe_in_each_network_is_compared_first():
+    alike = [made_run(name, when=f"2026010{day}-100000").id for day, name in enumerate(("vgg16", "mobilenet"), 1)]
+    other = made_run("mobilenet", when="20260103-100000", config={"epochs": 7}).id
+    own = [run.id for run in default_runs(all_finished())]
+    assert own == [other, alike[0]]
+    assert [run.id for run in default_runs(all_finished(), {*alike, other})] == alike[::-1]
+    assert [run.id for run in default_runs(all_finished(), set(alike))] == own
+
+
 def test_one_changed_image_makes_another_group():
     cells = made_cells()
     made_run("vgg16", cells=cells)

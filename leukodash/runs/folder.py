@@ -60,8 +60,8 @@ class Run:
 
     @property
     def about(self) -> dict[str, str]:
-        """Title, owner and notes, as people wrote them (``about.json``)."""
-        return {"title": "", "owner": "", "notes": "", **_json(self.path / "about.json")}
+        """Title, owner and notes, as people wrote them, and what a study calls the run (``about.json``)."""
+        return {"title": "", "owner": "", "notes": "", "label": "", **_json(self.path / "about.json")}
 
     @property
     def status(self) -> dict[str, Any]:
@@ -123,9 +123,10 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The name that people gave, or the backbone's title and the time of the start."""
-        if self.about["title"]:
-            return self.about["title"]
+        """The name that people gave, or the backbone's title, and what a study calls it or the time of the start."""
+        about = self.about
+        if about["title"] or about["label"]:
+            return about["title"] or f"{self.config.row.title}: {about['label']}"
         stamp = self.id.split("-")
         when = f"{stamp[1][:2]}:{stamp[1][2:4]}:{stamp[1][4:]}" if len(stamp) > 2 and len(stamp[1]) == 6 else self.id
         return f"{self.config.row.title} {when}"

@@ -1,7 +1,7 @@
 """Finished runs as one table and side by side: what the compare page and the command line list."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,12 +94,25 @@ def image_root(runs: Sequence[Run], file: str) -> Path | None:
     return next((root for root in roots if (root / file).is_file()), None)
 
 
-def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
-    """The newest run of each backbone, and every imported run, newest first, at most `limit`."""
+def default_runs(runs: Sequence[Run], of_studies: Set[str] = frozenset(), limit: int = 8) -> list[Run]:
+    """Return the newest run of each backbone, and every imported run, newest first, at most `limit`.
+
+    Where studies alone are there, like stands beside like: the newest recipe of those that the most backbones have.
+    """
+    if all(run.id in of_studies for run in runs):
+        alike: dict[str, list[Run]] = {}
+        for run in runs:
+            alike.setdefault(_recipe(run), []).append(run)
+        runs = max(alike.values(), key=lambda members: len({run.config.backbone for run in members}))
     newest: dict[str, Run] = {}
     for run in runs:
         newest.setdefault(backbone_of(run) or run.id, run)
     return list(newest.values())[:limit]
+
+
+def _recipe(run: Run) -> str:
+    """All settings but the network: equal for runs that differ in nothing else."""
+    return run.config.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
 
 
 def run_names(runs: Sequence[Run]) -> dict[str, Run]:

@@ -219,8 +219,10 @@ class Done:
 def note(name: str, asked: Asked, config: RunConfig, whole: RunConfig, run: Run) -> None:
     """Write down which run answers for what in ``studies.json``, beside the runs, so that results need no data.
 
-    A study is about one set of cells: runs on others give way.
+    A study is about one set of cells: runs on others give way. A run that nobody named is called by what it tries.
     """
+    if not run.about["label"]:
+        run.write("about.json", run.about | {"label": _label(asked, config)})
     index = _index()
     smaller = {key: [value, taken] for key, value, taken in _differences(whole, config)}
     new = {"label": asked.label, "run": run.id, "cells": config.fingerprint, "smaller": smaller}
@@ -231,6 +233,18 @@ def note(name: str, asked: Asked, config: RunConfig, whole: RunConfig, run: Run)
     ]
     index[name] = [*kept, new]
     write_whole(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
+
+
+def _label(asked: Asked, config: RunConfig) -> str:
+    """Words for a run among the others of its network."""
+    split, words = config.split, [asked.label]
+    if split.folds:
+        words.append(f"part {(split.test_fold or 0) + 1} of {split.folds}")
+    elif split.kind == "fold" and "fold" not in asked.label:
+        words.append(f"tested on fold {split.test_fold}")
+    if draw := max(split.seed, config.seed):
+        words.append(f"draw {draw + 1}")
+    return ", ".join(words)
 
 
 def share(folder: Path) -> int:
