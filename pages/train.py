@@ -53,10 +53,14 @@ def chosen_runs(dataset: Dataset) -> list[Planned]:
     asked = [name for name in st.query_params.get("backbones", "mobilenet").split(",") if name in BACKBONES]
     backbones = backbone_cards(asked)
     st.query_params["backbones"] = ",".join(backbones)
+    if "preset" not in st.session_state:
+        named = st.query_params.get("preset")
+        st.session_state["preset"] = named if named in PRESETS else "quick"
     preset = st.pills(
         "Recipe", list(PRESETS), format_func=lambda name: PRESETS[name].title.split(":")[0], key="preset",
-        default="quick", required=True, bind="query-params", help="Every setting starts from the recipe's.",
+        required=True, help="Every setting starts from the recipe's.",
     )  # fmt: skip
+    st.query_params["preset"] = preset
     if PRESETS[preset].differences:
         with st.expander("Left open by the paper, or done otherwise here"):
             st.markdown("\n".join(f"- {line}" for line in PRESETS[preset].differences))

@@ -103,7 +103,7 @@ def test_the_data_page_shows_the_cells_and_finds_no_leak(page, browser, server):
 
 
 def test_a_run_outlives_the_tab_and_the_server_and_is_shown_again(page, server):
-    page.goto(f"{server.url}/?preset=recommended")
+    page.goto(f"{server.url}/?preset=quick")
     start = page.get_by_role("button", name=re.compile("^.*Start$"))
     start.wait_for()
     settled(page)

@@ -117,6 +117,16 @@ def test_each_ticked_backbone_gets_a_run_with_its_own_recipe(page, started):
     assert {run.about["owner"] for run in started} == {"Ada"}
 
 
+@pytest.mark.parametrize(("asked", "preset"), [("mamaev-2023", "mamaev-2023"), ("<b>", "quick")])
+def test_the_address_names_the_recipe(page, asked, preset):
+    page.query_params["preset"] = asked
+    page.run()
+    assert page.pills(key="preset").value == preset
+    assert page.query_params["preset"] == preset
+    page.pills(key="preset").set_value("recommended").run()
+    assert page.query_params["preset"] == "recommended"
+
+
 def test_a_changed_setting_reaches_every_run_and_another_recipe_sets_it_back(page, started):
     page.run()
     page.checkbox(key="use-alexnet").check().run()
