@@ -16,7 +16,6 @@ from leukodash import settings
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.evaluation import novelty
 from leukodash.files import write_whole
-from leukodash.models.backbones import ALL
 from leukodash.runs.config import RunConfig
 from leukodash.runs.folder import Run, cells_name
 from leukodash.runs.presets import make_config
@@ -72,7 +71,6 @@ MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are shared with a run: 
 def _dhuri_guinde() -> tuple[Asked, ...]:
     return (
         *(Asked(AS_PUBLISHED, "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
-        Asked("every layer trained", "mobilenet", _DHURI, {"cut": ALL, "batchnorm": "trained"}, {"epochs": 10}),
         Asked(AS_PUBLISHED, "vgg16", _DHURI, smaller={"epochs": 6, "split": {"counts": (1000, 70, 70)}}),
         Asked(AS_PUBLISHED, "resnet50", _DHURI, smaller={**_SMALL, "split": {"counts": (1000, 70, 70)}}),
     )
