@@ -85,6 +85,43 @@ def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone,
     assert np.array_equal(logits(again, pixels), whole)
 
 
+@pytest.mark.parametrize(("after", "crossing"), [("pool", 1), ("conv5_block1_out", 5)])
+def test_every_block_is_pooled_and_averages_cross_the_cut_in_place_of_early_maps(after, crossing, config):
+    import keras
+
+    from leukodash.models.build import build, cut
+
+    settings = config("resnet50", input_size=64, pooling="blocks")
+    model, pixels = build(settings, 2, None), images(settings)
+    names = [*(block.after for block in settings.row.blocks), "conv5_block3_out"]
+    outputs = keras.Model(model.input, [model.get_layer(name).output for name in (*names, "pool")])(pixels)
+    *maps, pooled = map(np.asarray, outputs)
+    assert np.allclose(pooled, np.concatenate([one.mean(axis=(1, 2)) for one in maps], axis=1), rtol=1e-4, atol=1e-5)
+    prefix, suffix = cut(model, after)
+    assert len(prefix.outputs) == crossing
+    assert sum(len(tensor.shape) == 4 for tensor in prefix.outputs) == (after != "pool")
+    whole = logits(model, pixels)
+    assert np.allclose(np.asarray(suffix(prefix(pixels))), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
+
+
+def test_averages_of_every_block_are_brought_to_one_scale_in_training(config):
+    import keras
+
+    from leukodash.models.build import build, trained_layers
+
+    settings = config("mobilenet", input_size=32, pooling="blocks")
+    model, pixels = build(settings, 2, None), images(settings, n=16)
+    for _ in range(100):
+        model(pixels, training=True)
+    parts = [model.get_layer(name).output for name in ("pool", "head_scaled")]
+    pooled, scaled = map(np.asarray, keras.Model(model.input, parts)(pixels))
+    expected = (pooled - pooled.mean(axis=0)) / np.sqrt(pooled.var(axis=0) + 1e-3)
+    assert np.abs(expected).max() > 0.1
+    assert np.allclose(scaled, expected, atol=1e-2 * np.abs(expected).max())
+    assert model.get_layer("head_scaled") in trained_layers(model)
+    assert not model.get_layer("conv1_bn").trainable
+
+
 def test_a_head_holds_what_the_paper_prints(config):
     from leukodash.models.build import build
 

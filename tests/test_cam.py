@@ -231,6 +231,7 @@ def test_a_layer_without_feature_maps_is_refused():
         ("conv5_block3_1_relu", "flatten", "float32"),  # inside a block: the shortcut crosses the cut too
         ("conv4_block6_out", "max", "float32"),
         ("conv4_block6_out", "average", "bfloat16"),
+        ("conv4_block6_out", "blocks", "float32"),  # its average reaches the head past the later blocks too
     ],
 )
 def test_gradients_at_any_layer_equal_those_through_the_whole_network(layer, pooling, precision):

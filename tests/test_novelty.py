@@ -126,7 +126,7 @@ def test_a_finished_run_has_kept_it_and_a_run_made_again_keeps_the_same(tiny_run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pooling", ["average", "flatten"])
+@pytest.mark.parametrize("pooling", ["average", "flatten", "blocks"])
 @pytest.mark.parametrize("cut", ["head", "conv4", "all"])
 def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(cut, pooling, tmp_path):
     """An independent way: every training and validation cell through the whole network, in one call."""
@@ -143,12 +143,16 @@ def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(cut
     model = build.build(config, 2, None)
     prefix, suffix = build.cut(model, build.frozen_layer(config))
     suffix.compile(jit_compile=False)
-    stored = prefix and Features([[prefix.predict(images, verbose=0)]], True, 0.0)
+    crossing = prefix and prefix.predict(images, verbose=0)
+    stored = prefix and Features([crossing if isinstance(crossing, list) else [crossing]], True, 0.0)
     heard = []
     batches = Batches(config, stored, None if stored else images, dataset, part)
     novelty = results.novelty(model, suffix, batches, lambda fraction, words: heard.append(fraction))
 
-    maps = keras.Model(model.input, model.get_layer("pool").input).predict(images, verbose=0).mean(axis=(1, 2))
+    if pooling == "blocks":
+        maps = keras.Model(model.input, model.get_layer("pool").output).predict(images, verbose=0)
+    else:
+        maps = keras.Model(model.input, model.get_layer("pool").input).predict(images, verbose=0).mean(axis=(1, 2))
     expected = Novelty.fit(maps[part == "train"], maps[part == "validation"])
     assert novelty.mean == pytest.approx(expected.mean, abs=1e-5)
     assert novelty.limit == pytest.approx(expected.limit, rel=1e-2)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from leukodash.data.images import square
 from leukodash.explain.predict import Classifier
-from leukodash.models.build import ancestors
+from leukodash.models.build import POOLED, ancestors
 
 SHOWN = 12  # channels of a depth
 
@@ -99,9 +99,10 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
     for layer in model.layers:
         parameters = sum(int(np.prod(weight.shape)) for weight in layer.weights)
         trained = sum(int(np.prod(weight.shape)) for weight in layer.trainable_weights)
+        pooling = layer.name == "pool" or layer.name.startswith(POOLED)
         rows.append(
             {
-                "block": "head" if layer.name == "pool" else names.get(layer.name, "head"),
+                "block": "head" if pooling else names.get(layer.name, "head"),
                 "layer": layer.name,
                 "kind": type(layer).__name__,
                 "output": " × ".join(f"{side:,}" for side in layer.output.shape[1:]),

@@ -19,6 +19,7 @@ from leukodash.models.backbones import ALL, BGR, HEAD, SCALING, constructor
 if TYPE_CHECKING:  # the name alone: what a run asks for lives a floor higher
     from leukodash.runs.config import RunConfig
 
+POOLED, SCALED = "pool_", "head_scaled"  # names of layers: the average of a block's maps, and all of them to one scale
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -50,11 +51,7 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
                 f"'{weights.name}' holds no {config.row.title} weights without top that fit ({_first_line(error)}). "
                 "Delete the file, so that it is downloaded again, or put the right one in its place."
             ) from error
-    x = {
-        "average": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-        "flatten": keras.layers.Flatten,
-    }[config.pooling](name="pool", dtype="float32")(backbone.output)
+    x = _pooled(config, backbone)
     for number, step in enumerate(config.head, start=1):
         if isinstance(step, int):
             x = keras.layers.Dense(step, activation="relu", name=f"head_{number}_dense")(x)
@@ -79,7 +76,7 @@ def cut(model: keras.Model, after: str | None) -> tuple[keras.Model | None, kera
     """Cut a flat model behind the layer `after`; both parts share their layers with the whole.
 
     The tensors that cross the cut are all those that `after` or a layer before it gives to a layer that is not before
-    it: one for most networks, two for NASNet.
+    it: one for most networks, two for NASNet, and where every block is pooled the averages of the blocks before.
 
     Returns:
         (prefix, suffix): images → crossing tensors, and crossing tensors → logits. The prefix is None for a cut at
@@ -88,7 +85,11 @@ def cut(model: keras.Model, after: str | None) -> tuple[keras.Model | None, kera
     logits = model.get_layer("logits").output
     if after is None:
         return None, keras.Model(model.input, logits, name="suffix")
-    frozen = ancestors(model, [model.get_layer(after).output])
+    last = model.get_layer(after)
+    frozen = ancestors(model, [last.output])
+    # Averages of earlier maps cross in place of the maps; that of the last ones is behind the cut, as its gradient is.
+    means = [operation for operation in model.operations if operation.name.startswith(POOLED)]
+    frozen |= {mean for mean in means if _maker(_inputs(mean)[0]) in frozen - {last}}
     rest = [operation for operation in model.operations if operation not in frozen]
     crossing: list[keras.KerasTensor] = []
     for operation in rest:
@@ -180,11 +181,29 @@ def _backbone(config: RunConfig, x: keras.KerasTensor, precision: str) -> keras.
         keras.config.set_dtype_policy(before)
 
 
+def _pooled(config: RunConfig, backbone: keras.Model) -> keras.KerasTensor:
+    if config.pooling != "blocks":
+        pools = {
+            "average": keras.layers.GlobalAveragePooling2D,
+            "max": keras.layers.GlobalMaxPooling2D,
+            "flatten": keras.layers.Flatten,
+        }
+        return pools[config.pooling](name="pool", dtype="float32")(backbone.output)
+    ends = [*(backbone.get_layer(block.after).output for block in config.row.blocks), backbone.output]
+    means = [
+        keras.layers.GlobalAveragePooling2D(name=f"{POOLED}{number}", dtype="float32")(end)
+        for number, end in enumerate(ends, start=1)
+    ]
+    x = keras.layers.Concatenate(name="pool", dtype="float32")(means)
+    # early maps hold smaller numbers than late ones
+    return keras.layers.BatchNormalization(momentum=0.9, center=False, scale=False, name=SCALED, dtype="float32")(x)
+
+
 def _mark_trainable(model: keras.Model, config: RunConfig) -> None:
     after = frozen_layer(config)
     frozen = ancestors(model, [model.get_layer(after).output]) if after else set()
     for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.name != SCALED:
             # a frozen BatchNormalization runs in inference mode, with ImageNet's statistics
             layer.trainable = config.batchnorm == "everywhere" or (
                 layer not in frozen and config.batchnorm == "trained"

@@ -35,8 +35,10 @@ class RunConfig(BaseModel):
         description="How pixel values are scaled: as the network was trained, or merely divided by 255 "
         "(a common fault, here to learn from).",
     )
-    pooling: Literal["average", "max", "flatten"] = Field(
-        "average", description="How the last feature maps become one list of numbers."
+    pooling: Literal["average", "max", "flatten", "blocks"] = Field(
+        "average",
+        description="How feature maps become one list of numbers: the last ones alone, or with 'blocks' the averages "
+        "of the maps behind every block, early ones included, each number scaled to a spread of one.",
     )
     head: tuple[int | float, ...] = Field(
         (0.3,),

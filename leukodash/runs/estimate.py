@@ -291,6 +291,8 @@ def _crossing(config: RunConfig) -> int:
 
 
 def _pooled(config: RunConfig) -> int:
+    if config.pooling == "blocks":
+        return (1 + len(CUTS[config.backbone])) * CHANNELS[config.backbone] // 2  # early blocks have fewer channels
     places = max(1, config.input_size // STRIDE) ** 2 if config.pooling == "flatten" else 1
     return places * CHANNELS[config.backbone]
 
@@ -335,7 +337,7 @@ def _feature_key(config: RunConfig) -> tuple:
     """What stored features depend on, as far as settings tell."""
     names = ("fingerprint", "input_size", "preprocessing", "cut", "precision", "flips", "weights_sha256")
     key = tuple(getattr(config, name) for name in names)
-    return (*key, config.full_path, config.pooling if config.cut == HEAD else None)
+    return (*key, config.full_path, config.pooling if config.cut == HEAD or config.pooling == "blocks" else None)
 
 
 def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:

@@ -53,6 +53,7 @@ CHOICE_TITLES = {
     "divide_by_255": "divide by 255",
     HEAD: "the new layers only",
     ALL: "everything",
+    "blocks": "average of every block",
     "sgd": "SGD",
     "adam": "Adam",
     "adamw": "AdamW",

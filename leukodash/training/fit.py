@@ -124,7 +124,7 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
         weights=identity(weights),
         backbone=config.backbone,
         after=after,
-        pooling=config.pooling if after == "pool" else None,
+        pooling=config.pooling if after == "pool" or config.pooling == "blocks" else None,
         preprocessing=config.preprocessing,
         precision=precision,
     )

@@ -76,6 +76,7 @@ def novelty(
     from the cut to the layer ``pool``.
     """
     pool, to_pool = model.get_layer("pool"), None
+    channels = pool.input.shape[-1] if batches.config.pooling == "flatten" else pool.output.shape[-1]
     after = None if batches.features is None else frozen_layer(batches.config)
     if after != "pool":
         prefix, _ = cut(model, after)
@@ -89,7 +90,7 @@ def novelty(
             progress(start / len(rows), f"what {part} cells look like")
             inputs = batches.inputs(rows[start : start + PREDICT_BATCH])
             outputs = to_pool.predict_on_batch(inputs) if to_pool else inputs
-            chunks.append(mean_over_places(np.asarray(outputs), pool.input.shape[-1]))
+            chunks.append(mean_over_places(np.asarray(outputs), channels))
         pooled[part] = np.concatenate(chunks)
     return Novelty.fit(pooled["train"], pooled["validation"])
 
