@@ -57,11 +57,14 @@ class Study:
     asked: tuple[Asked, ...]
 
 
-_FROZEN = {
-    "flips": "none",
+_FROZEN = {  # the recommended recipe may move on, what the studies ask for stays
+    "flips": "none",  # one view of each cell: eight take eight times as long
+    "average_views": False,
+    "pooling": "average",
+    "learning_rate": 1e-3,
     "epochs": 60,
     "class_weights": True,
-}  # one view of each cell: eight take eight times as long
+}
 _DHURI = "dhuri-guinde-2020"
 _SMALL = {"input_size": 64, "epochs": 10}  # for ResNet50 whose batch normalization learns: no part of it is frozen
 SHARED = ("about.json", "status.json", "history.csv", "model.json", "metrics.json")
@@ -130,16 +133,21 @@ def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any], **ch
 def _best() -> tuple[Asked, ...]:
     """One step at a time. Each seed draws other validation subjects from the training fold: they choose the recipe."""
     alike = {"class_weights": False}
+    mean = alike | {"flips": "views", "average_views": True}
+    blocks = mean | {"pooling": "blocks"}
     steps = {
         "classes weighted alike": (("mobilenet",), {}),
         "classes as they come": (BACKBONES, alike),
         "as they come, 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
         "as they come, eight views": (("mobilenet",), alike | {"flips": "views"}),
-        "as they come, mean over eight views": (("mobilenet",), alike | {"flips": "views", "average_views": True}),
         "as they come, the last block learns": (
             ("mobilenet",),
             alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 8},
         ),
+        "mean over eight views": (("mobilenet",), mean),
+        "mean over eight views, rate 0.03": (("mobilenet",), mean | {"learning_rate": 0.03}),
+        "mean over eight views, every block": (("mobilenet",), blocks),
+        "mean over eight views, every block, rate 0.003": (("mobilenet",), blocks | {"learning_rate": 0.003}),
     }
     return tuple(
         _frozen(label, name, seed, {"kind": "fold", "test_fold": fold, "seed": seed}, **changes)
