@@ -147,7 +147,10 @@ def _best() -> tuple[Asked, ...]:
         "mean over eight views": (("mobilenet",), mean),
         "mean over eight views, rate 0.03": (("mobilenet",), mean | {"learning_rate": 0.03}),
         "mean over eight views, every block": (("mobilenet",), blocks),
-        "mean over eight views, every block, rate 0.003": (("mobilenet",), blocks | {"learning_rate": 0.003}),
+        "mean over eight views, every block, rate 0.003": (
+            ("mobilenet", "alexnet", "googlenet"),
+            blocks | {"learning_rate": 0.003},
+        ),
     }
     return tuple(
         _frozen(label, name, seed, {"kind": "fold", "test_fold": fold, "seed": seed}, **changes)
