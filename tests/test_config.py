@@ -77,6 +77,16 @@ def test_random_weights_train_the_whole_network(cells):
     config = make_config("quick", "vgg16", cells, weights="random")
     assert config.cut == "all"
     assert config.weights_file is None
+    without = make_config("recommended", "mobilenet", cells, pooling="blocks").as_random_start()
+    assert (without.cut, without.pooling, without.flips) == ("all", "average", "views")
+    assert make_config("recommended", "mobilenet", cells, weights="random").pooling == "average"
+
+
+@pytest.mark.parametrize(
+    ("flips", "average", "views"), [("none", True, 1), ("flips", True, 4), ("views", True, 8), ("views", False, 1)]
+)
+def test_answers_are_the_mean_over_the_views_that_were_trained_in(flips, average, views, cells):
+    assert make_config("quick", "mobilenet", cells, flips=flips, average_views=average).answer_views == views
 
 
 def test_the_pretrained_weights_are_named_in_the_config(cells):

@@ -173,6 +173,7 @@ class RunConfig(BaseModel):
             cut=ALL,
             batchnorm="trained",
             batchnorm_momentum=QUICK_MOMENTUM,
+            pooling="average" if self.pooling == "blocks" else self.pooling,
             flips="views",
             batch_size=min(self.batch_size, 16),
             precision="float32",

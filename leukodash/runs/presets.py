@@ -153,6 +153,7 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
     if settings.get("weights") == "random":
         values |= {"cut": ALL, "batchnorm": "trained", "batchnorm_momentum": QUICK_MOMENTUM}
         values |= {"flips": "views", "batch_size": 16}
+        values |= {"pooling": "average"} if values.get("pooling") == "blocks" else {}
     split = {**values.get("split", {}), **settings.pop("split", {})}
     if not dataset.has_subjects and split.get("kind", "subject") == "subject":
         split["kind"] = "image"
