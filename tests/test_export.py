@@ -111,7 +111,7 @@ def test_a_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_of_th
 @pytest.mark.slow
 def test_the_litert_interpreter_gives_the_apps_probabilities(spread_run, cells, tmp_path):
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
-    run = spread_run("alexnet")
+    run = spread_run("alexnet", pooling="blocks")
     made = export(run, "litert", tmp_path / "out")
     interpreter = interpreter_module.Interpreter(str(made.path))
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
