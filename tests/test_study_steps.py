@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score
 
 from leukodash.runs.studies import Asked, done, note
 from leukodash.runs.study_report import results_page
-from leukodash.runs.study_steps import AVERAGED, EVERY_STEP, averaged, held_out, step_rows, steps_words
+from leukodash.runs.study_steps import AVERAGED, BEST_STEPS, EVERY_STEP, averaged, held_out, step_rows, steps_words
 
 
 def step(label, backbone="mobilenet", fold=1, seed=0, validation=1.5, test=1.5):
@@ -63,6 +63,29 @@ def test_networks_are_averaged_within_a_seed_whose_subjects_were_held_out_of_all
     assert rows[AVERAGED]["validation"][1]["f1_weighted"] == pytest.approx(expected)
     assert expected != pytest.approx(rows["VGG16"]["validation"][1]["f1_weighted"])
     assert f"Means count as well: Held-out subjects choose “all”, {AVERAGED}" in steps_words(list(rows.values()))
+
+
+def test_draws_are_averaged_on_test_cells_alone():
+    runs = [step("one", fold=fold, seed=seed) for fold in (1, 0) for seed in (0, 1)]
+    (row,) = step_rows(done()["best"])
+    table = averaged([run for run in runs if run.config.split.test_fold == 1], "test")
+    said = np.where(table["p_all"] >= 0.5, "all", "hem")
+    assert row["draws"][1]["n"] == len(table) == 200
+    assert row["draws"][1]["f1_weighted"] == pytest.approx(f1_score(table["label"], said, average="weighted"))
+    assert row["test"][1]["n"] == 400
+
+
+def test_the_three_that_held_out_subjects_find_best_are_averaged():
+    skill = {"first": 2.0, "second": 1.5, "third": 1.2}
+    runs = [step(label, fold=fold, validation=skill[label]) for label in skill for fold in (1, 0)]
+    assert BEST_STEPS not in [row["step"] for row in step_rows(done()["best"])]
+    for fold in (1, 0):
+        step("worst", fold=fold, validation=0.1, test=3.0)
+    row = next(row for row in step_rows(done()["best"]) if row["step"] == BEST_STEPS)
+    table = averaged([run for run in runs if run.config.split.test_fold == 0], "validation")
+    said = np.where(table["p_all"] >= 0.5, "all", "hem")
+    assert row["validation"][0]["f1_weighted"] == pytest.approx(f1_score(table["label"], said, average="weighted"))
+    assert row["network"] == "MobileNet"
 
 
 def test_a_step_that_was_not_taken_on_every_fold_is_left_out():

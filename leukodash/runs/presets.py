@@ -100,8 +100,9 @@ _MAMAEV = Preset(
 )
 
 _RECOMMENDED = Preset(
-    "Recommended: split by subject, eight views of each cell",
+    "Recommended: split by subject, every block pooled, the mean over eight views of each cell",
     {
+        "pooling": "blocks",
         "head": (0.3,),
         "optimizer": "adam",
         "learning_rate": 1e-3,
@@ -109,6 +110,7 @@ _RECOMMENDED = Preset(
         "batch_size": 32,
         "epochs": 60,
         "flips": "views",
+        "average_views": True,
     },
 )
 

@@ -13,6 +13,8 @@ from leukodash.runs.studies import Done
 
 AVERAGED = "all averaged"
 EVERY_STEP = "all steps, averaged"
+BEST_STEPS = "the three best, averaged"
+BEST = 3
 
 
 def averaged(runs: Sequence[Run], part: str = "") -> pd.DataFrame:
@@ -43,21 +45,33 @@ def judged(cells: pd.DataFrame, run: Run) -> dict[str, Any]:
 def step_rows(done: Sequence[Done]) -> list[dict[str, Any]]:
     """Return a row for each step and network, and one for each mean: of a step's networks, of a network's steps.
 
-    Only steps that were taken on every fold of the study count: a mean over fewer would not be comparable.
+    Where there are more than three, the three that held-out subjects find best are averaged as well. Only steps that
+    were taken on every fold of the study count: a mean over fewer would not be comparable.
 
     Returns:
         Rows of step, network, and ``validation`` and ``test``: a dict by test fold of what `evaluate` finds when the
-        answers of all seeds stand below one another, so that a subject that is left out leaves all of them.
+        answers of all seeds stand below one another, so that a subject that is left out leaves all of them; and
+        ``draws``: the same for the test cells with the mean of all seeds' answers. Of the validation cells there is
+        none: what one seed holds out, another learns from.
     """
     folds = sorted({one.run.config.split.test_fold for one in done}, reverse=True)
-    rows = []
-    for (step, network), runs in _with_means(_groups(done, folds)).items():
-        found = {
-            part: {fold: _evaluate([run for run in runs if run.config.split.test_fold == fold], part) for fold in folds}
-            for part in ("validation", "test")
-        }
-        rows.append({"step": step, "network": network, **found})
-    return rows
+    groups = _groups(done, folds)
+    rows = {key: _row(*key, runs, folds) for key, runs in _with_means(groups).items()}
+    best = sorted(groups, key=lambda key: held_out(rows[key]), reverse=True)[:BEST]
+    if len(groups) > BEST:
+        networks = ", ".join(dict.fromkeys(network for _, network in best))
+        key = BEST_STEPS, networks
+        rows[key] = _row(*key, [run for one in best for run in groups[one]], folds)
+    return list(rows.values())
+
+
+def _row(step: str, network: str, runs: Sequence[Run], folds: Sequence[int]) -> dict[str, Any]:
+    by_fold = {fold: [run for run in runs if run.config.split.test_fold == fold] for fold in folds}
+    found = {
+        part: {fold: _evaluate(members, part) for fold, members in by_fold.items()} for part in ("validation", "test")
+    }
+    draws = {fold: judged(averaged(members, "test"), members[0]) for fold, members in by_fold.items()}
+    return {"step": step, "network": network, **found, "draws": draws}
 
 
 def held_out(row: dict[str, Any]) -> float:
@@ -73,6 +87,7 @@ def steps_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         words |= {f"held out, training without fold {fold}": _f1(found) for fold, found in row["validation"].items()}
         words |= {"held out, mean": f"{held_out(row):.3f}"}
         words |= {f"tested on fold {fold}": _f1(found) for fold, found in row["test"].items()}
+        words |= {f"draws averaged, fold {fold}": f"{found['f1_weighted']:.3f}" for fold, found in row["draws"].items()}
         table.append(words)
     return table
 
@@ -80,7 +95,8 @@ def steps_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 def steps_words(rows: Sequence[dict[str, Any]]) -> str:
     """Say which recipe held-out subjects choose, what it reaches on the other fold, and what others have printed."""
     best = max(rows, key=held_out)
-    single = max((row for row in rows if row["network"] != AVERAGED and row["step"] != EVERY_STEP), key=held_out)
+    alone = [row for row in rows if row["network"] != AVERAGED and row["step"] not in (EVERY_STEP, BEST_STEPS)]
+    single = max(alone, key=held_out)
     words = [_reaches(single)]
     if best is not single:
         words.append(f"Means count as well: {_reaches(best)}")
@@ -94,10 +110,12 @@ def steps_words(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _reaches(row: dict[str, Any]) -> str:
-    tests = " and ".join(f"{_f1(found)} on fold {fold}" for fold, found in row["test"].items())
+    tests, draws = (
+        " and ".join(f"{_f1(found)} on fold {fold}" for fold, found in row[key].items()) for key in ("test", "draws")
+    )
     return (
         f"Held-out subjects choose “{row['step']}”, {row['network']}: {held_out(row):.3f} there, and a weighted F1 of "
-        f"{tests}."
+        f"{tests}; with the mean of its draws of training subjects, {draws}."
     )
 
 
