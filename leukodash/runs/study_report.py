@@ -256,8 +256,8 @@ def _steps(done: Sequence[Done]) -> str:
     table = steps_table(rows)
     return (
         "Weighted F1 of each step: on subjects held out of the training fold, which choose the recipe, and on the "
-        "other fold, which chooses nothing. Where intervals overlap, a step may have been luck. The last columns are of "
-        "the mean of all draws of training subjects: what one draw holds out another learns from, so they choose "
+        "other fold, which chooses nothing. Where intervals overlap, a step may have been luck. The last columns are "
+        "of the mean of all draws of training subjects: what one draw holds out another learns from, so they choose "
         "nothing either.\n\n"
         f"{_markdown(table, list(table[0]))}\n\n{steps_words(rows)}"
     )
