@@ -84,6 +84,18 @@ def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
 
 
 @pytest.mark.slow
+def test_the_averages_of_all_blocks_are_one_row():
+    from leukodash.explain.inside import block_table, layer_table
+
+    blocks = block_table(layer_table(untrained("vgg16", pooling="blocks", head=()))).set_index("block")
+    assert list(blocks.index[-4:]) == ["pool", "head_scaled", "logits", "probabilities"]
+    assert (blocks.loc["pool", "layers"], blocks.loc["pool", "output"]) == (6, "1,472")
+    assert list(blocks["output"][:5]) == [
+        "112 × 112 × 64", "56 × 56 × 128", "28 × 28 × 256", "14 × 14 × 512", "7 × 7 × 512",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_the_table_counts_what_the_trainer_counted(tiny_run):
     from leukodash.explain.inside import layer_table
     from leukodash.explain.predict import load

@@ -115,7 +115,7 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
 
 
 def block_table(layers: pd.DataFrame) -> pd.DataFrame:
-    """Sum the layers of each block up, as papers do; the layers of the head stay single.
+    """Sum the layers of each block up, as papers do, and those that pool; the layers of the head stay single.
 
     Args:
         layers: from `layer_table`.
@@ -124,7 +124,8 @@ def block_table(layers: pd.DataFrame) -> pd.DataFrame:
         Its columns but kind; layers, the number of them, instead of layer; and the state "partly" where a block has
         layers of both states.
     """
-    keys = layers["block"].where(layers["block"] != "head", layers["layer"])
+    single = layers["layer"].where(~layers["layer"].str.startswith(POOLED), "pool")
+    keys = layers["block"].where(layers["block"] != "head", single)
     rows = []
     for name, part in layers.groupby(keys, sort=False):
         states = set(part["state"]) - {""}
