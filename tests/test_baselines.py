@@ -8,7 +8,7 @@ from leukodash.data.split import Split, make_split
 from leukodash.data.synthetic import make_demo
 from leukodash.errors import DataError
 from leukodash.evaluation.baselines import AREA, HISTOGRAM, KNN, SVM, area, baseline, color_histogram
-from leukodash.runs.baselines import baseline_answers
+from leukodash.runs.baselines import baseline_answers, frozen_features
 
 
 def test_area_is_the_share_of_pixels_that_are_not_black():
@@ -75,6 +75,19 @@ def test_frozen_features_in_the_cache_give_svm_and_neighbors(run):
     assert list(answers) == [AREA, HISTOGRAM, SVM, KNN]
     blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
     assert ((answers[SVM].test[:, 0] > 0.5) == blast).mean() > 0.9
+
+
+def test_all_that_crosses_a_cut_is_pooled_in_its_order(run):
+    folder = settings.cache() / "features" / "abc"
+    folder.mkdir(parents=True)
+    maps = np.random.default_rng(0).normal(size=(96, 2, 2, 3)).astype(np.float32)
+    np.save(folder / "view0-10.npy", np.full((96, 1), 10, np.float32))
+    np.save(folder / "view0-2.npy", maps)
+    np.save(folder / "view1-0.npy", maps)
+    run.write("model.json", {**run.model, "features": "abc"})
+    found = frozen_features(run)
+    assert np.allclose(found[:, :3], maps.mean(axis=(1, 2)), atol=1e-6)
+    assert np.array_equal(found[:, 3:], np.full((96, 1), 10))
 
 
 def test_a_data_set_that_lost_cells_is_named(run):

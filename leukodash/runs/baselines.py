@@ -69,9 +69,12 @@ def baseline_answers(run: Run, tested: pd.Series, progress: Progress | None = No
 def frozen_features(run: Run) -> np.ndarray | None:
     """The pooled outputs of the run's frozen layers, float32 (cells of the data set, f); None where they are gone."""
     name = run.model.get("features")
-    path = settings.cache() / "features" / Path(str(name)).name / "view0-0.npy"
-    if not name or not path.is_file():
-        return None
+    folder = settings.cache() / "features" / Path(str(name)).name
+    tensors = sorted(folder.glob("view0-*.npy"), key=lambda path: int(path.stem.partition("-")[2])) if name else []
+    return np.concatenate([_pooled(path) for path in tensors], axis=1) if tensors else None
+
+
+def _pooled(path: Path) -> np.ndarray:
     stored = np.load(path, mmap_mode="r")
     stored = stored.view(ml_dtypes.bfloat16) if stored.dtype == np.uint16 else stored
     if stored.ndim == 2:
