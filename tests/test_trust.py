@@ -29,7 +29,8 @@ class LooksAtAQuarter:
     def __init__(self, image):
         self.image, self.asked = image, 0
 
-    def predict(self, images, progress=None):
+    def predict(self, images, progress=None, *, upright):
+        assert upright  # a map is of the image as it lies
         self.asked += len(images)
         seen = np.array([(image == self.image).all(axis=2)[QUARTER].mean() for image in images])
         return np.stack([seen, 1 - seen], axis=1)
@@ -143,7 +144,7 @@ def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
     image[16:48, 16:48] = 200  # a quarter of the picture; of 4 × 4 places, the four in the middle
 
     class SeesAnything(LooksAtAQuarter):
-        def predict(self, images, progress=None):
+        def predict(self, images, progress=None, *, upright):
             seen = np.array([one.any(axis=2).sum() for one in images]) / image.any(axis=2).sum()
             return np.stack([seen, 1 - seen], axis=1)
 
