@@ -54,7 +54,7 @@ def heat_popover(loaded: list, names: dict[str, str]) -> Settings:
         said = f"It {METHODS[method].one_line} ({METHODS[method].paper})."
         if any(one.views > 1 for one in loaded):
             said += " A run that answers with the mean over views of a cell is mapped for the cell as it lies."
-        if any(one.run.config.pooling == "blocks" for one in loaded):
+        if any(one.pools_blocks for one in loaded):
             said += " A run that pools every block also decides by earlier maps, which the map of one layer leaves out."
         st.caption(said)
         shared = [label for label in loaded[0].classes if all(label in one.classes for one in loaded)]

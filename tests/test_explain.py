@@ -78,6 +78,19 @@ def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run
 
 
 @pytest.mark.slow
+def test_a_run_that_pools_every_block_says_so_and_without_weights_it_does_not(tiny_run, alexnet_weights):
+    from leukodash.explain.predict import load
+
+    run = tiny_run(weights="imagenet", pooling="blocks")
+    images = [read_image(Path(run.config.data) / file) for file in run.predictions["file"]]
+    served = load(run)
+    assert served.pools_blocks
+    np.testing.assert_allclose(served.predict(images), run.predictions[["p_all", "p_hem"]], atol=1e-5)
+    np.testing.assert_allclose(served.classify_with_maps(images)[0], served.predict(images), atol=1e-6)
+    assert not load(tiny_run()).pools_blocks
+
+
+@pytest.mark.slow
 def test_images_of_any_size_are_squared_as_for_training(tiny_run):
     from leukodash.explain.predict import load
 

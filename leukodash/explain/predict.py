@@ -20,7 +20,7 @@ from leukodash.errors import RunError, WeightsError
 from leukodash.evaluation.novelty import Novelty
 from leukodash.explain.cam import heat, seen_through
 from leukodash.explain.gradients import PREDICTED, Cut
-from leukodash.models.build import build, class_probabilities, load_trained
+from leukodash.models.build import SCALED, build, class_probabilities, load_trained
 from leukodash.models.weights import identity, obtain_weights
 from leukodash.runs.folder import Run
 from leukodash.runs.machine import cpu_has_bfloat16
@@ -70,6 +70,11 @@ class Classifier:
         self.novelty = Novelty.load(run.path)
         self.views: int = run.model.get("views", 1)
         self._cuts: dict[str, Cut] = {}
+
+    @property
+    def pools_blocks(self) -> bool:
+        """Whether the head sees the maps behind every block; a run without pretrained weights never does."""
+        return any(layer.name == SCALED for layer in self.model.layers)
 
     @property
     def layers(self) -> list[str]:
