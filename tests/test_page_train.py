@@ -417,6 +417,20 @@ def test_runs_of_the_same_second_have_names_of_their_own():
     assert len(curve_names(runs)) == 3
 
 
+def test_curves_of_a_study_are_named_by_what_tells_them_apart():
+    labels = ["eight views, tested on fold 0", "eight views, tested on fold 0, draw 2", "eight views, tested on fold 1"]
+    runs = [run_of() for _ in labels]
+    for run, label in zip(runs, labels, strict=True):
+        run.write("about.json", {"label": label})
+    named, own = run_of("vgg16"), run_of("resnet50")
+    named.write("about.json", {"title": "Mine", "label": "eight views"})
+    assert list(curve_names([*runs, named, own])) == [
+        "MobileNet: tested on fold 0", "MobileNet: tested on fold 0, draw 2", "MobileNet: tested on fold 1",
+        "Mine", own.title,
+    ]  # fmt: skip
+    assert list(curve_names(runs[:1])) == [f"MobileNet: {labels[0]}"]
+
+
 def test_unreadable_runs_are_set_apart():
     good, bad = run_of(), run_of()
     (bad.path / "config.json").write_text("[]")

@@ -98,8 +98,16 @@ def started(run: Run) -> float:
 
 
 def curve_names(runs: list[Run]) -> dict[str, Run]:
-    """Return each run by its title, told apart by the end of its id where two have the same."""
-    titles = [run.title for run in runs]
+    """Return each run by its title, told apart by the end of its id where two have the same.
+
+    What all runs of a study have in common is left out, so that a legend says what tells them apart.
+    """
+    tried = {run.id: run.about["label"].split(", ") for run in runs if run.about["label"] and not run.about["title"]}
+    common = set.intersection(*map(set, tried.values())) if len(tried) > 1 else set()
+    titles = []
+    for run in runs:
+        told = ", ".join(part for part in tried.get(run.id, ()) if part not in common)
+        titles.append(f"{run.config.row.title}: {told}" if common and told else run.title)
     return {
         title if titles.count(title) == 1 else f"{title} ({run.id[-4:]})": run
         for title, run in zip(titles, runs, strict=True)
