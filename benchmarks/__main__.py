@@ -7,8 +7,14 @@ from pathlib import Path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL = SHARED / "data" / "cnmc"
-ON_CELLS = ("engine", "features", "memory", "explain", "export")  # these take --data; the others find what they need
-ALONE = ("kills", "compare_page", "class_load", "classify_load", "coverage", "smear", "novelty")
+ON_CELLS = (
+    "engine",
+    "features",
+    "memory",
+    "explain_speed",
+    "export",
+)  # take --data
+ALONE = ("kills", "compare_load", "class_load", "classify_load", "coverage", "smear", "novelty_rates")
 
 
 def main() -> None:

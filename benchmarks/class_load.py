@@ -24,7 +24,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: TID251  (the other side
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: TID251
 
 from benchmarks.server import ROOT, Server
-from leukodash.runs.folder import Run, list_runs
+from leukodash.runs.run_folder import Run, list_runs
 
 SESSIONS, EACH, WITHIN = 10, 3, 10.0
 _BEGUN = time.monotonic()
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 async def _load(folder: Path, weights: str) -> dict[str, object]:
-    from leukodash.data.synthetic import make_demo
+    from leukodash.data.demo_cells import make_demo
 
     make_demo(folder / "data" / "demo")
     server = Server(folder, CUDA_VISIBLE_DEVICES="-1", LEUKODASH_CPU_SLOTS="1", LEUKODASH_WEIGHTS=weights)

@@ -19,7 +19,7 @@ import pandas as pd
 from playwright.async_api import Browser, async_playwright
 
 from benchmarks.server import ROOT, Server
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 
 SESSIONS, CELLS, ALONE = 10, 50, 200
 PATIENCE = 280_000  # ms

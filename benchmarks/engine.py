@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
-from leukodash.runs.machine import cpu_has_bfloat16
+from leukodash.data.demo_cells import make_demo
+from leukodash.jobs.hardware import cpu_has_bfloat16
 
 RESULTS = Path(__file__).with_name("results")
 WAYS = ["files", "cached"]  # see `benchmarks.plain`

@@ -19,19 +19,19 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import load_dataset
+from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import read_image, square
-from leukodash.data.synthetic import make_demo
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import RunConfig
-from leukodash.runs.folder import Run, create_run
+from leukodash.runs.run_folder import Run, create_run
 
 FORMATS = ("keras", "onnx", "litert")
 CHILD = """
 import sys
 from pathlib import Path
-from leukodash.explain.export import export
-from leukodash.runs.folder import Run
+from leukodash.export.model_export import export
+from leukodash.runs.run_folder import Run
 export(Run(Path(sys.argv[1])), sys.argv[2], Path(sys.argv[3]))
 """
 
@@ -89,7 +89,7 @@ def outside(path: Path, cells: np.ndarray) -> np.ndarray:
 
 def measure(backbone: str, files: list[Path], blasts: np.ndarray, data: Path, folder: Path) -> pd.DataFrame:
     """Export one backbone in every format; returns a row a format."""
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     size = BACKBONES[backbone].input_size
     cells = np.stack([square(read_image(path), size) for path in files])

@@ -17,12 +17,12 @@ import keras
 import numpy as np
 
 from benchmarks.engine import machine, some_cells, write
+from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.images import cell_store
 from leukodash.models.build import build, cut
 from leukodash.models.weights import find_weights
-from leukodash.runs.presets import make_config
-from leukodash.training.features import compute_features
+from leukodash.training.feature_store import compute_features
 from leukodash.training.precision import choose_precision
 
 TURNS = 3

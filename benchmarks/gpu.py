@@ -24,14 +24,14 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.engine import machine, some_cells, write
+from leukodash.config.presets import make_config
+from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, read_image, square
 from leukodash.data.split import make_split
+from leukodash.jobs.hardware import device_names, gpu_words
 from leukodash.models.build import build, cut
 from leukodash.models.weights import find_weights
-from leukodash.runs.config import RunConfig
-from leukodash.runs.machine import device_names, gpu_words
-from leukodash.runs.presets import make_config
 from leukodash.runs.status import Status
 from leukodash.training.batches import Batches
 from leukodash.training.fit import compile_suffix

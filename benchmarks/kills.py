@@ -19,11 +19,11 @@ import h5py
 import numpy as np
 
 from benchmarks.engine import machine, write
+from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
-from leukodash.runs import jobs
-from leukodash.runs.folder import LIVE, Run
-from leukodash.runs.presets import make_config
+from leukodash.data.demo_cells import make_demo
+from leukodash.jobs import launch as jobs
+from leukodash.runs.run_folder import LIVE, Run
 
 KINDS = {
     "head, eight views, dropout": ("mobilenet", {"flips": "views", "head": [0.5, 64, 0.5], "epochs": 250}),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.engine import leukodash, machine, write
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 from leukodash.models.backbones import BACKBONES
 
 

@@ -1,4 +1,4 @@
-"""Images that are no cell like the training cells, and cells turned, moved or stained anew; for `benchmarks.novelty`.
+"""Images that are no cells, and cells rotated, moved or stained differently; for `benchmarks.novelty_rates`.
 
 Everything is drawn from a seed, shipped with scikit-image and scikit-learn, or read from a folder of smears.
 """
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from leukodash.data.images import read_image
-from leukodash.data.smear import cut_outs, find_white_cells
+from leukodash.smears.detection import cut_outs, find_white_cells
 
 PHOTOGRAPHS = (
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png"),

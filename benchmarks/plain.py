@@ -19,12 +19,12 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from leukodash.config.presets import make_config  # noqa: E402
+from leukodash.config.run_config import parse_settings  # noqa: E402
 from leukodash.data.dataset import load_dataset  # noqa: E402
 from leukodash.data.images import read_image, square  # noqa: E402
 from leukodash.models.build import build  # noqa: E402
 from leukodash.models.weights import find_weights  # noqa: E402
-from leukodash.runs.config import parse_settings  # noqa: E402
-from leukodash.runs.presets import make_config  # noqa: E402
 
 BATCH = 32
 

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from leukodash.runs.folder import Run, list_runs
+from leukodash.runs.run_folder import Run, list_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from leukodash.commands import data, results, runs, studies
+from leukodash.cam.methods import METHODS
+from leukodash.cli import data_commands as data
+from leukodash.cli import result_commands as results
+from leukodash.cli import run_commands as runs
+from leukodash.cli import study_commands as studies
+from leukodash.config.presets import PRESETS
 from leukodash.errors import LeukoDashError
-from leukodash.explain.cam import METHODS
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.presets import PRESETS
-from leukodash.runs.studies import STUDIES
+from leukodash.studies.catalogue import STUDIES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

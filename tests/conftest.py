@@ -61,7 +61,7 @@ def tiny_run(_train_once, own_folders):
     normalization still gives them all the same answer. The run lies in the test's own checkpoints folder, so the
     test may change it. Mark such tests `slow`.
     """
-    from leukodash.runs.folder import Run
+    from leukodash.runs.run_folder import Run
 
     def make(backbone="alexnet", **settings):
         common = {"weights": "random", "input_size": 64, "epochs": 2, "batch_size": 8}

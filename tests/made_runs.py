@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from leukodash import settings
+from leukodash.config.run_config import RunConfig
 from leukodash.evaluation.metrics import evaluate
-from leukodash.runs.config import RunConfig
-from leukodash.runs.folder import Run
+from leukodash.runs.run_folder import Run
 
 
 def made_cells(validation=40, test=70, subjects=7, root="cells"):

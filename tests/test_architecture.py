@@ -1,32 +1,39 @@
-"""The floors of the design: who may import whom, and what light modules leave out of memory."""
+"""The layers of the design: who may import whom, and what light modules leave out of memory."""
 
 import ast
-import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
-FLOORS = {"files": 0, "errors": 0, "settings": 0, "figures": 0, "data": 1, "models": 1, "evaluation": 1, "runs": 2}
-FLOORS |= {"training": 3, "explain": 3, "commands": 4, "__main__": 4}
+LAYERS = [
+    {"atomic_write", "errors", "settings", "figures"},
+    {"data", "models", "evaluation", "smears"},
+    {"config"},
+    {"runs"},
+    {"jobs"},
+    {"studies"},
+    {"training", "cam", "inference", "explain", "export"},
+    {"cli", "__main__"},
+    {"app"},
+]
 MODULES = sorted(path for path in (ROOT / "leukodash").rglob("*.py") if path.name != "__init__.py")
 LIGHT = [
     "leukodash.__main__",
+    "leukodash.cam.methods",
+    "leukodash.config.run_config",
     "leukodash.data.dataset",
+    "leukodash.data.demo_cells",
     "leukodash.data.images",
     "leukodash.data.split",
-    "leukodash.data.synthetic",
     "leukodash.evaluation.metrics",
-    "leukodash.explain.cam",
-    "leukodash.explain.samples",
-    "leukodash.explain.words",
+    "leukodash.inference.answer_summary",
+    "leukodash.inference.sample_cells",
+    "leukodash.jobs.launch",
     "leukodash.models.backbones",
     "leukodash.models.weights",
-    "leukodash.runs.config",
-    "leukodash.runs.folder",
-    "leukodash.runs.jobs",
+    "leukodash.runs.run_folder",
     "leukodash.training.__main__",
 ]
 
@@ -47,37 +54,48 @@ def imports_at_run_time(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def floor(module):
-    return FLOORS[module.split(".")[1]]
+def layer(module):
+    return next(number for number, rooms in enumerate(LAYERS) if module.split(".")[1] in rooms)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_imports_from_its_own_floor_or_below(path):
-    own = [name for name in imports_at_run_time(path) if name.startswith("leukodash.")]
-    too_high = [name for name in own if floor(name) > floor(name_of(path))]
+def test_modules_import_from_their_own_layer_or_below():
+    too_high = [
+        (name_of(path), name)
+        for path in MODULES
+        for name in imports_at_run_time(path)
+        if name.startswith("leukodash.") and layer(name) > layer(name_of(path))
+    ]
     assert not too_high
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_streamlit_is_imported_by_no_module_below_the_pages(path):
-    assert not [name for name in imports_at_run_time(path) if name.split(".")[0] == "streamlit"]
+def test_no_module_name_stands_twice():
+    files = [*MODULES, *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").glob("*.py"), *ROOT.glob("*.py")]
+    names = Counter(path.name for path in files if path.name not in ("__init__.py", "__main__.py"))
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_the_folder_of_pages_holds_pages_alone():
+    assert sorted(path.stem for path in (ROOT / "pages").rglob("*.py")) == sorted(
+        ["classify", "compare", "data", "lesson", "train"]
+    )
+
+
+def shown(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
 def test_light_modules_leave_the_deep_learning_libraries_out_of_memory():
     code = f"import sys, importlib\nfor name in {LIGHT!r}: importlib.import_module(name)\n"
     code += "print(sorted({'tensorflow', 'keras', 'jax', 'torch', 'streamlit'} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert shown.stdout.strip() == "[]"
+    assert shown(code).strip() == "[]"
 
 
 def test_a_waiting_run_imports_neither_pandas_nor_numpy():
     code = "import sys, leukodash.training.__main__\nprint(sorted({'pandas', 'numpy', 'pydantic'} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert shown.stdout.strip() == "[]"
+    assert shown(code).strip() == "[]"
 
 
-def test_the_file_tree_of_the_readme_names_every_module():
+def test_the_readme_names_every_room():
     text = (ROOT / "README.md").read_text()
-    files = [*MODULES, *(ROOT / "pages").glob("*.py"), ROOT / "streamlit_app.py"]
-    missing = [path.name for path in files if path.name != "__init__.py" and not re.search(rf"\b{path.name}\b", text)]
-    assert not missing
+    rooms = [path for path in (ROOT / "leukodash").rglob("__init__.py") if path.parent.name != "leukodash"]
+    assert not [path.parent.name for path in rooms if f"{path.parent.name}/" not in text]

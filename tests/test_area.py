@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from leukodash.data.images import read_image
-from leukodash.evaluation.area import area_auc, cell_area
+from leukodash.evaluation.cell_area import area_auc, cell_area
 
 
 def test_cell_area_counts_what_is_brighter_than_black():

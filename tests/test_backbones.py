@@ -28,7 +28,7 @@ def test_the_table_has_the_eight_networks_of_the_design():
 
 def test_the_table_and_the_weights_are_read_without_importing_keras():
     code = (
-        "import sys, leukodash.models.backbones, leukodash.models.weights, leukodash.models.convert;"
+        "import sys, leukodash.models.backbones, leukodash.models.weights, leukodash.models.weight_conversion;"
         "print([name for name in ('keras', 'tensorflow', 'jax', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

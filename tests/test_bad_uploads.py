@@ -118,8 +118,8 @@ def test_bad_uploads_take_little_memory_and_the_largest_image_a_bounded_one():
 
 @pytest.mark.slow
 def test_good_files_among_the_bad_ones_are_classified(tiny_run):
-    from leukodash.explain.files import classify_files
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
+    from leukodash.inference.classify_files import classify_files
 
     run = tiny_run()
     tested = run.predictions.query("part == 'test'")

@@ -4,11 +4,11 @@ from made_runs import made_run
 
 from leukodash import settings
 from leukodash.data.dataset import load_dataset
+from leukodash.data.demo_cells import make_demo
 from leukodash.data.split import Split, make_split
-from leukodash.data.synthetic import make_demo
 from leukodash.errors import DataError
-from leukodash.evaluation.baselines import AREA, HISTOGRAM, KNN, SVM, area, baseline, color_histogram
-from leukodash.runs.baselines import baseline_answers, frozen_features
+from leukodash.evaluation.simple_baselines import AREA, HISTOGRAM, KNN, SVM, area, baseline, color_histogram
+from leukodash.runs.baseline_predictions import baseline_answers, frozen_features
 
 
 def test_area_is_the_share_of_pixels_that_are_not_black():

@@ -12,7 +12,7 @@ from app import SIZES, settled
 from PIL import Image
 
 from benchmarks.server import ROOT, Server
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 
 pytestmark = pytest.mark.browser
 

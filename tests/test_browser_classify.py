@@ -17,7 +17,7 @@ from app import SIZES, settled
 from trained_runs import train_here
 
 from benchmarks.server import Server
-from leukodash.runs.folder import Run
+from leukodash.runs.run_folder import Run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

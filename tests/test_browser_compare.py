@@ -8,8 +8,8 @@ from made_runs import made_run
 
 from benchmarks.server import Server
 from leukodash.data.dataset import load_dataset
+from leukodash.data.demo_cells import make_demo
 from leukodash.data.split import Split, make_split
-from leukodash.data.synthetic import make_demo
 
 pytestmark = pytest.mark.browser
 

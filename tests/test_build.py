@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from test_config import cells  # noqa: F401  (a fixture)
 
+from leukodash.config.presets import make_config
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.presets import make_config
 
 pytestmark = pytest.mark.slow
 

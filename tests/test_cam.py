@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from leukodash.cam.gradients import PREDICTED, Cut
+from leukodash.cam.methods import ASKED, AT_ONCE, METHODS, eigen_cam, heat, score_cam, seen_through
+from leukodash.config.run_config import RunConfig
 from leukodash.data.images import read_image, square
 from leukodash.errors import RunError
-from leukodash.explain.cam import ASKED, AT_ONCE, METHODS, eigen_cam, heat, score_cam, seen_through
-from leukodash.explain.gradients import PREDICTED, Cut
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import RunConfig
 
 # Two channels on two by two places, worked by hand. Gradients of the first class' logit.
 ACTIVATIONS = np.stack([[[1, 2], [0, 4]], [[0, 0], [0, 1]]], axis=-1).astype(np.float32)

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from leukodash.__main__ import main
-from leukodash.data.synthetic import make_demo
-from leukodash.runs.folder import list_runs
+from leukodash.data.demo_cells import make_demo
+from leukodash.runs.run_folder import list_runs
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

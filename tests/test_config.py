@@ -5,11 +5,11 @@ import json
 import pandas as pd
 import pytest
 
+from leukodash.config.presets import PRESETS, make_config
+from leukodash.config.run_config import RunConfig, parse_settings
 from leukodash.data.dataset import Dataset
 from leukodash.errors import RunError
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.config import RunConfig, parse_settings
-from leukodash.runs.presets import PRESETS, make_config
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leukodash.cam.overlay_files import Look, write_overlays
+from leukodash.config.run_config import RunConfig
 from leukodash.evaluation.calibration import Temperature
-from leukodash.explain.decide import AVERAGE, decided, decision, novel, together
-from leukodash.explain.overlays import Look, write_overlays
-from leukodash.explain.samples import draw, unseen_cells
-from leukodash.explain.words import decision_words, disagreements, in_order, percent, summary
-from leukodash.runs.config import RunConfig
-from leukodash.runs.folder import create_run
+from leukodash.inference.answer_summary import decision_words, disagreements, in_order, percent, summary
+from leukodash.inference.decision import AVERAGE, decided, decision, novel, together
+from leukodash.inference.sample_cells import draw, unseen_cells
+from leukodash.runs.run_folder import create_run
 
 
 def fake_run(rows, part="test", data="."):

@@ -4,11 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
-from leukodash.models.backbones import ALL, BACKBONES, HEAD
-from leukodash.runs import estimate as module
-from leukodash.runs.config import RunConfig
-from leukodash.runs.estimate import (
+from leukodash.jobs import estimate as module
+from leukodash.jobs.estimate import (
     CHANNELS,
     CUTS,
     IMAGES_PER_SECOND,
@@ -19,7 +18,8 @@ from leukodash.runs.estimate import (
     estimate_words,
     size_words,
 )
-from leukodash.runs.folder import create_run
+from leukodash.models.backbones import ALL, BACKBONES, HEAD
+from leukodash.runs.run_folder import create_run
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
+from leukodash.config.run_config import RunConfig
 from leukodash.data.images import read_image, square
 from leukodash.errors import RunError, WeightsError
-from leukodash.runs.config import RunConfig
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def alexnet_weights(tmp_path_factory, monkeypatch):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("cut", ["head", "conv5", "all"])
 def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, alexnet_weights, cut, precision):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
     from leukodash.training.precision import cpu_has_bfloat16
 
     if precision == "bfloat16" and not cpu_has_bfloat16():
@@ -54,7 +54,7 @@ def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", ["head", "all"])  # stored features of eight views, and pixels that are turned
 def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run, alexnet_weights, cut):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     common = {"weights": "imagenet", "cut": cut, "flips": "views", "precision": "float32"}
     run, alone = tiny_run(**common, average_views=True), load(tiny_run(**common))
@@ -79,7 +79,7 @@ def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run
 
 @pytest.mark.slow
 def test_a_run_that_pools_every_block_says_so_and_without_weights_it_does_not(tiny_run, alexnet_weights):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     run = tiny_run(weights="imagenet", pooling="blocks")
     images = [read_image(Path(run.config.data) / file) for file in run.predictions["file"]]
@@ -92,7 +92,7 @@ def test_a_run_that_pools_every_block_says_so_and_without_weights_it_does_not(ti
 
 @pytest.mark.slow
 def test_images_of_any_size_are_squared_as_for_training(tiny_run):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     served = load(tiny_run())
     rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ def test_images_of_any_size_are_squared_as_for_training(tiny_run):
 
 @pytest.mark.slow
 def test_maps_follow_the_target_class_and_the_layer(tiny_run, cells):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     served = load(tiny_run())
     images = [read_image(path) for path in cells]
@@ -124,7 +124,7 @@ def test_maps_follow_the_target_class_and_the_layer(tiny_run, cells):
 
 @pytest.mark.slow
 def test_a_run_that_has_not_finished_cannot_classify(tiny_run):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     run = tiny_run()
     (run.path / "metrics.json").unlink()
@@ -134,7 +134,7 @@ def test_a_run_that_has_not_finished_cannot_classify(tiny_run):
 
 @pytest.mark.slow
 def test_other_pretrained_weights_than_those_of_the_run_are_refused(tiny_run, tmp_path, monkeypatch):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     run = tiny_run()
     with h5py.File(tmp_path / run.config.row.weights.name, "w") as file:
@@ -149,7 +149,7 @@ def test_other_pretrained_weights_than_those_of_the_run_are_refused(tiny_run, tm
 
 @pytest.mark.slow
 def test_damaged_trained_layers_get_a_sentence(tiny_run):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     run = tiny_run()
     (run.path / "trained.weights.h5").write_bytes(b"nothing")
@@ -160,8 +160,8 @@ def test_damaged_trained_layers_get_a_sentence(tiny_run):
 @pytest.mark.slow
 @pytest.mark.real
 def test_heat_lies_on_the_cell_where_a_trained_mobilenet_sees_one(real_weights, real_cnmc):
-    from leukodash.explain.cam import heat
-    from leukodash.explain.gradients import Cut
+    from leukodash.cam.gradients import Cut
+    from leukodash.cam.methods import heat
     from leukodash.models.backbones import BACKBONES
     from leukodash.models.build import build
     from leukodash.models.weights import find_weights

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from made_runs import made_run
 
-from leukodash.data.synthetic import demo_cell, subject_stain
+from leukodash.data.demo_cells import demo_cell, subject_stain
 from leukodash.errors import RunError
-from leukodash.explain import export as exporting
-from leukodash.explain import export_jobs
-from leukodash.explain.export import Exported, export, metadata
-from leukodash.explain.export_jobs import look, memory_left, start
-from leukodash.explain.formats import FORMATS, METADATA, NOTICE
+from leukodash.export import export_jobs
+from leukodash.export import model_export as exporting
+from leukodash.export.export_formats import FORMATS, METADATA, NOTICE
+from leukodash.export.export_jobs import look, memory_left, start
+from leukodash.export.model_export import Exported, export, metadata
 
 PLAIN_KERAS = """
 import sys
@@ -45,9 +45,9 @@ def spread_run(tmp_path, cells):
     def make(backbone, **settings):
         import keras
 
+        from leukodash.config.run_config import RunConfig
         from leukodash.models.build import build, save_trained
-        from leukodash.runs.config import RunConfig
-        from leukodash.runs.folder import create_run
+        from leukodash.runs.run_folder import create_run
 
         common = {"data": "/nowhere", "input_size": 64, "weights": "random", "cut": "all", "batchnorm": "trained"}
         config = RunConfig(**{**common, "backbone": backbone, "head": (), **settings})
@@ -68,7 +68,7 @@ def spread_run(tmp_path, cells):
 
 
 def app_answers(run, cells):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     answers = load(run).predict(cells)
     assert np.ptp(answers[:, 0]) > 0.3  # or any file would agree
@@ -157,7 +157,7 @@ def test_a_file_that_gives_other_probabilities_is_not_offered(wrong, spread_run,
 
 @pytest.mark.slow
 def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_said(spread_run, cells, tmp_path):
-    from leukodash.runs.machine import cpu_has_bfloat16
+    from leukodash.jobs.hardware import cpu_has_bfloat16
 
     if not cpu_has_bfloat16():
         pytest.skip("this machine serves bfloat16 runs in float32")
@@ -192,7 +192,7 @@ def test_without_the_data_set_generated_cells_are_checked():
 
 
 def test_metadata_hold_the_threshold_and_temperature_of_the_validation_cells():
-    from leukodash.explain.decide import decision
+    from leukodash.inference.decision import decision
 
     run = made_run(skill=0.8)
     chosen, fields = decision(run, "validation"), metadata(run)

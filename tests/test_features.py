@@ -7,8 +7,8 @@ import pytest
 from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash import settings
+from leukodash.config.presets import make_config
 from leukodash.errors import DataError
-from leukodash.runs.presets import make_config
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +31,14 @@ def prefix():
 
 
 def compute(prefix, images, views=(0,), name="store", progress=ignore, waiting=ignore):
-    from leukodash.training.features import compute_features
+    from leukodash.training.feature_store import compute_features
 
     folder = settings.cache() / "features" / name
     return compute_features(prefix, lambda: images, folder, views, progress, waiting)
 
 
 def test_the_eight_views_are_the_symmetries_of_a_square():
-    from leukodash.training.features import view
+    from leukodash.training.feature_store import view
 
     image = np.arange(16).reshape(1, 4, 4, 1)
     turned = [np.rot90(image, k, axes=(1, 2)) for k in range(4)]
@@ -49,7 +49,7 @@ def test_the_eight_views_are_the_symmetries_of_a_square():
 
 
 def test_stored_features_are_what_the_prefix_gives(prefix, images):
-    from leukodash.training.features import view
+    from leukodash.training.feature_store import view
 
     features = compute(prefix, images, views=(0, 5))
     rows = np.array([3, 69, 0])
@@ -144,7 +144,7 @@ def test_a_disk_without_room_is_said_before_anything_is_written(prefix, images, 
 
 
 def test_augmenting_follows_its_seed_and_leaves_black_black(cells):  # noqa: F811
-    from leukodash.training.augment import augment
+    from leukodash.training.augmentation import augment
 
     config = make_config(
         "quick", "mobilenet", cells, brightness=0.3, stain=0.3, rotation=90.0, flips="views", input_size=32

@@ -7,14 +7,13 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 from leukodash.evaluation.metrics import net_benefit, reliability
 from leukodash.evaluation.published import published_table
 from leukodash.evaluation.statistics import all_pairs
-from leukodash.figures.comparison import (
+from leukodash.figures.accuracy_charts import (
     confusion_figure,
     forest_figure,
     pairs_figure,
     subject_figure,
 )
-from leukodash.figures.curves import decision_figure, pr_figure, reliability_figure, roc_figure
-from leukodash.figures.history import history_figure
+from leukodash.figures.probability_curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.theme import (
     BACKBONE_COLORS,
     BACKBONE_SYMBOLS,
@@ -24,6 +23,7 @@ from leukodash.figures.theme import (
     alt_text,
     symbols,
 )
+from leukodash.figures.training_curves import history_figure
 from leukodash.models.backbones import BACKBONES
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]

@@ -10,15 +10,15 @@ import pytest
 
 from leukodash.data.images import read_image
 from leukodash.errors import RunError
-from leukodash.explain.decide import AVERAGE
+from leukodash.inference.decision import AVERAGE
 
 SECRETS = "<script>alert(1)</script>" * 9 + ".png"
 
 
 @pytest.mark.slow
 def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run, cells, tmp_path):
-    from leukodash.explain.files import classify_files
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
+    from leukodash.inference.classify_files import classify_files
 
     one, two = load(tiny_run()), load(tiny_run(seed=1))
     good = cells[0].read_bytes()
@@ -60,8 +60,8 @@ def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run,
 
 @pytest.mark.slow
 def test_the_same_bytes_are_computed_once_and_known_answers_are_not_computed_again(tiny_run, cells, monkeypatch):
-    from leukodash.explain import files as module
-    from leukodash.explain.predict import load
+    from leukodash.inference import classify_files as module
+    from leukodash.inference.classifier import load
 
     served, asked = load(tiny_run()), []
     compute = served.answer
@@ -86,8 +86,8 @@ def test_the_same_bytes_are_computed_once_and_known_answers_are_not_computed_aga
 
 @pytest.mark.slow
 def test_answers_that_are_kept_are_bounded_by_their_size(monkeypatch):
-    from leukodash.explain import files as module
-    from leukodash.explain.predict import Answer
+    from leukodash.inference import classify_files as module
+    from leukodash.inference.classifier import Answer
 
     monkeypatch.setattr(module, "KEPT_BYTES", 1000)
     known = module.Known()
@@ -98,8 +98,8 @@ def test_answers_that_are_kept_are_bounded_by_their_size(monkeypatch):
 
 @pytest.mark.slow
 def test_an_image_unlike_the_training_cells_is_marked_with_its_score(tiny_run, cells):
-    from leukodash.explain.files import classify_files
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
+    from leukodash.inference.classify_files import classify_files
 
     served = load(tiny_run())
     scores = served.answer([read_image(path) for path in cells])["gradcam"]
@@ -117,7 +117,7 @@ def test_an_image_unlike_the_training_cells_is_marked_with_its_score(tiny_run, c
 
 @pytest.mark.slow
 def test_any_layer_with_places_can_be_shown_and_large_ones_go_in_small_batches(tiny_run, cells, monkeypatch):
-    from leukodash.explain import predict
+    from leukodash.inference import classifier as predict
 
     served = predict.load(tiny_run())
     assert served.layers[-1] not in ("cell", "preprocessing")
@@ -133,7 +133,7 @@ def test_any_layer_with_places_can_be_shown_and_large_ones_go_in_small_batches(t
 
 @pytest.mark.slow
 def test_score_cam_asks_about_the_class_that_is_explained(tiny_run, cells):
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
 
     served = load(tiny_run())
     images = [read_image(cells[0])]
@@ -145,8 +145,8 @@ def test_score_cam_asks_about_the_class_that_is_explained(tiny_run, cells):
 
 @pytest.mark.slow
 def test_an_interrupted_call_keeps_the_answers_that_it_had(tiny_run, cells, monkeypatch):
-    from leukodash.explain import files as module
-    from leukodash.explain.predict import load
+    from leukodash.inference import classify_files as module
+    from leukodash.inference.classifier import load
 
     monkeypatch.setattr(module, "BATCH", 2)
     known, heard = {}, []
@@ -165,8 +165,8 @@ def test_an_interrupted_call_keeps_the_answers_that_it_had(tiny_run, cells, monk
 
 @pytest.mark.slow
 def test_the_command_line_and_the_page_say_the_same(tiny_run, cells, tmp_path):
-    from leukodash.explain.files import classify_files, classify_paths
-    from leukodash.explain.predict import load
+    from leukodash.inference.classifier import load
+    from leukodash.inference.classify_files import classify_files, classify_paths
 
     run = tiny_run()
     folder = tmp_path / "other"
@@ -188,7 +188,7 @@ def test_the_command_line_and_the_page_say_the_same(tiny_run, cells, tmp_path):
 
 @pytest.mark.slow
 def test_folders_archives_and_smears_stand_for_their_cells(tiny_run, cells, tmp_path):
-    from leukodash.explain.files import classify_paths, gather
+    from leukodash.inference.classify_files import classify_paths, gather
 
     folder = tmp_path / "folder" / "deep"
     folder.mkdir(parents=True)
@@ -219,7 +219,7 @@ def test_folders_archives_and_smears_stand_for_their_cells(tiny_run, cells, tmp_
 
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_gets_a_sentence(tiny_run, cells, tmp_path):
-    from leukodash.explain.files import classify_paths
+    from leukodash.inference.classify_files import classify_paths
 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(RunError, match="cannot be written"):

@@ -5,10 +5,10 @@ import pytest
 from test_training import demo, pretend_weights, until  # noqa: F401  (fixtures)
 
 from leukodash.__main__ import main
-from leukodash.runs import jobs
-from leukodash.runs.folder import list_runs
-from leukodash.runs.presets import make_config
-from leukodash.runs.rates import curve, start_finder, suggestion
+from leukodash.config.presets import make_config
+from leukodash.jobs import launch as jobs
+from leukodash.jobs.lr_search import curve, start_finder, suggestion
+from leukodash.runs.run_folder import list_runs
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_config import cells  # noqa: F401  (a fixture)
 
+from leukodash.config.presets import make_config
 from leukodash.errors import RunError
-from leukodash.runs.folder import Run, create_run, find_run, finished, list_runs
-from leukodash.runs.presets import make_config
-from leukodash.runs.queue import STARTING_SECONDS, run_lock
+from leukodash.runs.locks import STARTING_SECONDS, run_lock
+from leukodash.runs.run_folder import Run, create_run, find_run, finished, list_runs
 from leukodash.runs.status import Status
 
 
@@ -109,8 +109,8 @@ def test_the_time_left_follows_from_the_pace(tmp_path, monkeypatch):
 
 def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypatch, cells):  # noqa: F811
     suffixes = iter(("ffff", "0000", "8888"))
-    monkeypatch.setattr("leukodash.runs.folder.secrets.token_hex", lambda _: next(suffixes))
-    monkeypatch.setattr("leukodash.runs.folder.time.strftime", lambda _: "20260101-120000")
+    monkeypatch.setattr("leukodash.runs.run_folder.secrets.token_hex", lambda _: next(suffixes))
+    monkeypatch.setattr("leukodash.runs.run_folder.time.strftime", lambda _: "20260101-120000")
     config = make_config("quick", "mobilenet", cells)
     asked = [create_run(config).id for _ in range(3)]
     assert [run.id for run in list_runs()] == asked[::-1]

@@ -5,9 +5,9 @@ from made_runs import made_run
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from leukodash.errors import RunError
-from leukodash.runs.folder import list_runs
-from leukodash.runs.imports import MOST_ROWS, import_predictions, imported_runs, read_predictions
-from leukodash.runs.results import backbone_of, compare_runs, leaderboard, test_groups
+from leukodash.runs.imported_predictions import MOST_ROWS, import_predictions, imported_runs, read_predictions
+from leukodash.runs.leaderboard import backbone_of, compare_runs, leaderboard, test_groups
+from leukodash.runs.run_folder import list_runs
 
 test_groups.__test__ = False
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.signal import correlate
 
-from leukodash.figures.inside import blocks_figure, tile
+from leukodash.figures.network_charts import blocks_figure, tile
 from leukodash.figures.theme import alt_text
 
 
@@ -45,8 +45,8 @@ def test_the_figure_of_blocks_says_where_most_parameters_are():
 
 def untrained(backbone, **settings):
     """What `layer_table` needs of a classifier, from random weights."""
+    from leukodash.config.run_config import RunConfig
     from leukodash.models.build import build
-    from leukodash.runs.config import RunConfig
 
     config = RunConfig(data="none", backbone=backbone, **settings)
     model = build(config, 2, None)
@@ -55,7 +55,7 @@ def untrained(backbone, **settings):
 
 @pytest.mark.slow
 def test_the_rows_of_mobilenet_are_those_that_dhuri_and_guinde_print():
-    from leukodash.explain.inside import block_table, layer_table, table_words
+    from leukodash.explain.feature_maps import block_table, layer_table, table_words
 
     network = untrained("mobilenet", head=(0.5, 2048, 0.5))
     layers = layer_table(network)
@@ -73,7 +73,7 @@ def test_the_rows_of_mobilenet_are_those_that_dhuri_and_guinde_print():
 
 @pytest.mark.slow
 def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
-    from leukodash.explain.inside import block_table, layer_table
+    from leukodash.explain.feature_maps import block_table, layer_table
 
     blocks = block_table(layer_table(untrained("vgg16", cut="block5", head=()))).set_index("block")
     assert list(blocks["output"][:5]) == [
@@ -85,7 +85,7 @@ def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
 
 @pytest.mark.slow
 def test_the_averages_of_all_blocks_are_one_row():
-    from leukodash.explain.inside import block_table, layer_table
+    from leukodash.explain.feature_maps import block_table, layer_table
 
     blocks = block_table(layer_table(untrained("vgg16", pooling="blocks", head=()))).set_index("block")
     assert list(blocks.index[-4:]) == ["pool", "head_scaled", "logits", "probabilities"]
@@ -97,8 +97,8 @@ def test_the_averages_of_all_blocks_are_one_row():
 
 @pytest.mark.slow
 def test_the_table_counts_what_the_trainer_counted(tiny_run):
-    from leukodash.explain.inside import layer_table
-    from leukodash.explain.predict import load
+    from leukodash.explain.feature_maps import layer_table
+    from leukodash.inference.classifier import load
 
     run = tiny_run()
     layers = layer_table(load(run))
@@ -109,8 +109,8 @@ def test_the_table_counts_what_the_trainer_counted(tiny_run):
 
 @pytest.mark.slow
 def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run):
-    from leukodash.explain.inside import look_inside
-    from leukodash.explain.predict import load
+    from leukodash.explain.feature_maps import look_inside
+    from leukodash.inference.classifier import load
 
     served = load(tiny_run(precision="float32"))
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
@@ -135,7 +135,7 @@ def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["googlenet", "resnet50"])
 def test_every_backbone_has_three_depths_that_get_coarser(backbone):
-    from leukodash.explain.inside import block_table, layer_table, look_inside
+    from leukodash.explain.feature_maps import block_table, layer_table, look_inside
 
     network = untrained(backbone, input_size=96, head=())
     depths = look_inside(network, np.zeros((96, 96, 3), np.uint8))

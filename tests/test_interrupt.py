@@ -7,12 +7,12 @@ import time
 import pytest
 from test_training import pretend_weights, until  # noqa: F401  (a fixture)
 
+from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
-from leukodash.runs import jobs
-from leukodash.runs.presets import make_config
-from leukodash.runs.progress import live_runs
-from leukodash.runs.queue import waiting
+from leukodash.data.demo_cells import make_demo
+from leukodash.jobs import launch as jobs
+from leukodash.jobs.live_status import live_runs
+from leukodash.jobs.queue import waiting
 
 pytestmark = pytest.mark.slow
 

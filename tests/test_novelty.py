@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
+from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import cell_store, read_image, square
 from leukodash.data.split import Split, make_split
-from leukodash.data.synthetic import make_demo
 from leukodash.errors import RunError
 from leukodash.evaluation.novelty import FILE, Novelty, mean_over_places
-from leukodash.runs.presets import make_config
 
 
 def cells(number, seed, width=200):
@@ -133,9 +133,9 @@ def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(cut
     import keras
 
     from leukodash.models import build
-    from leukodash.training import results
+    from leukodash.training import evaluate as results
     from leukodash.training.batches import Batches
-    from leukodash.training.features import Features
+    from leukodash.training.feature_store import Features
 
     dataset = load_dataset(make_demo(tmp_path / "demo", cells=48, subjects=8))
     config = make_config("quick", "alexnet", dataset, input_size=96, cut=cut, pooling=pooling)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from leukodash.figures.overlay import COLOR_MAPS, overlay
+from leukodash.figures.heat_overlay import COLOR_MAPS, overlay
 
 
 def test_an_overlay_of_no_opacity_is_the_image_and_of_full_opacity_the_map():

@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from leukodash.explain.overlays import SIZE, draw_over
+from leukodash.cam.overlay_files import SIZE, draw_over
 
 ROOT = Path(__file__).resolve().parents[1]
 WEB = "image/png"
@@ -53,7 +53,7 @@ def test_without_a_finished_run_the_page_leads_to_training():
 
 @pytest.mark.slow
 def test_nothing_is_classified_before_there_is_a_cell(tiny_run, monkeypatch):
-    from leukodash.explain import predict
+    from leukodash.inference import classifier as predict
 
     monkeypatch.setattr(predict, "load", lambda run: pytest.fail("a network was loaded"))
     run = tiny_run()
@@ -82,7 +82,7 @@ def test_an_upload_gets_its_class_and_probabilities(tiny_run, cell):
 
 @pytest.mark.slow
 def test_the_heat_map_beside_the_cell_is_that_of_the_command_line(tiny_run, cell, tmp_path, monkeypatch):
-    from leukodash.explain.files import classify_paths
+    from leukodash.inference.classify_files import classify_paths
     from pages import classify_cards
 
     shown = []
@@ -139,7 +139,7 @@ def test_samples_are_test_cells_with_their_truth_and_the_link_holds_them(tiny_ru
 
 def answers_of(monkeypatch, say):
     """Let networks say of an image what `say(run id, image)` gives: the probability of a blast, and its novelty."""
-    from leukodash.explain import predict
+    from leukodash.inference import classifier as predict
 
     compute = predict.Classifier.answer
 
@@ -210,7 +210,7 @@ def test_the_runs_own_threshold_is_a_click_away_and_computes_nothing_again(tiny_
 
 @pytest.mark.slow
 def test_other_looks_and_weightings_classify_nothing_again(tiny_run, cell, monkeypatch):
-    from leukodash.explain import predict
+    from leukodash.inference import classifier as predict
 
     run = tiny_run()
     at = page()

@@ -3,13 +3,11 @@ import pytest
 from made_runs import made_cells, made_run
 from streamlit.testing.v1 import AppTest
 
-from leukodash.runs.imports import import_predictions, imported_runs
+from leukodash.runs.imported_predictions import import_predictions, imported_runs
 
 
 def page(**query):
-    at = AppTest.from_file("../pages/compare.py", default_timeout=30)
-    at.session_state["routed"] = True
-    at.session_state["routed"] = True  # the page alone, without the router
+    at = AppTest.from_file("../streamlit_app.py", default_timeout=30).switch_page("pages/compare.py")
     for key, value in query.items():
         at.query_params[key] = value
     return at.run()
@@ -25,7 +23,6 @@ def headline(at):
 
 def test_without_a_run_the_page_leads_to_training():
     at = AppTest.from_file("../streamlit_app.py", default_timeout=60)
-    at.session_state["routed"] = True
     at.switch_page("pages/compare.py").run()
     assert not at.exception
     assert "No finished run yet" in at.info[0].value

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from leukodash import settings
-from leukodash.data.check import (
+from leukodash.data.data_check import (
     duplicate_words,
     duplicates,
     joined_subjects,
@@ -19,9 +19,9 @@ from leukodash.data.check import (
     problem_folders,
 )
 from leukodash.data.dataset import load_dataset
+from leukodash.data.demo_cells import make_demo
 from leukodash.data.split import Split, find_leaks, make_split
-from leukodash.data.synthetic import make_demo
-from leukodash.figures.cells import PART_COLORS, lift, parts_figure, subjects_figure
+from leukodash.figures.cell_pictures import PART_COLORS, lift, parts_figure, subjects_figure
 from leukodash.figures.theme import BACKBONE_COLORS
 
 APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
@@ -38,7 +38,7 @@ def drawn(tmp_path_factory):
 def demo(drawn, monkeypatch):
     st.cache_resource.clear()  # it outlives a test, and the folders in it do not
     folder = Path(shutil.copytree(drawn, settings.data_root() / "demo"))
-    monkeypatch.setattr("pages.shared.make_demo", lambda folder: folder)
+    monkeypatch.setattr("leukodash.app.common.make_demo", lambda folder: folder)
     return folder
 
 

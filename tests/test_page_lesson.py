@@ -7,16 +7,16 @@ import pytest
 from made_runs import made_cells, made_run
 from streamlit.testing.v1 import AppTest
 
-from leukodash.figures.lesson import ranges_figure
+from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.theme import alt_text
-from leukodash.runs.studies import Asked, note
+from leukodash.studies.catalogue import Asked, note
 
 APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
 
 
 @pytest.fixture
 def page():
-    return AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/lesson.py")
+    return AppTest.from_file(APP, default_timeout=60).switch_page("pages/lesson.py")
 
 
 def words(page):

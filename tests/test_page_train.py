@@ -14,18 +14,18 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from leukodash import settings
+from leukodash.config.form_schema import HIDDEN, changes, differences, read_list, settings_of, value_of, write_list
+from leukodash.config.presets import make_config
+from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
-from leukodash.figures.history import history_figure, sparkline
+from leukodash.figures.training_curves import history_figure, sparkline
+from leukodash.jobs import launch as jobs
+from leukodash.jobs.live_status import curve_names, curve_runs, live_runs, queue_words, readable, stage_words
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs import jobs
-from leukodash.runs.config import RunConfig
-from leukodash.runs.folder import create_run, list_runs
-from leukodash.runs.form import HIDDEN, changes, differences, read_list, settings_of, value_of, write_list
-from leukodash.runs.presets import make_config
-from leukodash.runs.progress import curve_names, curve_runs, live_runs, queue_words, readable, stage_words
-from leukodash.runs.queue import run_lock
+from leukodash.runs.locks import run_lock
+from leukodash.runs.run_folder import create_run, list_runs
 
 APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
 
@@ -41,7 +41,7 @@ def small_demo(drawn, monkeypatch):
     """The few cells where the app looks for its own."""
     st.cache_resource.clear()  # it outlives a test, and the folders in it do not
     shutil.copytree(drawn, settings.data_root() / "demo")
-    monkeypatch.setattr("pages.shared.make_demo", lambda folder: folder)
+    monkeypatch.setattr("leukodash.app.common.make_demo", lambda folder: folder)
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ def test_running_runs_come_before_waiting_ones():
 def test_curves_of_runs_started_together_stay_together(monkeypatch):
     old, one, two = (with_curve(run_of(backbone)) for backbone in ("resnet50", "mobilenet", "vgg16"))
     ages = {old: 10_000, one: 30, two: 0}
-    monkeypatch.setattr("leukodash.runs.progress.started", lambda run: time.time() - ages[run])
+    monkeypatch.setattr("leukodash.jobs.live_status.started", lambda run: time.time() - ages[run])
     assert set(curve_runs([two, one, old], [])) == {one, two}
 
 

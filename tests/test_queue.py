@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from leukodash import settings
-from leukodash.runs import queue
+from leukodash.jobs import queue
 
 WAITER = """
 import sys, time
 from pathlib import Path
-from leukodash.runs.queue import Stopped, turn
+from leukodash.jobs.queue import turn
+from leukodash.runs.locks import Stopped
 folder = Path(sys.argv[1])
 try:
     with turn(folder) as device:
@@ -139,7 +140,7 @@ def said(code, *, own):
 
 def test_a_run_steps_back_behind_the_pages_and_never_takes_somebodys_terminal_with_it():
     before = said("", own=False)
-    mine, sessions = (said("from leukodash.runs.queue import give_way; give_way(); ", own=own) for own in (False, True))
+    mine, sessions = (said("from leukodash.jobs.queue import give_way; give_way(); ", own=own) for own in (False, True))
     assert int(mine[0]) == int(sessions[0]) == min(int(before[0]) + settings.NICE, 19)
     assert mine[1:] == said("", own=False)[1:] == before[1:]
 
@@ -152,7 +153,7 @@ def test_a_run_steps_back_with_its_whole_session():
         able = False
     if not able:
         pytest.skip("This system does not weigh sessions, or does not let them be weighed.")
-    assert said("from leukodash.runs.queue import give_way; give_way(); ", own=True)[1:] == [number]
+    assert said("from leukodash.jobs.queue import give_way; give_way(); ", own=True)[1:] == [number]
 
 
 def test_a_session_is_weighed_again_where_linux_had_too_many_such_wishes_at_once(monkeypatch):

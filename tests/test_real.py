@@ -9,7 +9,7 @@ import pytest
 from leukodash.__main__ import main
 from leukodash.data.dataset import load_dataset
 from leukodash.data.split import find_leaks
-from leukodash.runs.folder import list_runs
+from leukodash.runs.run_folder import list_runs
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

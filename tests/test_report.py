@@ -3,8 +3,8 @@ from html.parser import HTMLParser
 import pytest
 from made_runs import made_cells, made_run
 
-from leukodash.runs.imports import import_predictions
-from leukodash.runs.report import comparison_report, run_card
+from leukodash.runs.imported_predictions import import_predictions
+from leukodash.runs.run_report import comparison_report, run_card
 
 
 class Reader(HTMLParser):

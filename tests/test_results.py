@@ -4,8 +4,7 @@ from made_runs import made_cells, made_run
 from sklearn.metrics import accuracy_score
 
 from leukodash.errors import RunError
-from leukodash.runs.folder import finished, list_runs
-from leukodash.runs.results import (
+from leukodash.runs.leaderboard import (
     backbone_of,
     compare_runs,
     default_runs,
@@ -17,6 +16,7 @@ from leukodash.runs.results import (
     run_names,
     test_groups,
 )
+from leukodash.runs.run_folder import finished, list_runs
 
 test_groups.__test__ = False  # a function of the package, not a test
 

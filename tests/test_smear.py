@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from leukodash.data import white_cells
+from leukodash.data.demo_cells import IMAGE_SIZE, demo_cell, make_demo, subject_stain
 from leukodash.data.images import read_image
-from leukodash.data.smear import FILLS, Box, cut_out, cut_outs, find_white_cells, looks_like_smear, overlap
-from leukodash.data.synthetic import IMAGE_SIZE, demo_cell, make_demo, subject_stain
-from leukodash.explain.slide import UNLIKE, cell_name, count_cells, slide_words
-from leukodash.figures.smear import drawn_box, smear_figure, smear_jpeg
+from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
+from leukodash.inference.smear_summary import UNLIKE, cell_name, count_cells, slide_words
+from leukodash.smears import segmentation as white_cells
+from leukodash.smears.detection import FILLS, Box, cut_out, cut_outs, find_white_cells, looks_like_smear, overlap
 
 RED_CELL = 60  # pixels
 LIGHT = (222, 216, 226)
@@ -225,7 +225,7 @@ def test_a_slide_is_summed_up_by_the_average_of_its_runs_without_what_is_no_cell
 def page():
     import streamlit as st
 
-    from pages.classify_smear import cells_of_smears
+    from leukodash.app.classify.smear_part import cells_of_smears
 
     sources, truth, names = cells_of_smears(st.session_state["files"], st.session_state["truth"])
     st.session_state["answer"] = sources, truth, names

@@ -7,14 +7,14 @@ from made_runs import made_cells, made_run
 
 from leukodash import settings
 from leukodash.__main__ import main
+from leukodash.config.presets import PRESETS
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
-from leukodash.runs import studies
-from leukodash.runs.folder import Run, create_run, list_runs
-from leukodash.runs.presets import PRESETS
-from leukodash.runs.studies import STUDIES, Asked, Study, configs, done, found, note, share
-from leukodash.runs.study_report import results_page, together
+from leukodash.runs.run_folder import Run, create_run, list_runs
+from leukodash.studies import catalogue as studies
+from leukodash.studies.catalogue import STUDIES, Asked, Study, configs, done, found, note, share
+from leukodash.studies.results_page import results_page, together
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def small(monkeypatch):
     """A study of one run, in place of all others."""
     asked = Asked("as published", "mobilenet", "dhuri-guinde-2020", smaller={"epochs": 3})
     monkeypatch.setattr(studies, "STUDIES", {"small": Study("Small", "Does it work?", (asked,))})
-    for module in ("leukodash.commands.studies", "leukodash.runs.study_report"):
+    for module in ("leukodash.cli.study_commands", "leukodash.studies.results_page"):
         monkeypatch.setattr(f"{module}.STUDIES", studies.STUDIES)
     return asked
 
@@ -63,7 +63,7 @@ def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder
         started.append(made_run(config=config.model_dump(), cells=made_cells(test=70)))
         return started[-1]
 
-    monkeypatch.setattr("leukodash.runs.jobs.start", start)
+    monkeypatch.setattr("leukodash.jobs.launch.start", start)
     (settings.checkpoints() / "broken").mkdir(parents=True)
     (settings.checkpoints() / "broken" / "config.json").write_text("{")
     assert main(["study", "--write", str(page)]) == 2
@@ -87,9 +87,9 @@ def test_a_run_that_fails_keeps_no_other_study_from_being_trained(folder, small,
         watched.append(run)
         raise RunError("It failed.")
 
-    monkeypatch.setattr("leukodash.runs.jobs.start", lambda config, **_: create_run(config))
-    monkeypatch.setattr("leukodash.runs.jobs.resume", lambda run: run)
-    monkeypatch.setattr("leukodash.commands.studies.watch", watch)
+    monkeypatch.setattr("leukodash.jobs.launch.start", lambda config, **_: create_run(config))
+    monkeypatch.setattr("leukodash.jobs.launch.resume", lambda run: run)
+    monkeypatch.setattr("leukodash.cli.study_commands.watch", watch)
     assert main(["study", "--data", str(folder)]) == 2
     assert len(watched) == 2
 

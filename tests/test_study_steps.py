@@ -5,9 +5,9 @@ import pytest
 from made_runs import made_cells, made_run
 from sklearn.metrics import f1_score
 
-from leukodash.runs.studies import Asked, done, note
-from leukodash.runs.study_report import results_page
-from leukodash.runs.study_steps import AVERAGED, BEST_STEPS, EVERY_STEP, averaged, held_out, step_rows, steps_words
+from leukodash.studies.catalogue import Asked, done, note
+from leukodash.studies.recipe_search import AVERAGED, BEST_STEPS, EVERY_STEP, averaged, held_out, step_rows, steps_words
+from leukodash.studies.results_page import results_page
 
 
 def step(label, backbone="mobilenet", fold=1, seed=0, validation=1.5, test=1.5):

@@ -8,14 +8,14 @@ import pytest
 
 from leukodash import settings
 from leukodash.__main__ import main
+from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
-from leukodash.models.backbones import BACKBONES
-from leukodash.runs import jobs, machine, queue, trash
-from leukodash.runs.folder import create_run, find_run, list_runs
-from leukodash.runs.presets import make_config
-from leukodash.runs.progress import (
+from leukodash.jobs import hardware as machine
+from leukodash.jobs import launch as jobs
+from leukodash.jobs import queue
+from leukodash.jobs.live_status import (
     expected_starts,
     live_runs,
     of_owner,
@@ -24,9 +24,12 @@ from leukodash.runs.progress import (
     rate_words,
     start_words,
 )
-from leukodash.runs.queue import run_lock
-from leukodash.runs.rates import curve, start_finder, suggestion
-from leukodash.runs.sweep import MOST, plan, read_values, sweepable
+from leukodash.jobs.lr_search import curve, start_finder, suggestion
+from leukodash.jobs.sweep import MOST, plan, read_values, sweepable
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs import trash
+from leukodash.runs.locks import run_lock
+from leukodash.runs.run_folder import create_run, find_run, list_runs
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_a_waiting_run_starts_when_those_ahead_are_done(demo, monkeypatch):
         under_way(demo, "queued"),
         under_way(demo, "queued"),
     )
-    monkeypatch.setattr("leukodash.runs.progress.places", lambda: {first.id: 0, second.id: 1})
+    monkeypatch.setattr("leukodash.jobs.live_status.places", lambda: {first.id: 0, second.id: 1})
     with run_lock(running.path), run_lock(first.path), run_lock(second.path):
         live = live_runs(list_runs())
         one_device = expected_starts(live, lambda run: 100.0, devices=1)
@@ -271,7 +274,7 @@ def test_a_run_is_named_noted_read_and_deleted_by_command_line(demo, capsys):
 
 
 def test_again_takes_an_old_runs_settings_and_changes_some(demo, launched, monkeypatch):
-    monkeypatch.setattr("leukodash.commands.runs.watch", lambda run: 0)
+    monkeypatch.setattr("leukodash.cli.run_commands.watch", lambda run: 0)
     old = create_run(make_config("quick", "alexnet", demo, epochs=7, split={"validation": 0.3}), owner="Ada")
     assert main(["again", old.id, "--set", "epochs=9", "--set", "split.seed=4"]) == 0
     expected = old.config.changed(epochs=9, split={**old.config.split.model_dump(), "seed": 4})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from leukodash.data.synthetic import (
+from leukodash.data.demo_cells import (
     IMAGE_SIZE,
     _cell_counts,
     _cell_of_file,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
+from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
-from leukodash.data.synthetic import make_demo
+from leukodash.data.demo_cells import make_demo
 from leukodash.errors import WeightsError
-from leukodash.models.convert import _write as write_weights
-from leukodash.runs import jobs
-from leukodash.runs.folder import HISTORY_COLUMNS, create_run
-from leukodash.runs.presets import make_config
+from leukodash.jobs import launch as jobs
+from leukodash.models.weight_conversion import _write as write_weights
+from leukodash.runs.run_folder import HISTORY_COLUMNS, create_run
 
 pytestmark = pytest.mark.slow
 

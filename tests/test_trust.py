@@ -8,13 +8,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from leukodash.cam.localization import cell_map, cell_mask, generated_masks, share_inside
+from leukodash.config.run_config import RunConfig
+from leukodash.data.demo_cells import demo_cell, demo_masks, make_demo, subject_stain
 from leukodash.data.images import read_image
-from leukodash.data.synthetic import demo_cell, demo_masks, make_demo, subject_stain
-from leukodash.explain.place import cell_map, cell_mask, generated_masks, share_inside
-from leukodash.explain.verdict import Finding, judge_forgetting, judge_hiding, judge_place, verdict
+from leukodash.explain.sanity_verdict import Finding, judge_forgetting, judge_hiding, judge_place, verdict
+from leukodash.figures.deletion_curves import curves_figure
 from leukodash.figures.theme import alt_text
-from leukodash.figures.trust import curves_figure
-from leukodash.runs.config import RunConfig
 
 SIZE = 64
 QUARTER = np.zeros((SIZE, SIZE), bool)
@@ -41,7 +41,7 @@ def noise():
 
 
 def curves_of(heat):
-    from leukodash.explain.trust import hide_and_show
+    from leukodash.explain.sanity_checks import hide_and_show
 
     image = noise()
     return hide_and_show(LooksAtAQuarter(image), image, heat, "all")
@@ -106,7 +106,7 @@ def test_masks_are_known_for_a_generated_cell_that_looks_like_its_file_and_for_n
 @pytest.mark.slow
 def test_curves_of_a_perfect_map_have_the_areas_worked_by_hand():
     # Covered first, the quarter that counts is gone after a quarter of the way: a triangle of area 1/8.
-    from leukodash.explain.trust import area
+    from leukodash.explain.sanity_checks import area
 
     curves = curves_of(QUARTER.astype(np.float32))
     assert area(curves.shares, curves.deletion) == pytest.approx(1 / 8, abs=1e-3)
@@ -138,7 +138,7 @@ def test_curves_begin_and_end_at_the_whole_the_black_and_the_blurred_cell():
 
 @pytest.mark.slow
 def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
-    from leukodash.explain.trust import hide_and_show
+    from leukodash.explain.sanity_checks import hide_and_show
 
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     image[16:48, 16:48] = 200  # a quarter of the picture; of 4 × 4 places, the four in the middle
@@ -164,7 +164,7 @@ def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_rank_correlation_is_that_of_pandas(seed):
-    from leukodash.explain.trust import rank_correlation
+    from leukodash.explain.sanity_checks import rank_correlation
 
     rng = np.random.default_rng(seed)
     one, other = rng.integers(0, 5, (2, 7, 7)).astype(np.float32)
@@ -177,7 +177,7 @@ def test_rank_correlation_is_that_of_pandas(seed):
 
 def untrained_run(folder, **settings):
     """A classifier of random weights in the place of a trained run's."""
-    from leukodash.explain.predict import Classifier
+    from leukodash.inference.classifier import Classifier
     from leukodash.models.build import build
 
     config = RunConfig(data=str(folder), backbone="alexnet", input_size=64, precision="float32", **settings)
@@ -194,7 +194,7 @@ def drawn_cells(count):
 
 @pytest.mark.slow
 def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class_does_not(tmp_path):
-    from leukodash.explain.trust import forget
+    from leukodash.explain.sanity_checks import forget
 
     served, images, heard = untrained_run(tmp_path, cut="head"), drawn_cells(4), []
     eigen = forget(served, images, "eigencam", "all", progress=lambda fraction, words: heard.append(fraction))
@@ -213,7 +213,7 @@ def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class
 
 @pytest.mark.slow
 def test_a_run_that_trained_every_layer_forgets_everything_at_once(tmp_path):
-    from leukodash.explain.trust import forget
+    from leukodash.explain.sanity_checks import forget
 
     served = untrained_run(tmp_path, cut="all")
     before = [weights.copy() for weights in served.model.get_weights()]
@@ -319,7 +319,7 @@ def panel():
     """What the page does, for AppTest."""
     import streamlit as st
 
-    from pages.classify_trust import trust_part
+    from leukodash.app.classify.map_checks import trust_part
 
     trust_part(*st.session_state["cell"])
 

@@ -19,7 +19,7 @@ import pytest
 from leukodash import settings
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import BACKBONES
-from leukodash.models.convert import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert, read_onnx, read_torch
+from leukodash.models.weight_conversion import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert, read_onnx, read_torch
 from leukodash.models.weights import find_weights, identity, obtain_weights, sha256_of
 
 # ------------------------------------------------------------------------------------- files in publishers' formats

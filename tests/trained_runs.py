@@ -15,10 +15,10 @@ SET_BY_A_RUN = {
 
 def train_here(folder, *, cells, subjects, **settings):
     """Train a run from the recipe `quick` in folders of its own below `folder`; what it sets is set back."""
+    from leukodash.config.presets import make_config
     from leukodash.data.dataset import load_dataset
-    from leukodash.data.synthetic import make_demo
-    from leukodash.runs.folder import create_run
-    from leukodash.runs.presets import make_config
+    from leukodash.data.demo_cells import make_demo
+    from leukodash.runs.run_folder import create_run
     from leukodash.training.__main__ import main
 
     handler = signal.getsignal(signal.SIGTERM)

@@ -5,7 +5,7 @@ cells lie close together, and those of anything else lie far off. Their distance
 al. (2018), *A simple unified framework for detecting out-of-distribution samples*, with the covariance of Tipping &
 Bishop (1999), *Probabilistic principal component analysis*: a few directions have a spread of their own, all others
 share one. That is as good here as a shrunk covariance of all features or the nearest training cells
-(`benchmarks/novelty.py`), and kilobytes instead of megabytes. NumPy alone scores, so that a page can.
+(`benchmarks/novelty_rates.py`), and kilobytes instead of megabytes. NumPy alone scores, so that a page can.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from leukodash.atomic_write import write_whole
 from leukodash.errors import RunError
-from leukodash.files import write_whole
 
 FILE = "novelty.npz"
 DIRECTIONS = 32

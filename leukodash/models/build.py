@@ -17,7 +17,7 @@ from leukodash.errors import WeightsError
 from leukodash.models.backbones import ALL, BGR, HEAD, SCALING, constructor
 
 if TYPE_CHECKING:  # the name alone: what a run asks for lives a floor higher
-    from leukodash.runs.config import RunConfig
+    from leukodash.config.run_config import RunConfig
 
 POOLED, SCALED = "pool_", "head_scaled"  # names of layers: the average of a block's maps, and all of them to one scale
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}

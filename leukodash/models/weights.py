@@ -21,7 +21,7 @@ from filelock import FileLock
 from leukodash import settings
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import Backbone, WeightFile
-from leukodash.models.convert import convert
+from leukodash.models.weight_conversion import convert
 
 Progress = Callable[[float, str], None]
 

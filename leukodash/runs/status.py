@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from leukodash.files import write_whole
+from leukodash.atomic_write import write_whole
 
 WRITE_SECONDS = 0.25  # a status that only moves forward is written this often, not at every step
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leukodash import settings
 from leukodash.errors import RunError
-from leukodash.runs.folder import Run
+from leukodash.runs.run_folder import Run
 
 KEPT_SECONDS = 24 * 3600  # at most this long: until the page is left, or until someone looks a day later
 

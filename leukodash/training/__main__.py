@@ -14,7 +14,8 @@ from threading import Thread
 from filelock import Timeout
 
 from leukodash.errors import LeukoDashError
-from leukodash.runs.queue import POLL_SECONDS, Stopped, give_way, run_lock, stop_requested, turn
+from leukodash.jobs.queue import POLL_SECONDS, give_way, turn
+from leukodash.runs.locks import Stopped, run_lock, stop_requested
 from leukodash.runs.status import Status
 
 RATES = ".rates-"  # what folders of learning-rate finders begin with
@@ -40,7 +41,7 @@ def main(folder: Path) -> int:
                 status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
                 Thread(target=_leave_when_asked, args=(folder, status), daemon=True).start()
                 if folder.name.startswith(RATES):
-                    from leukodash.training.finder import find_rates as work
+                    from leukodash.training.lr_finder import find_rates as work
                 else:
                     from leukodash.training.fit import train as work
 

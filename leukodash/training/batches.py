@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
+from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.views import VIEWS, view
-from leukodash.runs.config import RunConfig
-from leukodash.training.augment import augment
-from leukodash.training.features import Features, release
+from leukodash.training.augmentation import augment
+from leukodash.training.feature_store import Features, release
 
 HELD_BYTES = 128 * 2**20  # of stored features or pixels that may be read before their pages are handed back
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from leukodash.atomic_write import write_whole
 from leukodash.errors import RunError
-from leukodash.files import write_whole
 
 if TYPE_CHECKING:
     from leukodash.training.batches import Batches

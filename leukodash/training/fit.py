@@ -17,22 +17,22 @@ import keras
 import numpy as np
 import pandas as pd
 
+from leukodash.atomic_write import write_whole
+from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, cell_store_key
 from leukodash.data.split import make_split
 from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
-from leukodash.files import write_whole
 from leukodash.models import build as models
 from leukodash.models.weights import identity, obtain_weights
-from leukodash.runs.config import RunConfig
-from leukodash.runs.folder import HISTORY_COLUMNS, STEP_COLUMNS, Run
-from leukodash.runs.queue import Stopped, stop_requested
+from leukodash.runs.locks import Stopped, stop_requested
+from leukodash.runs.run_folder import HISTORY_COLUMNS, STEP_COLUMNS, Run
 from leukodash.runs.status import Status
-from leukodash.training import results
+from leukodash.training import evaluate as results
 from leukodash.training.batches import Batches
 from leukodash.training.checkpoint import Checkpoint
-from leukodash.training.features import compute_features, store_folder
+from leukodash.training.feature_store import compute_features, store_folder
 from leukodash.training.precision import choose_precision, lowest_cosine
 
 STEP_SECONDS = 0.5  # steps.csv gets a row at most this often

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from leukodash.jobs.hardware import cpu_has_bfloat16
 from leukodash.models.backbones import Backbone
-from leukodash.runs.machine import cpu_has_bfloat16
 
 FIDELITY = 0.999  # lowest cosine similarity between float32 and bfloat16 features that counts as the same
 

@@ -1,0 +1,89 @@
+"""Whole smears on the classify page: each gives way to its white cells, and is summed up at the end."""
+
+import hashlib
+import time
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import pandas as pd
+import streamlit as st
+
+from leukodash.app.classify.box_editor import Smear, correct_smears, found_cells
+from leukodash.app.common import plain
+from leukodash.data.dataset import printable
+from leukodash.data.images import Source, read_image
+from leukodash.errors import ImageError
+from leukodash.inference.smear_summary import cell_name, count_cells, slide_words
+from leukodash.smears.detection import Box, cut_outs
+
+NAME_LENGTH = 60  # so that ", cell 12" still fits into the 80 characters that tables show of a name
+
+
+def cells_of_smears(files: list[Source], truth: dict[int, str]) -> tuple[list[Source], dict[int, str], list[str]]:
+    """Show the smears among the files, to be corrected, and put their cells in their places.
+
+    Args:
+        files: paths and uploads; those whose label is known are single cells and are left alone.
+        truth: label by position in `files`.
+
+    Returns:
+        The files with each smear replaced by its cells, PNGs named ``"<smear>, cell 3"``; `truth` by the new
+        positions; the names of the smears.
+    """
+    smears = _smears([(at, file) for at, file in enumerate(files) if at not in truth])
+    if not smears:
+        return files, truth, []
+    boxes = correct_smears(list(smears.values()))
+    sources: list[Source] = []
+    moved: dict[int, str] = {}
+    names = []
+    for at, file in enumerate(files):
+        if at in truth:
+            moved[len(sources)] = truth[at]
+        smear = smears.get(at)
+        if smear is None or boxes[smear.sha] is None:
+            sources.append(file)
+        else:
+            cells = _cells(smear.sha, tuple(boxes[smear.sha]), smear.data)
+            sources += [(cell_name(smear.name, number), png) for number, png in enumerate(cells, 1)]
+            names.append(smear.name)
+    return sources, moved, names
+
+
+def smear_summary(table: pd.DataFrame, smears: list[str]) -> None:
+    """Show the counts of the smears' cells: a line for one, a table for several."""
+    counts = count_cells(table, smears)
+    if len(counts) == 1:
+        st.markdown(f"Smear {plain(smears[0])} · {plain(slide_words(counts))}")
+    else:
+        st.dataframe(counts, hide_index=True, width="content")
+
+
+def _smears(files: list[tuple[int, Source]]) -> dict[int, Smear]:
+    """Return the smears by position; a bar shows where that takes a while."""
+    smears: dict[int, Smear] = {}
+    names: Counter = Counter()
+    bar, since = st.empty(), time.monotonic()
+    for number, (at, file) in enumerate(files):
+        if time.monotonic() - since > 0.5:
+            bar.progress(number / len(files), f"Looking for whole smears: {number:,} of {len(files):,} files")
+        try:
+            data = file.read_bytes() if isinstance(file, Path) else file[1]
+            sha = hashlib.sha256(data).hexdigest()
+            if found_cells(sha, data) is None:
+                continue
+        except (OSError, ImageError):  # the sentence comes with the other answers
+            continue
+        name = printable(file.name if isinstance(file, Path) else file[0])[-NAME_LENGTH:]
+        names[name] += 1
+        smears[at] = Smear(name if names[name] == 1 else f"{name} ({names[name]})", sha, data)
+    bar.empty()
+    return smears
+
+
+@st.cache_data(max_entries=400, show_spinner="Cutting out the cells …")
+def _cells(sha: str, boxes: tuple[Box, ...], _data: bytes) -> list[bytes]:
+    """Return the PNG of each box's cell on black."""
+    cells = cut_outs(read_image(_data), list(boxes)) if boxes else []
+    return [cv2.imencode(".png", cell[..., ::-1])[1].tobytes() for cell in cells]

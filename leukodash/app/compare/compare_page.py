@@ -1,0 +1,149 @@
+"""Compare: "which is better, and do we know?" A verdict, a picture of it, then the numbers behind it."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from leukodash.app.common import badges, finished_runs, libraries_loaded, plain
+from leukodash.app.compare.added_rows import add_part, extended
+from leukodash.app.compare.chart import chart
+from leukodash.app.compare.confusion_part import choose_thresholds, confusion_part
+from leukodash.app.compare.downloads import report_part
+from leukodash.app.compare.gallery import gallery_part
+from leukodash.app.compare.result_tables import table_part
+from leukodash.app.compare.statistics_tabs import tabs_part
+from leukodash.app.navigation import page
+from leukodash.errors import LeukoDashError
+from leukodash.evaluation.comparison import (
+    Comparison,
+    Summary,
+    Thresholds,
+    few_subjects_words,
+    forest_rows,
+    summary,
+)
+from leukodash.figures.accuracy_charts import forest_figure
+from leukodash.jobs.live_status import readable
+from leukodash.runs.imported_predictions import imported_runs
+from leukodash.runs.leaderboard import (
+    TestGroup,
+    area_words,
+    compare_runs,
+    default_runs,
+    first_group,
+    run_names,
+    test_groups,
+)
+from leukodash.runs.run_folder import Run
+from leukodash.studies.catalogue import noted
+
+MOST = 12  # more lines than that in one chart and none can be followed
+KEPT = "compared"  # chosen runs outlive a visit to another page
+
+
+@st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
+def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
+    return compare_runs([Run(Path(path)) for path in paths])
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _summary(_comparison: Comparison, at: Thresholds, key: tuple) -> Summary:
+    return summary(_comparison, at)
+
+
+def stamp(runs: list[Run]) -> tuple:
+    """What changes when a run's results or its title do."""
+    files = [run.path / name for run in runs for name in ("metrics.json", "about.json")]
+    return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
+
+
+def asked_runs(runs: list[Run]) -> list[Run]:
+    """The runs named in the address, else those chosen before, as far as they still are there."""
+    asked = st.query_params.get("runs", "").split(",")
+    ids = asked if any(asked) else st.session_state.get(KEPT, [])
+    return [run for run in runs if run.id in ids]
+
+
+def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[Run], set[str]]:
+    """Let the user choose what was tested on, the runs (kept in the address), and what is to stand beside them."""
+    left, right, add = st.columns([5, 7, 2], vertical_alignment="bottom")
+    by_key = {group.key: group for group in groups}
+    if st.session_state.get("group") not in by_key:  # the first visit, or the group's last run is gone
+        first = next((group for group in groups if asked and asked[0] in group.runs), None)
+        st.session_state["group"] = (first or first_group(groups, noted())).key
+    group = by_key[left.selectbox(
+        "Tested on", list(by_key), format_func=lambda key: by_key[key].words, key="group",
+        help="Only runs tested on the same cells, to the byte, can be compared. The others are in other groups.",
+    )]  # fmt: skip
+    by_id = {run.id: name for name, run in run_names(group.runs).items()}
+    first = [run for run in asked if run in group.runs] or default_runs(group.runs, noted())
+    kept = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MOST])
+    st.session_state[f"runs-{group.key}"] = [run_id for run_id in kept if run_id in by_id]
+    chosen = right.multiselect(
+        "Runs", list(by_id), format_func=by_id.get, max_selections=MOST, key=f"runs-{group.key}",
+        placeholder="Choose one run or more",
+    )  # fmt: skip
+    st.query_params["runs"] = ",".join(chosen)
+    st.session_state[KEPT] = chosen
+    chosen_runs = [run for run in group.runs if run.id in chosen]
+    with add.popover("Add", icon=":material/add:", width="stretch"):
+        wanted = add_part(group)
+    return group, chosen_runs, wanted
+
+
+def marks_words(chosen: list[Run]) -> str:
+    """The runs' badges, once where all have the same, else beside their names."""
+    marked: dict[str, list[str]] = {}
+    for name, run in run_names(chosen).items():
+        marked.setdefault(badges(run), []).append(plain(name))
+    if len(marked) == 1:
+        return next(iter(marked))
+    return "  \n".join(f":small[{', '.join(names)}] {marks}" for marks, names in marked.items())
+
+
+def empty() -> None:
+    """What is here once a run has finished, the way there, and what the papers printed."""
+    st.info("No finished run yet. Train one, and its results are compared here.", icon=":material/leaderboard:")
+    st.page_link(page("train"), label="Start a run", icon=":material/model_training:")
+    st.markdown("Until then, what two papers printed, with the intervals that their counts allow:")
+    chart(forest_figure(forest_rows()), "forest")
+
+
+def show() -> None:
+    """Show the page."""
+    libraries_loaded("compare")
+    runs = sorted([*readable(finished_runs())[0], *imported_runs()], key=lambda run: run.id, reverse=True)
+    groups = test_groups(runs)
+    if not groups:
+        empty()
+        st.stop()
+    group, chosen, wanted = choose(groups, asked_runs(runs))
+    if not chosen:
+        st.info("Choose a run above.", icon=":material/touch_app:")
+        st.stop()
+    try:
+        key = tuple(str(run.path) for run in chosen), stamp(chosen)
+        runs_alone = _comparison(*key)
+        comparison = extended(runs_alone, chosen, wanted, key)
+    except LeukoDashError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        st.stop()
+
+    head = st.container()
+    st.subheader("What is mistaken for what")
+    at = choose_thresholds(comparison)
+    found = _summary(comparison, at, (*key, *comparison.answers))
+    alone = found if comparison is runs_alone else _summary(runs_alone, at, key)
+    with head:
+        st.markdown(f"### {plain(alone.verdict)}")
+        for warning in (few_subjects_words(comparison), area_words(chosen)):
+            if warning:
+                st.warning(plain(warning), icon=":material/warning:")
+        st.markdown(marks_words(chosen))
+        chart(forest_figure(forest_rows(found.table)), "forest")
+        st.caption(f"{found.interval} Grey: printed in papers, on other cells than these.")
+        table_part(found.table, chosen, group)
+        report_part(comparison, at, found, chosen)
+    confusion_part(comparison, at, found.table)
+    gallery_part(comparison, at, chosen)
+    tabs_part(comparison, at, found, chosen)

@@ -1,0 +1,70 @@
+"""The compare page's confusion matrices: the threshold they stand at, and one matrix a run."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from leukodash.app.common import plain
+from leukodash.app.compare.chart import chart
+from leukodash.app.compare.gallery import open_square
+from leukodash.data.dataset import label_title
+from leukodash.evaluation.comparison import Comparison, Thresholds, thresholds
+from leukodash.figures.accuracy_charts import confusion_figure
+
+IN_A_ROW = 4
+RULES = {
+    "likeliest": "Likeliest class",
+    "fixed": "One threshold",
+    "youden": "Best on validation",
+    "sensitivity": "Given sensitivity",
+}
+RULES_HELP = (
+    "From which probability on a cell is called a blast. *Likeliest class*: from one half on. *Best on validation*: "
+    "where sensitivity + specificity is highest on the run's own validation cells (Youden). *Given sensitivity*: the "
+    "highest threshold that finds this share of the blasts among the validation cells. None is chosen on test cells."
+)
+NORMALISE = {"truth": "of each row (truth)", "prediction": "of each column (predicted)", "all": "of all cells"}
+
+
+def choose_thresholds(comparison: Comparison) -> Thresholds:
+    """Let the user choose where a cell is called positive; everything on the page follows."""
+    if len(comparison.classes) != 2:
+        return dict.fromkeys(comparison.answers)
+    left, right = st.columns([3, 2])
+    rule = left.segmented_control(
+        "Called positive", list(RULES), default="likeliest", required=True, format_func=RULES.get, key="rule",
+        help=RULES_HELP, bind="query-params",
+    )  # fmt: skip
+    value = 0.5
+    title = label_title(comparison.positive)
+    if rule == "fixed":
+        value = right.slider(f"{title} from a probability of", 0.01, 0.99, 0.5, 0.01, key="cut", bind="query-params")
+    elif rule == "sensitivity":
+        value = right.slider("Sensitivity on validation", 0.5, 1.0, 0.95, 0.01, key="sensitivity", bind="query-params")
+    at, problem = thresholds(comparison, rule, value)
+    if rule in ("youden", "sensitivity"):
+        said = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
+        st.caption(f"{title} from: {plain(', '.join(said))}. {plain(problem)}" if said else plain(problem))
+    return at
+
+
+def confusion_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> None:
+    """One confusion matrix an answer, in the table's order."""
+    normalise = st.segmented_control(
+        "Percentages", list(NORMALISE), default="truth", required=True, format_func=NORMALISE.get, key="share",
+        bind="query-params",
+    )  # fmt: skip
+    titles = {label_title(label): label for label in comparison.classes}
+    width = min(IN_A_ROW, max(2, len(table)))
+    for start in range(0, len(table), width):
+        columns = st.columns(width)
+        for column, (_, row) in zip(columns, table.iloc[start : start + width].iterrows(), strict=False):
+            with column:
+                name = row["name"]
+                st.markdown(f"**{plain(name)}**")
+                figure = confusion_figure(np.array(row["confusion"]), list(titles), normalise)
+                opened = partial(open_square, name, titles)
+                chart(figure, f"confusion-{name}", on_select=opened, selection_mode="points")
+    st.caption("A click on a square shows its cells below.")

@@ -1,0 +1,41 @@
+"""The app: its pages, the menu above them, and the line below them."""
+
+from functools import partial
+from importlib import import_module
+
+import streamlit as st
+
+# Address, title, icon, and the module whose `show` draws the page.
+_PAGES = {
+    "train": ("Train", ":material/model_training:", "leukodash.app.train.train_page"),
+    "compare": ("Compare", ":material/leaderboard:", "leukodash.app.compare.compare_page"),
+    "classify": ("Classify", ":material/biotech:", "leukodash.app.classify.classify_page"),
+    "data": ("Data", ":material/grid_view:", "leukodash.app.data_page"),
+    "lesson": ("Lesson", ":material/school:", "leukodash.app.lesson_page"),
+}
+
+
+def open_app() -> None:
+    """Show the page that the address asks for.
+
+    Called by ``streamlit_app.py`` and by every file of ``pages/``: Streamlit runs one of those files directly when its
+    address is the first that a fresh server is asked for.
+    """
+    st.set_page_config(page_title="LeukoDash", page_icon=":material/biotech:", layout="wide")
+    st.navigation([page(name) for name in _PAGES], position="top").run()
+    st.divider()
+    st.caption("LeukoDash is for teaching and research. It is not a medical device and makes no diagnosis.")
+
+
+def page(name: str) -> st.Page:
+    """Return a page, for the menu or as the target of a link.
+
+    Args:
+        name: its address: "train", "compare", "classify", "data" or "lesson".
+    """
+    title, icon, module = _PAGES[name]
+    return st.Page(partial(_show, module), title=title, icon=icon, url_path=name, default=name == "train")
+
+
+def _show(module: str) -> None:
+    import_module(module).show()

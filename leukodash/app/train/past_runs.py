@@ -1,0 +1,148 @@
+"""The train page's runs that are over, newest first, and what can be done with them."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from leukodash.app.common import accuracy_words, badges, plain
+from leukodash.app.navigation import page
+from leukodash.errors import LeukoDashError
+from leukodash.figures.theme import color
+from leukodash.figures.training_curves import sparkline
+from leukodash.jobs import launch as jobs
+from leukodash.jobs.estimate import duration_words
+from leukodash.jobs.live_status import owners, readable
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs import trash
+from leukodash.runs.run_folder import Run, list_runs
+
+PAST_SHOWN = 6
+STATE_BADGES = {
+    "stopped": ":gray-badge[:material/stop_circle: stopped]",
+    "lost": ":orange-badge[:material/heart_broken: lost: its process is gone]",
+    "failed": ":red-badge[:material/error: failed]",
+}
+
+
+def all_runs() -> tuple[list[Run], list[str]]:
+    """Return the runs that can be read, newest first, and a sentence on each of the others."""
+    return readable(list_runs())
+
+
+def owner_filter(runs: list[Run]) -> None:
+    """Let the user see one person's runs only, where people have signed theirs; the choice is in state as ``of``."""
+    names = owners(runs)
+    if not names:
+        st.session_state.pop("of", None)
+        return
+    if st.session_state.get("of") not in (None, *names):
+        st.session_state["of"] = None  # the last run of that name has gone
+    st.pills("Runs of", names, key="of", label_visibility="collapsed", persist_state="session")
+
+
+def heading(run: Run) -> str:
+    """A run's title and owner as Markdown; both are other people's text."""
+    owner = f" :small[by {plain(run.about['owner'])}]" if run.about["owner"] else ""
+    return f"**{plain(run.title)}**{owner}"
+
+
+def past_part(past: list[Run]) -> None:
+    """Cards of the runs that are over, newest first."""
+    count = st.session_state.get("past-shown", PAST_SHOWN)
+    for run in past[:count]:
+        _past_card(run)
+    if len(past) > count and st.button(f"Show more ({len(past) - count} older)"):
+        st.session_state["past-shown"] = count + 20
+        st.rerun()
+
+
+def undo_part() -> None:
+    """Offer to bring back what was deleted in this session; what others left in the trash goes after a day."""
+    if "deleted" not in st.session_state:
+        st.session_state["deleted"] = {}
+        trash.purge()
+    for name, words in st.session_state["deleted"].items():
+        with st.container(horizontal=True, vertical_alignment="center", key=f"deleted-{name}"):
+            st.markdown(f":material/delete: {words} was deleted.", width="content")
+            st.button("Undo", key=f"undo-{name}", on_click=_undo, args=(name,), type="tertiary")
+
+
+def _past_card(run: Run) -> None:
+    metrics, state = run.metrics, run.status["state"]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if curve := list(run.history["val_accuracy"].dropna()):
+                words = "Validation accuracy over the epochs."
+                st.image(sparkline(curve, color(run.config.backbone)), width=140, alt=words)
+            with st.container(width="stretch", gap=None):
+                st.markdown(heading(run))
+                if metrics:
+                    took = duration_words(sum(metrics["seconds"].values()))
+                    st.markdown(f"{accuracy_words(metrics)} :small[after {took}]  \n{badges(run)}")
+                else:
+                    st.markdown(STATE_BADGES.get(state, state))
+                if run.about["notes"]:
+                    st.caption(plain(run.about["notes"]))
+            _actions(run, bool(metrics))
+        if state == "failed":
+            st.error(run.status.get("error") or "The run ended without saying why: see its log.")
+        if state in ("failed", "lost"):
+            with st.expander("The log's last lines"):
+                st.code(run.log_tail() or "The log is empty.", language=None)
+
+
+def _actions(run: Run, has_results: bool) -> None:
+    with st.container(horizontal=True, width="content", vertical_alignment="center"):
+        if has_results:
+            st.page_link(page("compare"), label="Compare", query_params={"runs": run.id})
+            st.page_link(page("classify"), label="Classify", query_params={"runs": run.id})
+        else:
+            resume = {"icon": ":material/play_arrow:", "on_click": act, "args": (jobs.resume, run)}
+            st.button("Resume", key=f"resume-{run.id}", **resume)
+        with st.popover("", icon=":material/more_vert:", key=f"more-{run.id}", help="Restart, rename, delete"):
+            st.button("Restart with changes", key=f"again-{run.id}", on_click=_restart, args=(run,), type="tertiary")
+            if st.button("Name, owner and notes", key=f"about-{run.id}", type="tertiary"):
+                _about_dialog(run)
+            st.button("Delete", key=f"delete-{run.id}", on_click=_delete, args=(run,), type="tertiary")
+
+
+def _restart(run: Run) -> None:
+    """Fill the form from a run: a callback, since widgets that exist cannot be changed later."""
+    for name in BACKBONES:
+        st.session_state[f"use-{name}"] = name == run.config.backbone
+    st.session_state["preset"] = run.config.preset
+    st.session_state["from-run"] = run.id
+    st.session_state["vary"] = None  # one run, not the sweep that it came from
+
+
+@st.dialog("Name, owner and notes")
+def _about_dialog(run: Run) -> None:
+    about = {
+        "title": st.text_input("Name", run.about["title"], placeholder=run.title),
+        "owner": st.text_input("Owner", run.about["owner"]),
+        "notes": st.text_area("Notes", run.about["notes"]),
+    }
+    if st.button("Save", type="primary"):
+        run.write("about.json", run.about | about)
+        st.rerun()
+
+
+def _delete(run: Run) -> None:
+    words = heading(run)
+    if act(trash.discard, run):
+        st.session_state["deleted"][run.id] = words
+
+
+def _undo(name: str) -> None:
+    st.session_state["deleted"].pop(name)
+    act(trash.bring_back, name)
+
+
+def act(action: Callable, subject: Run | str) -> bool:
+    """Do something with a run, before the page is drawn anew; where that cannot be, says why and returns False."""
+    try:
+        action(subject)
+    except LeukoDashError as error:
+        st.toast(str(error), icon=":material/error:", duration="long")
+        return False
+    return True

@@ -1,0 +1,140 @@
+"""Heat maps over cells as pictures, on the page and in files. Light: no Keras."""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from leukodash.data.images import Source, read_image, square
+from leukodash.errors import RunError
+from leukodash.figures.cell_pictures import lift
+from leukodash.figures.heat_overlay import overlay
+
+SIZE = 320  # pixels a side of a written cell
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a heat map is shown.
+
+    Attributes:
+        opacity: of the map over the cell, 0 to 1.
+        colors: a key of `figures.overlay.COLOR_MAPS`.
+        bright: whether the cell is brightened for the eye (`figures.cells.lift`).
+        beside: whether the map stands beside the cell rather than over it.
+    """
+
+    opacity: float = 0.5
+    colors: str = "inferno"
+    bright: bool = True
+    beside: bool = False
+
+
+def draw_over(cell: np.ndarray, heat: np.ndarray, look: Look = Look(), faded: bool = False) -> np.ndarray:
+    """Show a heat map with its cell.
+
+    Args:
+        cell: uint8 (H, W, 3), RGB, brightened already where it should be.
+        heat: float (h, w), 0 to 1.
+        look: how; beside the cell the map is opaque.
+        faded: in grey, for an answer that should not be trusted.
+
+    Returns:
+        uint8 (H, W, 3), RGB.
+    """
+    drawn = overlay(cell, heat, 1.0 if look.beside else look.opacity, look.colors)
+    return cv2.cvtColor(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if faded else drawn
+
+
+def write_overlays(
+    target: Path | BinaryIO,
+    files: Sequence[Source],
+    table: pd.DataFrame,
+    maps: Sequence[np.ndarray | None],
+    look: Look = Look(),
+    progress: Progress | None = None,
+) -> None:
+    """Write each heat map with its cell as a PNG file, ``<file>.<run>.png``, one at a time.
+
+    Args:
+        target: a folder, made where it is missing; or a ZIP, as a path that ends in ``.zip`` or as an open file.
+        files: what was classified.
+        table, maps: from `predict.classify_files`.
+        look: how; with `beside`, cell and map stand side by side in one picture.
+        progress: hears the share that is done.
+
+    Raises:
+        RunError: the place cannot be written.
+    """
+    pictures = _pictures(files, table, maps, look, progress)
+    try:
+        if isinstance(target, Path) and target.suffix.lower() != ".zip":
+            target.mkdir(parents=True, exist_ok=True)
+            for name, png in pictures:
+                (target / name).write_bytes(png)
+            return
+        if isinstance(target, Path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+            for name, png in pictures:
+                archive.writestr(name, png)
+    except OSError as error:
+        raise RunError(
+            f"The heat maps cannot be written to '{target}' ({error.strerror}). Name a folder of your own."
+        ) from error
+
+
+def overlays_zip(*args: object, **options: object) -> bytes:
+    """Return what `write_overlays` writes (arguments as there, but for the place) as one ZIP file."""
+    archive = io.BytesIO()
+    write_overlays(archive, *args, **options)
+    return archive.getvalue()
+
+
+def _pictures(
+    files: Sequence[Source],
+    table: pd.DataFrame,
+    maps: Sequence[np.ndarray | None],
+    look: Look,
+    progress: Progress | None,
+) -> Iterator[tuple[str, bytes]]:
+    stems = _stems(files)
+    shown, cell = None, None
+    for number, (row, heat) in enumerate(zip(table.itertuples(), maps, strict=True)):
+        if progress:
+            progress(number / len(maps), f"{number:,} of {len(maps):,} pictures")
+        if heat is None:
+            continue
+        if row.position != shown:
+            source = files[row.position]
+            image = square(read_image(source if isinstance(source, Path) else source[1]), SIZE)
+            shown, cell = row.position, lift(image) if look.bright else image
+        picture = draw_over(cell, heat, look, faded=row.novel)
+        picture = np.hstack([cell, picture]) if look.beside else picture
+        yield f"{stems[row.position]}.{row.run}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+
+
+def _stems(files: Sequence[Source]) -> list[str]:
+    """Name each picture after its file, in letters that every system can write, and no two alike."""
+    stems: list[str] = []
+    taken: set[str] = set()
+    for file in files:
+        name = (file if isinstance(file, Path) else Path(file[0].replace("\\", "/"))).name
+        stem = name[: -len(Path(name).suffix)] if 1 < len(Path(name).suffix) <= 5 else name
+        stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "cell"
+        number, numbered = 1, stem
+        while numbered.lower() in taken:  # some systems take "A" for "a"
+            number += 1
+            numbered = f"{stem}-{number}"
+        taken.add(numbered.lower())
+        stems.append(numbered)
+    return stems

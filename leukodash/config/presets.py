@@ -1,0 +1,169 @@
+"""The presets: recipes that fill a run's settings; two are those of papers, with what is done otherwise here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from leukodash.config.run_config import QUICK_MOMENTUM, RunConfig, checked
+from leukodash.data.dataset import Dataset
+from leukodash.errors import RunError
+from leukodash.models.backbones import ALL, BACKBONES
+from leukodash.models.weights import find_weights, identity
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe.
+
+    Attributes:
+        title: its name, a colon, and a few words.
+        settings: of `RunConfig`, beside its defaults.
+        backbones: settings that differ for a backbone, by its name.
+        differences: for a paper's recipe: what it leaves open and what is done otherwise here, a sentence each.
+    """
+
+    title: str
+    settings: Mapping[str, Any]
+    backbones: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
+
+
+_DHURI = Preset(
+    "Dhuri & Guinde 2020, as published",
+    {
+        "input_size": 224,
+        "preprocessing": "divide_by_255",
+        "head": (0.5,),
+        "optimizer": "sgd",
+        "learning_rate": 1e-4,
+        "momentum": 0.9,
+        "batch_size": 32,
+        "epochs": 100,
+        "split": {"kind": "counts", "counts": (6036, 70, 70)},
+    },
+    {
+        "mobilenet": {"head": (0.5, 2048, 0.5)},
+        "vgg16": {"pooling": "flatten", "head": (4096, 4096, 0.5, 2048, 0.5), "cut": "block5"},
+        "resnet50": {"batchnorm": "everywhere"},
+    },
+    (
+        "Dropout rates are not printed: 0.5, as in the original VGG16.",
+        "Preprocessing is not printed: division by 255, the usual setting of the ImageDataGenerator that is named.",
+        "VGG16: the 4,464,680 frozen weights that are printed match no block (1.7 million lie before block 4, 7.6 "
+        "million before block 5); block 5 is trained. The dense layers start from random numbers.",
+        "ResNet50: one output unit is printed, over which a softmax is constant; the text says categorical "
+        "cross-entropy, so there are two. Batch normalization is trained in the whole network, as the text says.",
+        "MobileNet: the printed parameter counts do not add up; the printed layers do and are used. The text freezes "
+        "the lower layers, as is done here; but the 21,668 weights that are printed as frozen are about those of the "
+        "running averages of batch normalization (21,888), as if every layer had learnt. That would explain their "
+        "training accuracy of 99 %.",
+    ),
+)
+
+_MAMAEV = Preset(
+    "Mamaev 2023, as published",
+    {
+        "input_size": 128,
+        "cut": ALL,
+        "batchnorm": "trained",
+        "head": (0.5,),
+        "outputs": 3,
+        "optimizer": "sgd",
+        "learning_rate": 1e-3,
+        "momentum": 0.9,
+        "batch_size": 128,
+        "epochs": 5,
+        "flips": "flips",
+        "split": {"kind": "image", "validation": 0.2, "test": 0.0},
+    },
+    {
+        "resnet50": {"head": (0.5, 1024), "batchnorm_momentum": QUICK_MOMENTUM},
+        "googlenet": {
+            "head": (0.5, 1000, 0.5, 512, 0.5, 128, 0.5, 64),
+            "optimizer": "adam",
+            "learning_rate": 3e-3,
+        },
+        "vgg16": {"pooling": "flatten", "head": (4096, 0.5, 4096, 0.5), "epochs": 4},
+    },
+    (
+        "There is no test set: the notebook's figures are validation figures, and so are these.",
+        "The epoch with the lowest validation loss counts; the notebook chooses by a running mean.",
+        "Validation cells are not mirrored at random here; the notebook changes them as it does the training cells.",
+        "The notebook divides pixels by 255 and hands them to weights taught with numbers four times as wide. "
+        "The weights of Keras and Caffe were taught with numbers 255 times as wide, so the same line would be a graver "
+        "fault: here pixels are scaled as the network was taught.",
+        "Sharpening by 1.5 is left out. As in the notebook, there are three output units for two classes.",
+        "GoogLeNet is the original with local response normalization; the notebook's has batch normalization.",
+        "VGG16's first two dense layers start from random numbers: the weights without top do not hold them.",
+        "The notebook draws its split without a seed, so it is another 80 % of the cells.",
+    ),
+)
+
+_RECOMMENDED = Preset(
+    "Recommended: split by subject, every block pooled, the mean over eight views of each cell",
+    {
+        "pooling": "blocks",
+        "head": (0.3,),
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "cosine",
+        "batch_size": 32,
+        "epochs": 60,
+        "flips": "views",
+        "average_views": True,
+    },
+)
+
+_QUICK = Preset(
+    "Quick: small images, a minute or two",
+    {"input_size": 96, "head": (0.2,), "learning_rate": 1e-3, "batch_size": 32, "epochs": 15},
+)
+
+PRESETS: dict[str, Preset] = {
+    "quick": _QUICK,
+    "recommended": _RECOMMENDED,
+    "dhuri-guinde-2020": _DHURI,
+    "mamaev-2023": _MAMAEV,
+}
+
+
+def preset_title(preset: str) -> str:
+    """Words for a preset's name."""
+    return PRESETS[preset].title if preset in PRESETS else preset
+
+
+def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -> RunConfig:
+    """Fill a config from a preset; `settings` win over it, and a `split` given in part keeps the preset's rest.
+
+    Where the data set names no subjects, a split by subject becomes one by image. The pretrained weights that this
+    machine has, or else the publisher's, are named in the config.
+    Raises RunError for an unknown preset, backbone or setting, or for settings that do not fit together.
+    """
+    if preset not in PRESETS:
+        raise RunError(f"There is no preset '{preset}'. Choose one of {', '.join(PRESETS)}.")
+    chosen = PRESETS[preset]
+    values = {
+        "data": str(dataset.root),
+        "fingerprint": dataset.fingerprint,
+        "backbone": backbone,
+        "preset": preset,
+    }
+    values |= {**chosen.settings, **chosen.backbones.get(backbone, {})}
+    row = BACKBONES.get(backbone)
+    if row:
+        values["input_size"] = max(values.get("input_size", 224), row.min_size)
+    if settings.get("weights") == "random":
+        values |= {"cut": ALL, "batchnorm": "trained", "batchnorm_momentum": QUICK_MOMENTUM}
+        values |= {"flips": "views", "batch_size": 16}
+        values |= {"pooling": "average"} if values.get("pooling") == "blocks" else {}
+    split = {**values.get("split", {}), **settings.pop("split", {})}
+    if not dataset.has_subjects and split.get("kind", "subject") == "subject":
+        split["kind"] = "image"
+    config = checked({**values, **settings, "split": split})
+    if config.weights == "imagenet" and not config.weights_file:
+        here, published = find_weights(config.row), config.row.weights
+        config = config.changed(
+            weights_file=here.name if here else published.published_name,
+            weights_sha256=identity(here) if here else published.sha256,
+        )
+    return config

@@ -1,0 +1,91 @@
+"""What this machine can do, as far as an estimate asks: a GPU, units for bfloat16, the speed of a matrix product."""
+
+import contextlib
+import json
+import platform
+import subprocess
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from leukodash import settings
+from leukodash.atomic_write import write_whole
+from leukodash.jobs.queue import devices
+
+BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # what Linux calls them; Arm's says bf16
+GPU_SECONDS = 2.0  # that what nvidia-smi says is taken for true
+MATRIX = 768  # rows: large enough to keep every core busy, small enough to take milliseconds
+
+
+@lru_cache(maxsize=1)
+def device_names() -> tuple[str, ...]:
+    """The devices that runs train on, asked for once a process: `nvidia-smi` takes a while to answer."""
+    return tuple(devices())
+
+
+def on_gpu() -> bool:
+    """Whether runs train on a GPU here."""
+    return device_names()[0].startswith("gpu")
+
+
+@lru_cache(maxsize=1)
+def cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware. False where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    flags = next((line.split() for line in text.splitlines() if line.startswith(("flags", "Features"))), [])
+    return bool(BFLOAT16_UNITS.intersection(flags) or "bf16" in flags)
+
+
+@lru_cache(maxsize=1)
+def matrix_gflops() -> float:
+    """Speed of a float32 matrix product in 10⁹ operations a second; measured once and kept in the cache folder."""
+    path = settings.cache() / "speed.json"
+    try:
+        known = json.loads(path.read_bytes())
+        if known["machine"] == platform.node():
+            return float(known["gflops"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not measured here yet
+    matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
+    times = []
+    for _ in range(8):  # the fastest of some: whatever else the machine does only makes it slower
+        since = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - since)
+    gflops = 2 * MATRIX**3 / min(times) / 1e9
+    with contextlib.suppress(OSError):  # a cache that cannot be written: measured again by the next process
+        write_whole(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode())
+    return gflops
+
+
+def gpu_words(device: str) -> str:
+    """Name, memory and use of a GPU, such as ``"NVIDIA H100, 3.1 of 79.6 GiB, 64 % busy"``; "" where none can tell.
+
+    Args:
+        device: as a run's status names it: ``"GPU 0"``.
+    """
+    kind, _, number = device.partition(" ")
+    return _gpus(int(time.monotonic() / GPU_SECONDS)).get(number, "") if kind == "GPU" else ""
+
+
+@lru_cache(maxsize=2)
+def _gpus(_moment: int) -> dict[str, str]:
+    """Ask ``nvidia-smi`` once a moment; returns words by the number of the GPU."""
+    fields = "index,name,memory.used,memory.total,utilization.gpu"
+    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        text = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    words = {}
+    for line in text.splitlines():
+        number, name, used, total, busy = (part.strip() for part in line.split(","))
+        known = used.isdigit() and total.isdigit()  # some cards answer "[N/A]"
+        memory = f"{int(used) / 1024:.1f} of {int(total) / 1024:.1f} GiB" if known else ""
+        words[number] = ", ".join(part for part in (name, memory, f"{busy} % busy" if busy.isdigit() else "") if part)
+    return words

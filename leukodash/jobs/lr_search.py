@@ -1,0 +1,62 @@
+"""The learning-rate finder, as pages and command line see it: start one, read its curve, take its suggestion.
+
+A short training over exponentially rising rates (Smith 2017, *Cyclical Learning Rates for Training Neural Networks*,
+section 3.3). It is a process of its own that waits in line like a run; its folder has a hidden name, so that no list
+of runs shows it.
+"""
+
+import os
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+
+from leukodash import settings
+from leukodash.config.run_config import RunConfig
+from leukodash.jobs import launch as jobs
+from leukodash.runs.run_folder import LIVE, Run, create_run
+
+PREFIX = ".rates-"
+COLUMNS = ("rate", "loss", "smooth")
+KEPT_SECONDS = 24 * 3600
+
+
+def start_finder(config: RunConfig) -> Run:
+    """Launch a finder for these settings; returns at once. Raises RunError where no folder can be made."""
+    _sweep()
+    run = create_run(config, title=f"Learning rates of {config.row.title}", prefix=PREFIX)
+    jobs.launch(run)
+    return run
+
+
+def curve(run: Run) -> pd.DataFrame:
+    """Return what a finder has tried so far: columns rate, loss, smooth (a running mean); perhaps empty."""
+    try:
+        return pd.read_csv(run.path / "rates.csv")
+    except (OSError, ValueError):
+        return pd.DataFrame(columns=list(COLUMNS))
+
+
+def suggestion(curve: pd.DataFrame) -> float | None:
+    """Return the rate at which the smoothed loss falls fastest, rounded to one figure; None where it never falls.
+
+    The slope is taken over the logarithm of the rate, up to the lowest smoothed loss: behind it the training begins
+    to run away.
+    """
+    lowest = int(curve["smooth"].argmin()) if len(curve) else 0
+    if lowest < 4:
+        return None
+    slope = np.gradient(curve["smooth"].to_numpy()[: lowest + 1], np.log(curve["rate"].to_numpy()[: lowest + 1]))
+    steepest = curve["rate"].iloc[int(slope.argmin())]
+    return float(f"{steepest:.0e}") if slope.min() < 0 else None
+
+
+def _sweep() -> None:
+    """Remove finders of yesterday."""
+    root = settings.checkpoints()
+    for entry in os.scandir(root) if root.is_dir() else ():
+        if entry.name.startswith(PREFIX) and time.time() - entry.stat().st_mtime > KEPT_SECONDS:
+            run = Run(root / entry.name)
+            if run.state not in LIVE:
+                shutil.rmtree(run.path, ignore_errors=True)

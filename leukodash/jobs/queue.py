@@ -1,0 +1,130 @@
+"""The queue of runs, without a scheduler that could die. Light on purpose: thirty processes may wait at once.
+
+Each run's process waits by itself. It puts a ticket, named by the time of arrival, into a folder and holds the
+ticket's lock; a ticket whose lock is free belongs to a dead process and is cleared away. The first live ticket takes
+the first device whose lock is free.
+"""
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from leukodash import settings
+from leukodash.runs.locks import STARTING_SECONDS, Stopped, is_held, stop_requested
+
+POLL_SECONDS = 0.3
+
+
+def devices() -> list[str]:
+    """Return the names of what runs can train on: ``gpu-0`` … for visible GPUs, else ``cpu-0`` … for CPU slots."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        gpus = [number.strip() for number in visible.split(",") if number.strip() not in ("", "-1")]
+    else:
+        gpus = [str(number) for number in range(_nvidia_gpus())]
+    return [f"gpu-{number}" for number in gpus] or [f"cpu-{number}" for number in range(settings.cpu_slots())]
+
+
+def _nvidia_gpus() -> int:
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listing.splitlines())
+
+
+def waiting() -> list[str]:
+    """Return the ids of the runs in the queue, first in line first."""
+    return [name.partition("_")[2] for name in _tickets(settings.checkpoints() / ".queue")]
+
+
+def give_way() -> None:
+    """Let pages go first: this process takes what they leave of the processor.
+
+    Linux weighs sessions against each other before it looks at the processes in them, and a run is a session of its
+    own: its session has to step back as well, or thirty waiting runs would slow the pages down (``man 7 sched``).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not every system has them
+        os.nice(settings.NICE)
+        for _ in range(20 if os.getsid(0) == os.getpid() else 0):  # and not somebody's terminal
+            try:
+                Path("/proc/self/autogroup").write_text(str(settings.NICE))
+                break
+            except BlockingIOError:  # Linux takes ten a second from all users together
+                time.sleep(random.uniform(0.05, 0.5))
+
+
+@contextlib.contextmanager
+def turn(folder: Path, on_wait: Callable[[int], None] | None = None, asked: int | None = None) -> Iterator[str]:
+    """Wait for the turn of the run in `folder`, and hold a device while the block runs; yields the device's name.
+
+    `on_wait` hears the number of runs ahead, several times a second. Turns go by when a run was `asked` for (Unix
+    time in ns, by default now): of thirty processes that start at once, none knows which will be up first.
+    Raises Stopped when the run is asked to stop.
+    """
+    queue = folder.parent / ".queue"
+    queue.mkdir(parents=True, exist_ok=True)
+    names = devices()
+    ticket = queue / f"{asked or time.time_ns():020d}_{folder.name}"
+    held = None
+    with FileLock(ticket, thread_local=False):
+        try:
+            while held is None:
+                if stop_requested(folder):
+                    raise Stopped
+                ahead = _ahead(queue, ticket)
+                held = _free_device(queue, names) if ahead == 0 and not _coming(folder, asked) else None
+                if held is None:
+                    if on_wait:
+                        on_wait(ahead)
+                    time.sleep(POLL_SECONDS)
+        finally:
+            ticket.unlink(missing_ok=True)
+    name, lock = held
+    with lock:
+        yield name
+
+
+def _tickets(queue: Path) -> list[str]:
+    return sorted(name for name in os.listdir(queue) if "_" in name) if queue.is_dir() else []
+
+
+def _ahead(queue: Path, ticket: Path) -> int:
+    """Return how many tickets came before this one, after clearing those of dead processes from the front."""
+    before = [name for name in _tickets(queue) if name < ticket.name]
+    for position, name in enumerate(before):
+        if is_held(queue / name):
+            return len(before) - position
+        (queue / name).unlink(missing_ok=True)
+    return 0
+
+
+def _coming(folder: Path, asked: int | None) -> bool:
+    """Whether a run that was asked for earlier is about to join the line: its process has been spawned, no more."""
+    for status in folder.parent.glob("*/status.json") if asked else ():
+        try:
+            fields = json.loads(status.read_bytes())
+        except (OSError, ValueError):
+            continue
+        young = time.time() - fields.get("updated", 0) < STARTING_SECONDS
+        if fields.get("starting") and young and fields.get("asked", asked) < asked:
+            return True
+    return False
+
+
+def _free_device(queue: Path, names: list[str]) -> tuple[str, FileLock] | None:
+    for name in names:
+        lock = FileLock(queue / f"{name}.lock", thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        return name, lock
+    return None

@@ -1,0 +1,225 @@
+"""Bring your own: another tool's predictions as a run that can be compared.
+
+An imported run is a folder beside the others with ``imported.json`` in place of ``config.json``: it can be compared and
+deleted, and no page that trains or classifies sees it.
+"""
+
+import io
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leukodash import settings
+from leukodash.atomic_write import write_whole
+from leukodash.data.dataset import printable
+from leukodash.errors import RunError
+from leukodash.evaluation.metrics import evaluate
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.run_folder import Run
+
+IMPORT_FILE = "imported.json"
+MOST_ROWS = 200_000
+MOST_CLASSES = 50
+ROUNDING = 0.02  # a row of printed probabilities may be this far from one; it is scaled to one
+NEEDED = "file, label and a column p_<class> for each class (such as p_all and p_hem); subject and part may be there"
+
+
+def is_import(run: Run) -> bool:
+    """Whether a run folder holds imported predictions, and so has no config and no weights."""
+    return (run.path / IMPORT_FILE).is_file()
+
+
+def about_import(run: Run) -> dict[str, Any]:
+    """What is known of an imported run: backbone (key or None), source (file name)."""
+    return json.loads((run.path / IMPORT_FILE).read_bytes())
+
+
+def imported_runs(root: Path | None = None) -> list[Run]:
+    """Return the imported runs, newest first."""
+    root = root or settings.checkpoints()
+    found = sorted(root.glob(f"*/{IMPORT_FILE}"), reverse=True) if root.is_dir() else []
+    return [Run(path.parent) for path in found if (path.parent / "metrics.json").is_file()]
+
+
+def read_predictions(content: bytes, name: str) -> pd.DataFrame:
+    """Read and check another tool's predictions.
+
+    Args:
+        content: the bytes of a CSV file. Column names may be in any case.
+        name: of the file, for the messages.
+
+    Returns:
+        Columns file, label, subject (str or None), part ("validation" or "test"), and ``p_<class>`` for each class, in
+        the file's order, rows that sum to one.
+
+    Raises:
+        RunError: one sentence on the first thing that is wrong.
+    """
+    name = printable(name)
+    table = _table(content, name)
+    classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
+    for column in ("file", "label"):
+        if column not in table:
+            raise RunError(f"'{name}' has no column '{column}'. Expected {NEEDED}; found {_some(table.columns)}.")
+        _refuse(table[column].isna(), name, f"has no {column}. Fill it in, or remove the row")
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise RunError(f"'{name}' has probabilities for {len(classes)} classes. Expected {NEEDED}.")
+    labels = table["label"]
+    unknown = ~labels.isin(classes)
+    _refuse(unknown, name, f"has a label without a column of probabilities. The columns are for {_some(classes)}")
+    part = table["part"].fillna("test") if "part" in table else pd.Series("test", index=table.index)
+    _refuse(~part.isin(["validation", "test", "train", "unused"]), name, "has a part other than validation or test")
+    columns = [f"p_{label}" for label in classes]
+    p = table[columns].apply(pd.to_numeric, errors="coerce")
+    _refuse(~np.isfinite(p).all(axis=1), name, "has a probability that is missing or no number")
+    _refuse(((p < 0) | (p > 1)).any(axis=1), name, "has a probability outside 0 to 1. Export them after the softmax")
+    total = p.sum(axis=1)
+    _refuse((total - 1).abs() > ROUNDING, name, "has probabilities that do not sum to one. Export them all")
+    _refuse(table["file"].duplicated(), name, "names a file that came before. Each cell may be there once")
+    subject = table["subject"] if "subject" in table else pd.Series(None, index=table.index, dtype=object)
+    made = pd.DataFrame({"file": table["file"], "label": labels, "subject": subject, "part": part})
+    made = pd.concat([made, p.div(total, axis=0)], axis=1)
+    made = made[made["part"].isin(["validation", "test"])].reset_index(drop=True)
+    if not (made["part"] == "test").any():
+        raise RunError(f"'{name}' has no test cells. Leave the column 'part' out, or write 'test' there.")
+    return made
+
+
+def import_predictions(
+    content: bytes,
+    name: str,
+    *,
+    title: str = "",
+    owner: str = "",
+    backbone: str | None = None,
+    like: Sequence[Run] = (),
+) -> Run:
+    """Make a run of another tool's predictions.
+
+    Where its test cells include all those of one of the runs in `like`, by path or by file name, it is tested on just
+    these and can be compared with that run cell by cell. Otherwise it is in a group with imports of the same files.
+
+    Args:
+        content: the bytes of a CSV file, as `read_predictions` takes them.
+        name: of the file.
+        title: what the run is called; by default the file's name.
+        owner: whose it is.
+        backbone: key in `BACKBONES` where the network is one of them: gives it its color.
+        like: finished runs, those to be tried first at the front.
+
+    Raises:
+        RunError: a file that cannot be used, in a sentence; or a checkpoints folder that cannot be written.
+    """
+    if backbone is not None and backbone not in BACKBONES:
+        raise RunError(f"There is no backbone '{backbone}'. Choose one of {', '.join(BACKBONES)}, or none.")
+    table = read_predictions(content, name)
+    classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
+    table, other = _matched(table, classes, like)
+    tested = table[table["part"] == "test"]
+    known = tested["subject"].notna().any()
+    if other is None:
+        positive, split = "all" if "all" in classes else classes[0], table[["file", "label", "subject", "part"]]
+        split = split.assign(sha256="name " + split["file"])  # no image, so no content: the name stands for it
+    else:
+        classes, positive = list(other.metrics["classes"]), other.metrics["positive"]
+        split = other.split[other.split["part"] == other.metrics.get("part", "test")].assign(part="test")
+    found = evaluate(
+        tested["label"].to_numpy(),
+        tested[[f"p_{label}" for label in classes]].to_numpy(),
+        classes,
+        positive,
+        subjects=tested["subject"].to_numpy() if known else None,
+    )
+    found |= {
+        "part": "test",
+        "split": "imported: split unknown",
+        "generated": bool(other and other.metrics["generated"]),
+    }
+    if other and other.metrics.get("area_auc") is not None:
+        found["area_auc"] = other.metrics["area_auc"]
+    try:
+        run = Run(_claim(settings.checkpoints()))
+        write_whole(run.path / "predictions.csv", table.to_csv(index=False).encode())
+        write_whole(run.path / "split.csv", split.to_csv(index=False).encode())
+        run.write("about.json", {"title": title or Path(printable(name)).stem, "owner": owner, "notes": ""})
+        run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
+        run.write("metrics.json", found)
+    except OSError as error:
+        raise RunError(
+            f"Runs are kept in '{settings.checkpoints()}', which cannot be written ({error.strerror}). "
+            "Set LEUKODASH_CHECKPOINTS to a folder of your own."
+        ) from error
+    return run
+
+
+def _table(content: bytes, name: str) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(io.BytesIO(content), dtype=str, nrows=MOST_ROWS + 1, skipinitialspace=True)
+    except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
+        raise RunError(f"'{name}' is no CSV file in UTF-8. Expected {NEEDED}.") from error
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    if table.columns.duplicated().any():
+        raise RunError(f"'{name}' has the column '{table.columns[table.columns.duplicated()][0]}' twice. Keep one.")
+    if table.empty:
+        raise RunError(f"'{name}' has no rows. Expected {NEEDED}, and a row a cell.")
+    if len(table) > MOST_ROWS:
+        raise RunError(f"'{name}' has more than {MOST_ROWS:,} rows. Keep the test cells and the validation cells only.")
+    classes = {column: column for column in table.columns if column.startswith("p_")}
+    labels = {label.lower(): label for label in table.get("label", pd.Series(dtype=str)).dropna().unique()}
+    return table.rename(columns={column: f"p_{labels.get(column[2:], column[2:])}" for column in classes})
+
+
+def _matched(table: pd.DataFrame, classes: list[str], like: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
+    """The rows on the test cells of the first run that they cover, under that run's file names; and that run."""
+    tested = table[table["part"] == "test"]
+    by_path = tested.set_index("file")
+    names = tested["file"].str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
+    by_name = tested.set_index(names) if names.is_unique else by_path.iloc[:0]
+    for run in like:
+        if set(run.metrics["classes"]) != set(classes) or is_import(run):
+            continue
+        own = run.predictions[run.predictions["part"] == run.metrics.get("part", "test")]
+        stems = own["file"].str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
+        for lookup, keys in ((by_path, own["file"]), (by_name, stems)):
+            if not keys.is_unique or not keys.isin(lookup.index).all():
+                continue
+            rows = lookup.loc[keys].reset_index(drop=True)
+            wrong = (rows["label"].to_numpy() != own["label"].to_numpy()).sum()
+            if wrong:
+                raise RunError(
+                    f"{wrong:,} of the {len(own):,} test cells have another label here than in {run.title}. "
+                    "Correct the labels, or check that p_ columns and labels mean the same classes."
+                )
+            rows = rows.assign(file=own["file"].to_numpy(), subject=own["subject"].to_numpy())
+            return pd.concat([rows, table[table["part"] == "validation"]], ignore_index=True), run
+    return table, None
+
+
+def _refuse(wrong: pd.Series, name: str, words: str) -> None:
+    """Raise RunError where any row is wrong, with the first one's line."""
+    if wrong.any():
+        line, count = int(np.flatnonzero(wrong)[0]) + 2, int(wrong.sum())
+        more = f" ({count:,} such lines)" if count > 1 else ""
+        raise RunError(f"Line {line:,} of '{name}' {words}{more}.")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = [printable(str(name)) for name in names[:6]]
+    return ", ".join(shown) + (" …" if len(names) > 6 else "")
+
+
+def _claim(root: Path) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-imported-{secrets.token_hex(2)}"
+        try:
+            path.mkdir()  # atomic: a name that nobody else has
+        except FileExistsError:
+            continue
+        return path

@@ -1,0 +1,287 @@
+"""Finished runs as one table and side by side: what the compare page and the command line list."""
+
+import json
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leukodash.errors import RunError
+from leukodash.evaluation.comparison import AREAS, RATES, Answers, Comparison
+from leukodash.evaluation.metrics import wilson
+from leukodash.evaluation.published import LEAK_ALARM
+from leukodash.models.backbones import BACKBONES
+from leukodash.runs.imported_predictions import about_import, is_import
+from leukodash.runs.run_folder import Run
+
+AREA_MARK = "no better than cell area alone"
+
+
+@dataclass(frozen=True)
+class TestGroup:
+    """Finished runs that were tested on the same cells, and may be compared.
+
+    Attributes:
+        key: equal for the same cells and classes.
+        runs: newest first.
+    """
+
+    key: str
+    runs: tuple[Run, ...]
+
+    @property
+    def words(self) -> str:
+        """What the runs were tested on, such as ``"121 cells of 4 subjects · demo (generated) · 5 runs"``."""
+        metrics = self.runs[0].metrics
+        subjects = f" of {metrics['subjects']} subjects" if metrics.get("subjects") else ""
+        part = "validation cells" if metrics.get("part") == "validation" else "test cells"
+        count = f"{len(self.runs)} run{'s' if len(self.runs) > 1 else ''}"
+        return f"{metrics['n']:,} {part}{subjects} · {data_name(self.runs[0])} · {count}"
+
+
+def test_groups(runs: Sequence[Run]) -> list[TestGroup]:
+    """Group finished runs, given newest first, by what they were tested on; the group of the newest run first."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        if metrics := run.metrics:
+            found.setdefault(f"{run.test_set}-{','.join(metrics['classes'])}", []).append(run)
+    return [TestGroup(key, tuple(members)) for key, members in found.items()]
+
+
+def first_group(groups: Sequence[TestGroup], of_studies: set[str]) -> TestGroup:
+    """Return the group to begin with: the newest run's, or where studies alone are there, what says most.
+
+    That is one of the most networks, among these one without leaks, among these one of the most subjects.
+
+    Args:
+        groups: as `test_groups` gives them, at least one.
+        of_studies: ids of runs that answer for a study, as `studies.noted` gives them.
+    """
+
+    def says(group: TestGroup) -> tuple[int, bool, int]:
+        metrics = group.runs[0].metrics
+        return len({backbone_of(run) for run in group.runs}), not metrics.get("leaks"), metrics.get("subjects", 0)
+
+    own = (group for group in groups if any(run.id not in of_studies for run in group.runs))
+    return next(own, None) or max(groups, key=says)
+
+
+def first_run(runs: Sequence[Run], of_studies: set[str]) -> Run:
+    """Return the run to begin with: the newest one, or where studies alone are there, the best of the first group."""
+    own = next((run for run in runs if run.id not in of_studies), None)
+    if own:
+        return own
+    return max(first_group(test_groups(runs), of_studies).runs, key=lambda run: run.metrics["accuracy"])
+
+
+def backbone_of(run: Run) -> str | None:
+    """Key of the run's backbone; None for an imported run that names none."""
+    return about_import(run).get("backbone") if is_import(run) else run.config.backbone
+
+
+def data_name(run: Run) -> str:
+    """Name of the data set's folder, with a word where its cells are generated."""
+    name = "imported" if is_import(run) else Path(run.config.data).name
+    return f"{name} (generated)" if run.metrics.get("generated") else name
+
+
+def image_root(runs: Sequence[Run], file: str) -> Path | None:
+    """The data folder of the first run that has this file there; None where the images are not on this machine."""
+    roots = (Path(run.config.data) for run in runs if not is_import(run))
+    return next((root for root in roots if (root / file).is_file()), None)
+
+
+def default_runs(runs: Sequence[Run], of_studies: Set[str] = frozenset(), limit: int = 8) -> list[Run]:
+    """Return the newest run of each backbone, and every imported run, newest first, at most `limit`.
+
+    Where studies alone are there, like stands beside like: the newest recipe of those that the most backbones have.
+    """
+    if all(run.id in of_studies for run in runs):
+        alike: dict[str, list[Run]] = {}
+        for run in runs:
+            alike.setdefault(_recipe(run), []).append(run)
+        runs = max(alike.values(), key=lambda members: len({run.config.backbone for run in members}))
+    newest: dict[str, Run] = {}
+    for run in runs:
+        newest.setdefault(backbone_of(run) or run.id, run)
+    return list(newest.values())[:limit]
+
+
+def _recipe(run: Run) -> str:
+    """All settings but the network: equal for runs that differ in nothing else."""
+    return run.config.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
+
+
+def run_names(runs: Sequence[Run]) -> dict[str, Run]:
+    """Name each run as short as tells them apart: its title or backbone, then with the time, then with the id."""
+
+    def unique(names: list[str], longer: list[str]) -> list[str]:
+        return [name if names.count(name) == 1 else more for name, more in zip(names, longer, strict=True)]
+
+    titles = [run.title for run in runs]
+    rows = [BACKBONES.get(backbone_of(run) or "") for run in runs]
+    short = [run.about["title"] or (row.title if row else run.id) for run, row in zip(runs, rows, strict=True)]
+    names = unique(short, titles)
+    names = unique(names, [f"{title} ({run.id[-4:]})" for title, run in zip(titles, runs, strict=True)])
+    return dict(zip(names, runs, strict=True))
+
+
+def compare_runs(runs: Sequence[Run]) -> Comparison:
+    """Put the answers of finished runs of one `TestGroup` side by side, cell by cell.
+
+    Raises RunError where a run's predictions are gone, or are about other cells.
+    """
+    cells, answers = None, {}
+    runs = sorted(runs, key=is_import)  # cells are named as trained runs name them: imports have no images
+    classes, positive = tuple(runs[0].metrics["classes"]), runs[0].metrics["positive"]
+    for name, run in run_names(runs).items():
+        columns = [f"p_{label}" for label in classes]
+        table = run.predictions
+        if table.empty or not set(columns) <= set(table.columns):
+            raise RunError(f"{run.title} has no readable predictions.csv any more. Leave it out, or train it again.")
+        tested = table[table["part"] == run.metrics.get("part", "test")].sort_values("file", ignore_index=True)
+        if cells is None:
+            cells = tested[["file", "label", "subject"]]
+        elif not tested["file"].equals(cells["file"]):
+            tested = _by_content(run, tested, runs[0], cells)
+        if not tested["label"].equals(cells["label"]):
+            raise RunError(f"{run.title} was tested on other cells, or on other labels of them. Leave it out.")
+        validation = table[table["part"] == "validation"].sort_values("file")
+        answers[name] = Answers(
+            tested[columns].to_numpy(dtype=float),
+            backbone_of(run),
+            validation[columns].to_numpy(dtype=float),
+            validation["label"].to_numpy(dtype=object),
+            {key: run.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")},
+        )
+    return Comparison(cells, classes, positive, answers)
+
+
+def _by_content(run: Run, tested: pd.DataFrame, first: Run, cells: pd.DataFrame) -> pd.DataFrame:
+    """Put a run's test cells, differently named copies of the first run's, into the order of those."""
+
+    def order(of: Run, files: pd.Series) -> np.ndarray:
+        hashes = of.split.drop_duplicates("file").set_index("file")["sha256"]
+        return np.lexsort((files.astype(str), files.map(hashes).astype(str)))
+
+    if len(tested) != len(cells):
+        raise RunError(f"{run.title} was tested on {len(tested):,} cells, not on these {len(cells):,}. Leave it out.")
+    place = np.empty(len(cells), dtype=int)
+    place[order(first, cells["file"])] = order(run, tested["file"])
+    return tested.iloc[place].reset_index(drop=True)
+
+
+def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
+    """Return a row a finished run, best accuracy first.
+
+    Columns: run (id), title, backbone, owner, preset, data, part (which cells were tested), n, correct, subjects,
+    accuracy with Wilson's low and high, the other `RATES` and `AREAS` with their intervals (``<name>_low``,
+    ``<name>_high``), area_auc (of cell area alone, on the same cells), parameters, trained_parameters,
+    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, images_per_second, epochs,
+    best_epoch, split, leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what
+    a reader must know, in words).
+    """
+    rows = [_row(run) for run in runs if run.metrics]
+    table = pd.DataFrame(rows)
+    return table.sort_values("accuracy", ascending=False, ignore_index=True) if rows else table
+
+
+def area_words(runs: Sequence[Run]) -> str:
+    """A warning about the runs that rank cells no better than their area alone does, else ""."""
+    below = [name for name, run in run_names(runs).items() if AREA_MARK in marks(run.metrics)]
+    if not below:
+        return ""
+    area = next(run.metrics["area_auc"] for run in runs if run.metrics.get("area_auc") is not None)
+    return f"No better than cell area alone (ROC AUC {area:.3f}), so nothing but size was learnt: {', '.join(below)}."
+
+
+def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
+    """Fold runs that differ in nothing but their seed into one row each: the mean and the spread of the seeds.
+
+    Columns: name (of the newest), seeds (how many runs), accuracy (mean), spread (standard deviation of the
+    accuracy, NaN for one seed), lowest, highest, and the means of the other `RATES` and `AREAS`; best mean first.
+    """
+    board = leaderboard(runs).set_index("run")
+    kinds: dict[str, list[str]] = {}
+    for run in runs:
+        if run.id in board.index:
+            kinds.setdefault(run.id if is_import(run) else _but_for_the_seed(run), []).append(run.id)
+    newest = [next(run for run in runs if run.id == members[0]) for members in kinds.values()]
+    rows = []
+    for name, members in zip(run_names(newest), kinds.values(), strict=True):
+        same = board.loc[members]
+        of = same["accuracy"]
+        row = {"name": name, "seeds": len(members), "spread": of.std(), "lowest": of.min(), "highest": of.max()}
+        rows.append(row | same[[*RATES, *AREAS]].astype(float).mean().to_dict())
+    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def _but_for_the_seed(run: Run) -> str:
+    config = run.config.model_dump(mode="json", exclude={"seed"})
+    return json.dumps(config, sort_keys=True)
+
+
+def marks(metrics: dict[str, Any]) -> str:
+    """Return what a reader of these numbers must know, in a few words; empty where nothing is odd."""
+    said = []
+    if metrics.get("generated"):
+        said.append("generated cells")
+    if metrics.get("random_start"):
+        said.append("random start")
+    if metrics.get("part") == "validation":
+        said.append("no test part: validation cells")
+    if metrics.get("leaks"):
+        said.append(f"{metrics['leaks']} leaks between parts")
+    area, own = metrics.get("area_auc"), metrics.get("roc_auc")
+    if area is not None and own is not None and own <= area:
+        said.append(AREA_MARK)
+    unexplained = metrics.get("subjects") and not metrics.get("generated") and not metrics.get("leaks")
+    if unexplained and metrics.get("f1_weighted", 0) > LEAK_ALARM:
+        said.append("better than any published result on unseen subjects: look for a leak")
+    return ", ".join(said)
+
+
+SAME = (
+    "n correct subjects area_auc parameters trained_parameters epochs best_epoch split leaks part ms_per_image"
+).split()
+
+
+def _row(run: Run) -> dict[str, Any]:
+    metrics, about = run.metrics, run.about
+    low, high = wilson(metrics["correct"], metrics["n"])
+    return {
+        "run": run.id,
+        "title": run.title,
+        "backbone": backbone_of(run),
+        "owner": about["owner"],
+        "preset": "" if is_import(run) else run.config.preset,
+        "data": data_name(run),
+        **{name: metrics.get(name) for name in (*SAME, *RATES, *AREAS)},
+        **_intervals(metrics),
+        "low": low,
+        "high": high,
+        "megabytes": _megabytes(run.weights),
+        "seconds": sum(metrics.get("seconds", {}).values()) or np.nan,
+        "images_per_second": 1000 / metrics["ms_per_image"] if metrics.get("ms_per_image") else np.nan,
+        "random_start": bool(metrics.get("random_start")),
+        "generated": bool(metrics.get("generated")),
+        "test_set": run.test_set,
+        "marks": marks(metrics),
+    }
+
+
+def _intervals(metrics: dict[str, Any]) -> dict[str, float]:
+    ends = {}
+    for name in (*RATES, *AREAS):
+        ends[f"{name}_low"], ends[f"{name}_high"] = metrics.get(f"{name}_interval") or (np.nan, np.nan)
+    return ends
+
+
+def _megabytes(path: Path) -> float:
+    try:
+        return path.stat().st_size / 1e6
+    except OSError:
+        return np.nan

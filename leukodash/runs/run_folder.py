@@ -1,0 +1,307 @@
+"""The run folder: the only thing that trainer, pages and command line share. Created here, read here.
+
+Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
+Tables of runs that come with the repository are packed, ``predictions.csv.gz``, and their ``split.csv.gz`` has the
+parts alone: the cells stand once for all runs on them, beside the run folders. The trainer writes both plain and whole.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from leukodash import settings
+from leukodash.atomic_write import write_whole
+from leukodash.config.run_config import RunConfig, checked
+from leukodash.errors import RunError
+from leukodash.runs.locks import STARTING_SECONDS, is_held
+
+HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
+STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
+LIVE = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Holds nothing but its path: every property reads the file as it is now (or as cached)."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The folder's name, ``YYYYmmdd-HHMMSS-<backbone>-<4 hex>``."""
+        return self.path.name
+
+    @property
+    def config(self) -> RunConfig:
+        """What was asked for. Raises RunError where config.json is missing or not a config."""
+        return _config(self.path / "config.json")
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """What was really built (``model.json``); empty until the trainer has built it."""
+        return _json(self.path / "model.json")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Test results (``metrics.json``); empty until the run has finished."""
+        return _json(self.path / "metrics.json")
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Title, owner and notes, as people wrote them, and what a study calls the run (``about.json``)."""
+        return {"title": "", "owner": "", "notes": "", "label": "", **_json(self.path / "about.json")}
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """``status.json``, its state corrected to `lost` where the trainer is gone without having said so."""
+        status = {
+            "state": "queued",
+            "stage": "",
+            "progress": 0.0,
+            "message": "",
+            **_json(self.path / "status.json"),
+        }
+        if status["state"] in LIVE and not self.alive():
+            age = time.time() - status.get("updated", 0.0)
+            if not status.get("starting") or age > STARTING_SECONDS:
+                status["state"] = "lost"
+        return status
+
+    @property
+    def state(self) -> str:
+        """One of queued, running, finished, stopped, failed, lost."""
+        return self.status["state"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch, columns `HISTORY_COLUMNS`; empty until the first epoch is over."""
+        return _table(self.path / "history.csv", HISTORY_COLUMNS)
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """Running loss and accuracy inside epochs, columns `STEP_COLUMNS`."""
+        return _table(self.path / "steps.csv", STEP_COLUMNS)
+
+    @property
+    def split(self) -> pd.DataFrame:
+        """Columns file, label, subject, part, sha256."""
+        table = _table(self.path / "split.csv", SPLIT_COLUMNS)
+        if "file" in table:
+            return table
+        cells = _table(self.path.parent / cells_name(self.config.fingerprint), SPLIT_COLUMNS)
+        whole = cells.assign(part=table["part"]) if len(cells) == len(table) else cells[:0]
+        return whole.reindex(columns=list(SPLIT_COLUMNS))
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """Columns file, label, subject, part, and ``p_<class>`` for each class."""
+        return _table(self.path / "predictions.csv", ("file", "label", "subject", "part"))
+
+    @property
+    def weights(self) -> Path:
+        """Where the trained layers are; runs that come with the repository have them only where they are small."""
+        return self.path / "trained.weights.h5"
+
+    @property
+    def test_set(self) -> str:
+        """Hash of the cells that the results are about; runs with the same one can be compared cell by cell."""
+        known = self.metrics.get("test_set")
+        known = known or _now(_small_files, _read_test_set, self.path / "split.csv", self.metrics.get("part"))
+        return known or cells_hash([])
+
+    @property
+    def title(self) -> str:
+        """The name that people gave, or the backbone's title, and what a study calls it or the time of the start."""
+        about = self.about
+        if about["title"] or about["label"]:
+            return about["title"] or f"{self.config.row.title}: {about['label']}"
+        stamp = self.id.split("-")
+        when = f"{stamp[1][:2]}:{stamp[1][2:4]}:{stamp[1][4:]}" if len(stamp) > 2 and len(stamp[1]) == 6 else self.id
+        return f"{self.config.row.title} {when}"
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the last lines of the trainer's output."""
+        try:
+            with (self.path / "log.txt").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
+                text = file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def alive(self) -> bool:
+        """Whether the run's process lives, waiting or training."""
+        return is_held(self.path / "lock")
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a JSON file whole: to a temporary name first, then moved into place."""
+        write_whole(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
+
+
+def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "", prefix: str = "") -> Run:
+    """Claim a new folder under the checkpoints folder, its name after `prefix`, and write config.json into it.
+
+    Raises RunError where the folder cannot be written.
+    """
+    root = settings.checkpoints()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        name = _claim(root, config.backbone, prefix)
+    except OSError as error:
+        raise RunError(
+            f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
+            "Set LEUKODASH_CHECKPOINTS to a folder of your own."
+        ) from error
+    run = Run(root / name)
+    run.write("config.json", config.model_dump(mode="json"))
+    run.write("about.json", {"title": title, "owner": owner, "notes": notes})
+    asked, _ = _stamp(run.path / "config.json")  # the same moment that `list_runs` sorts by
+    run.write("status.json", {"state": "queued", "starting": True, "asked": asked, "updated": time.time()})
+    return run
+
+
+def _claim(root: Path, backbone: str, prefix: str) -> str:
+    """Make a folder of a name that nobody else has, and return the name: ``mkdir`` is atomic."""
+    while True:
+        name = f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{backbone}-{secrets.token_hex(2)}"
+        try:
+            (root / name).mkdir()
+        except FileExistsError:
+            continue
+        return name
+
+
+def list_runs(root: Path | None = None) -> list[Run]:
+    """Return all run folders with a config, newest first; those of one second in the order they were asked for."""
+    root = root or settings.checkpoints()
+    if not root.is_dir():
+        return []
+    names = [entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."]
+    written = {name: _stamp(root / name / "config.json") for name in names}
+    kept = [name for name in names if written[name] != (0, 0)]
+    return [Run(root / name) for name in sorted(kept, key=lambda name: (name[:15], *written[name]), reverse=True)]
+
+
+def cells_hash(hashes: Iterable[str]) -> str:
+    """Return a short hash of a set of cells, whatever their order, from their SHA-256."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:12]
+
+
+def cells_name(fingerprint: str) -> str:
+    """Return the name of the table of a data set's cells, which shared runs have in common."""
+    return f"cells-{fingerprint[:12]}.csv"
+
+
+def find_run(name: str) -> Run:
+    """Return the run of an id, a unique beginning or end of one, or a path. Raises RunError."""
+    path = Path(name)
+    if (path / "config.json").is_file():
+        return Run(path)
+    runs = list_runs()
+    found = [run for run in runs if run.id == name] or [
+        run for run in runs if run.id.startswith(name) or run.id.endswith(name)
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(run.id for run in (found or runs)[:5]) or "none yet"
+    problem = "matches several runs" if found else "is no run"
+    raise RunError(f"'{name}' {problem} under '{settings.checkpoints()}'. Give one run's id, such as: {known}.")
+
+
+def finished(runs: Iterable[Run]) -> list[Run]:
+    """Return the runs that have results."""
+    return [run for run in runs if (run.path / "metrics.json").is_file()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Return what changes when a file does: (mtime in ns, bytes); (0, 0) where there is none."""
+    try:
+        info = path.stat()
+    except OSError:
+        return 0, 0
+    return info.st_mtime_ns, info.st_size
+
+
+def _now(slots: Callable, read: Callable, path: Path, *more: Any) -> Any:
+    """Return what a file holds, read again only when it has changed. What it held before is not kept."""
+    slot, stamp = slots(read, path, *more), _stamp(path)
+    if slot[0] is None or slot[0][0] != stamp:
+        slot[0] = stamp, read(path, *more) if stamp != (0, 0) else None
+    return slot[0][1]
+
+
+@lru_cache(maxsize=4096)
+def _small_files(*_: Any) -> list:
+    return [None]
+
+
+@lru_cache(maxsize=512)
+def _tables(*_: Any) -> list:
+    return [None]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return dict(_now(_small_files, _read_json, path) or {})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _config(path: Path) -> RunConfig:
+    config = _now(_small_files, _read_config, path)
+    if config is None:
+        raise RunError(f"'{path.parent.name}' has no readable config.json, so it is no run. Delete the folder.")
+    return config
+
+
+def _read_config(path: Path) -> RunConfig | None:
+    content = _read_json(path)
+    return checked(content) if content else None
+
+
+def _read_test_set(path: Path, part: str) -> str:
+    with path.open(newline="") as file:
+        return cells_hash(row["sha256"] for row in csv.DictReader(file) if row["part"] == part)
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not path.exists():
+        path = path.with_name(f"{path.name}.gz")
+    table = _now(_tables, _read_table, path, columns)
+    # A deep copy: pandas notes each shallow one in the table that is kept, as something more to collect as garbage.
+    return pd.DataFrame(columns=list(columns)) if table is None else table.copy()
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
+    text = {name: str for name in SPLIT_COLUMNS if name in columns}
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=True)
+    except (OSError, ValueError):
+        return None

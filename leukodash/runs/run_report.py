@@ -1,0 +1,63 @@
+"""Reports of finished runs: the HTML comparison and the model card, from run folders."""
+
+from collections.abc import Sequence
+
+from leukodash.config.presets import preset_title
+from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, summary
+from leukodash.evaluation.report_html import html_report, model_card
+from leukodash.runs.imported_predictions import about_import, is_import
+from leukodash.runs.leaderboard import compare_runs, leaderboard, run_names
+from leukodash.runs.run_folder import Run
+
+
+def comparison_report(
+    runs: Sequence[Run],
+    comparison: Comparison | None = None,
+    at: Thresholds | None = None,
+    found: Summary | None = None,
+) -> str:
+    """Return the HTML report of runs that were tested on the same cells; see `evaluation.report.html_report`.
+
+    Args:
+        runs: finished runs of one `results.TestGroup`.
+        comparison: what `results.compare_runs` gives, perhaps with further answers.
+        at: thresholds, by default the likeliest class.
+        found: what `summary` gives at these thresholds.
+
+    Raises:
+        RunError: where the runs cannot be compared.
+    """
+    comparison = comparison or compare_runs(runs)
+    at = at or dict.fromkeys(comparison.answers)
+    named = run_names(runs)
+    names = {run.id: name for name, run in named.items()}
+    board = leaderboard(runs)
+    about = board.assign(run=board["run"].map(names))
+    about = about[["run", "backbone", "owner", "preset", "data", "parameters", "seconds", "split", "marks"]]
+    histories = {name: run.history for name, run in named.items()}
+    return html_report(comparison, found or summary(comparison, at), at, about, histories)
+
+
+def run_card(run: Run) -> str:
+    """Return the model card of a finished run in Markdown; see `evaluation.report.model_card`."""
+    metrics, made = run.metrics, run.model
+    if is_import(run):
+        known = about_import(run)
+        facts = {"predictions of another tool": known["source"], "network": known["backbone"] or "not named"}
+        return model_card(run.title, facts, metrics, run.split, {})
+    config, size = run.config, run.config.input_size
+    facts = {
+        "network": f"{config.row.title} ({config.row.year}), {config.row.paper}",
+        "trained from": "random weights" if metrics.get("random_start") else f"ImageNet weights, cut at {config.cut}",
+        "weight file": made.get("weights_file"),
+        "SHA-256 of it": made.get("weights_sha256"),
+        "parameters": f"{metrics['parameters']:,}, of which {metrics['trained_parameters']:,} trained",
+        "input": f"{size}×{size} RGB, padded to a square, preprocessing {config.preprocessing}",
+        "precision": made.get("precision"),
+        "recipe": preset_title(config.preset),
+        "epochs": f"{metrics['epochs']}, weights of epoch {metrics['best_epoch']}",
+        "classes": ", ".join(metrics["classes"]),
+        "run": run.id,
+        "owner": run.about["owner"],
+    }
+    return model_card(run.title, facts, metrics, run.split, config.model_dump(mode="json"))

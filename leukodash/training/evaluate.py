@@ -1,0 +1,126 @@
+"""A trained suffix's answers on the validation and test cells, and the numbers made from them."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from leukodash.config.run_config import RunConfig
+from leukodash.data.dataset import Dataset
+from leukodash.data.images import cell_store
+from leukodash.data.split import find_leaks, split_words
+from leukodash.evaluation.cell_area import area_auc, cell_area
+from leukodash.evaluation.metrics import evaluate
+from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_places
+from leukodash.models.build import class_probabilities, cut, frozen_layer
+from leukodash.runs.run_folder import cells_hash
+from leukodash.training.batches import Batches
+from leukodash.training.feature_store import release
+
+PREDICT_BATCH = 64
+
+
+def _logits(suffix: keras.Model, batches: Batches, rows: np.ndarray, number: int = 0) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), PREDICT_BATCH):
+        inputs = batches.inputs(rows[start : start + PREDICT_BATCH], number)
+        yield np.asarray(suffix.predict_on_batch(inputs), np.float64)
+
+
+def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -> tuple[float, float]:
+    """Return the plain cross-entropy (no smoothing, no class weights) and the share of right answers."""
+    logits = np.concatenate(list(_logits(suffix, batches, rows)))
+    codes = batches.codes[rows]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_likelihood = shifted[np.arange(len(rows)), codes] - np.log(np.exp(shifted).sum(axis=1))
+    return float(-log_likelihood.mean()), float((logits.argmax(axis=1) == codes).mean())
+
+
+def predict(
+    suffix: keras.Model, batches: Batches, dataset: Dataset, part: pd.Series, progress: Callable[[float, str], None]
+) -> tuple[pd.DataFrame, float]:
+    """Return the rows of predictions.csv, and the milliseconds that the suffix takes for a cell.
+
+    The rows have the probabilities of every class for the validation and test cells: the mean over the views that the
+    run answers with. The first batch, in which Keras prepares itself, does not count towards the time, where there are
+    others.
+    """
+    rows = np.concatenate([batches.rows["validation"], batches.rows["test"]])
+    views, total = batches.config.answer_views, np.zeros((len(rows), len(dataset.classes)))
+    every, done, times = len(rows) * views, [0], [time.perf_counter()]
+    for number in range(views):
+        chunks = []
+        for chunk in _logits(suffix, batches, rows, number):
+            chunks.append(chunk)
+            done.append(done[-1] + len(chunk))
+            times.append(time.perf_counter())
+            progress(done[-1] / every, f"{len(rows):,} cells")
+        total += class_probabilities(np.concatenate(chunks), len(dataset.classes))
+    first = 1 if len(done) > 2 else 0
+    milliseconds = 1000 * views * (times[-1] - times[first]) / (done[-1] - done[first])
+    probabilities = total / views
+    table = dataset.cells.iloc[rows][["file", "label", "subject"]].assign(part=part.iloc[rows])
+    for column, name in enumerate(dataset.classes):
+        table[f"p_{name}"] = probabilities[:, column].round(7)
+    return table.reset_index(drop=True), milliseconds
+
+
+def novelty(
+    model: keras.Model, suffix: keras.Model, batches: Batches, progress: Callable[[float, str], None]
+) -> Novelty:
+    """Fit the measure of "this is no cell" on some training cells, with its limit from the validation cells.
+
+    What stands behind a frozen backbone is stored already; of any other network, these cells pass through what leads
+    from the cut to the layer ``pool``.
+    """
+    pool, to_pool = model.get_layer("pool"), None
+    channels = pool.input.shape[-1] if batches.config.pooling == "flatten" else pool.output.shape[-1]
+    after = None if batches.features is None else frozen_layer(batches.config)
+    if after != "pool":
+        prefix, _ = cut(model, after)
+        to_pool = keras.Model(prefix.outputs if prefix else model.input, pool.output)
+        to_pool.jit_compile = suffix.jit_compile
+    rng, pooled = np.random.default_rng(batches.config.seed), {}
+    for part in ("train", "validation"):
+        rows = np.sort(rng.permutation(batches.rows[part])[:TRAINING_CELLS])
+        chunks = []
+        for start in range(0, len(rows), PREDICT_BATCH):
+            progress(start / len(rows), f"what {part} cells look like")
+            inputs = batches.inputs(rows[start : start + PREDICT_BATCH])
+            outputs = to_pool.predict_on_batch(inputs) if to_pool else inputs
+            chunks.append(mean_over_places(np.asarray(outputs), channels))
+        pooled[part] = np.concatenate(chunks)
+    return Novelty.fit(pooled["train"], pooled["validation"])
+
+
+def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config: RunConfig) -> dict[str, Any]:
+    """Return what metrics.json says of the predictions.
+
+    The numbers are those of the test part, or of the validation part where the split has no test part; ``part`` says
+    which. ``area_auc`` is what cell area alone reaches on the same cells: a network below it has learnt nothing.
+    """
+    results = {}
+    for name, rows in predictions.groupby("part"):
+        subjects = rows["subject"].to_numpy() if dataset.has_subjects else None
+        probabilities = rows[[f"p_{c}" for c in dataset.classes]].to_numpy()
+        results[name] = evaluate(
+            rows["label"].to_numpy(), probabilities, dataset.classes, dataset.positive, subjects=subjects
+        )
+    tested = "test" if "test" in results else "validation"
+    rows = np.flatnonzero(part == tested)
+    cells = cell_store(dataset, config.input_size)
+    areas = []
+    for chunk in np.array_split(rows, len(rows) // 256 + 1):
+        areas.append(cell_area(cells[chunk]))
+        release(cells)
+    return {
+        **results[tested],
+        "part": tested,
+        "test_set": cells_hash(dataset.cells["sha256"].iloc[rows]),
+        "validation": results["validation"],
+        "split": split_words(dataset.cells, part, config.split.kind),
+        "leaks": len(find_leaks(dataset.cells, part)),
+        "area_auc": area_auc(np.concatenate(areas), (dataset.cells["label"].iloc[rows] == dataset.positive).to_numpy()),
+    }
