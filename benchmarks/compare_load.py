@@ -53,7 +53,7 @@ def main(count: int = 200, cells: int = 7000) -> None:
             "first load": page.run,
             "again": page.run,
             "threshold rule": lambda: page.segmented_control(key="rule").set_value("fixed").run(),
-            "threshold moved": lambda: page.slider(key="cut").set_value(0.31).run(),
+            "threshold moved": lambda: page.slider(key="at").set_value(0.31).run(),
             "best threshold on validation": lambda: page.segmented_control(key="rule").set_value("youden").run(),
             "all runs in the table": lambda: page.segmented_control(key="table-of").set_value("all").run(),
             "seeds together": lambda: page.segmented_control(key="table-of").set_value("seeds").run(),

@@ -40,7 +40,7 @@ def classifier(backbone: str, precision: str) -> Classifier:
     """A run with a new head over the published weights, loaded as the app loads it."""
     row = BACKBONES[backbone]
     weights = find_weights(row)
-    run = create_run(RunConfig(data="none", backbone=backbone, cut="head", head=()))
+    run = create_run(RunConfig(data="none", backbone=backbone, train_from="head", head=()))
     made = {
         "classes": ["all", "hem"],
         "positive": "all",

@@ -20,7 +20,7 @@ from benchmarks.engine import machine, some_cells, write
 from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.images import cell_store
-from leukodash.models.build import build, cut
+from leukodash.models.build import build, split_model
 from leukodash.models.weights import find_weights
 from leukodash.training.feature_store import compute_features
 from leukodash.training.precision import choose_precision
@@ -32,9 +32,9 @@ WARM = 64
 def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> dict:
     """Measure both sides for one backbone: images per second and their ratio."""
     config = make_config("recommended", backbone, dataset)
-    precision = choose_precision("auto", config.row, "cpu-0", lambda: 1.0)
-    ours = cut(build(config, 2, find_weights(config.row), precision), "pool")[0]
-    theirs = cut(build(config, 2, find_weights(config.row), "float32"), "pool")[0]
+    precision = choose_precision("auto", config.spec, "cpu-0", lambda: 1.0)
+    ours = split_model(build(config, 2, find_weights(config.spec), precision), "pool")[0]
+    theirs = split_model(build(config, 2, find_weights(config.spec), "float32"), "pool")[0]
     ours.jit_compile = theirs.jit_compile = keras.backend.backend() == "jax"
     seconds = {"LeukoDash": [], "predict": []}
 

@@ -30,7 +30,7 @@ from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, read_image, square
 from leukodash.data.split import make_split
 from leukodash.jobs.hardware import device_names, gpu_words
-from leukodash.models.build import build, cut
+from leukodash.models.build import build, split_model
 from leukodash.models.weights import find_weights
 from leukodash.runs.status import Status
 from leukodash.training.batches import Batches
@@ -54,8 +54,8 @@ def rate(step: object, steps: int, batch: int) -> float:
 
 def leukodash_sides(config: RunConfig, dataset: Dataset, part: pd.Series, steps: int, device: str) -> dict[str, float]:
     """Measure LeukoDash's loop, and the same step on a batch that is on the device."""
-    precision = choose_precision("auto", config.row, device, lambda: 1.0)
-    suffix = cut(build(config, 2, find_weights(config.row), precision), None)[1]
+    precision = choose_precision("auto", config.spec, device, lambda: 1.0)
+    suffix = split_model(build(config, 2, find_weights(config.spec), precision), None)[1]
     with tempfile.TemporaryDirectory() as folder:
         status = Status(Path(folder))
         status.fields["device"] = "GPU 0" if device.startswith("gpu") else "CPU"
@@ -153,7 +153,7 @@ def main() -> None:
         os.environ["LEUKODASH_CACHE"] = temporary
         dataset = load_dataset(some_cells(options.data, Path(temporary), options.cells))
         for backbone in options.backbones:
-            recipe = {"cut": "all", "batchnorm": "trained", "optimizer": "sgd", "batch_size": options.batch}
+            recipe = {"train_from": "all", "batchnorm": "trained", "optimizer": "sgd", "batch_size": options.batch}
             config = make_config("recommended", backbone, dataset, flips="views", split={"kind": "image"}, **recipe)
             part = make_split(dataset.cells, config.split)
             row = leukodash_sides(config, dataset, part, options.steps, device)

@@ -27,8 +27,11 @@ from leukodash.runs.run_folder import LIVE, Run
 
 KINDS = {
     "head, eight views, dropout": ("mobilenet", {"flips": "views", "head": [0.5, 64, 0.5], "epochs": 250}),
-    "last block, SGD, cosine": ("vgg16", {"cut": "block5", "optimizer": "sgd", "schedule": "cosine", "epochs": 4}),
-    "pixels change, last block": ("alexnet", {"cut": "conv5", "brightness": 0.2, "rotation": 30.0, "epochs": 8}),
+    "last block, SGD, cosine": (
+        "vgg16",
+        {"train_from": "block5", "optimizer": "sgd", "schedule": "cosine", "epochs": 4},
+    ),
+    "pixels change, last block": ("alexnet", {"train_from": "conv5", "brightness": 0.2, "rotation": 30.0, "epochs": 8}),
     "everything from random numbers": ("mobilenet", {"weights": "random", "input_size": 64, "epochs": 3}),
 }
 

@@ -40,7 +40,7 @@ def measure(data: Path, backbone: str, cut: str, epochs: int, folder: Path) -> d
     cache = folder / "cache"
     environment = os.environ | {"LEUKODASH_CACHE": str(cache), "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints")}
     name = "head" if cut == "head" else BACKBONES[backbone].blocks[-1].name
-    _, run = leukodash(data, backbone, epochs, ["flips=none", "split.kind=image", f"cut={name}"], environment)
+    _, run = leukodash(data, backbone, epochs, ["flips=none", "split.kind=image", f"train_from={name}"], environment)
     shutil.rmtree(cache)
     metrics = json.loads((run / "metrics.json").read_bytes())
     return {"cut": name, "peak bytes": metrics["memory_bytes"], "seconds": metrics["seconds"]}

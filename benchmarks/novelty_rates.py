@@ -42,7 +42,7 @@ SPLITS = 6  # of frozen backbones
 OF_A_SUBJECT = 40  # cells at most: with the 1,555 that this leaves of 7,108, the fit has as many as it looks at
 
 _FROZEN = ["epochs=3", "flips=none"]
-_TUNED = ["cut=all", "learning_rate=0.0001"]
+_TUNED = ["train_from=all", "learning_rate=0.0001"]
 _SCRATCH = ["weights=random"]
 REAL = {
     "mobilenet": ("mobilenet", "recommended", _FROZEN),
@@ -93,10 +93,10 @@ def network(run: Run) -> Network:
 
     made = run.model
     config = run.config.as_random_start() if made["random_start"] else run.config
-    weights = None if config.weights == "random" else find_weights(config.row)
+    weights = None if config.weights == "random" else find_weights(config.spec)
     model = build.build(config, len(made["classes"]), weights, made["precision"])
     build.load_trained(model, run.path / "trained.weights.h5")
-    prefix, _ = build.cut(model, "pool")
+    prefix, _ = build.split_model(model, "pool")
     prefix.jit_compile = False
 
     def pooled(images: list[np.ndarray]) -> np.ndarray:
@@ -110,7 +110,7 @@ def network(run: Run) -> Network:
 
 def pooled_cells(run: Run, dataset: Dataset, rows: np.ndarray, pooled: Network) -> np.ndarray:
     """Return the pooled features of some cells: stored ones where the backbone was frozen."""
-    if run.model["features"] and run.config.cut == "head":
+    if run.model["features"] and run.config.train_from == "head":
         import ml_dtypes
 
         stored = np.load(settings.cache() / "features" / run.model["features"] / "view0-0.npy", mmap_mode="r")
@@ -179,7 +179,7 @@ def measure(run: Run, dataset: Dataset, smears: Path | None) -> dict[str, Any]:
     }
     for name, score in other_scores(features["train"][: 3 * TRAINING_CELLS]).items():
         figures["methods"][name] = compared(score, features["test"], mix)
-    if run.model["features"] and run.config.cut == "head":
+    if run.model["features"] and run.config.train_from == "head":
         figures["splits"] = further_splits(run, dataset, mix, pooled)
     return figures
 

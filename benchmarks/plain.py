@@ -66,7 +66,7 @@ def main() -> None:
 
     dataset = load_dataset(options.folder)
     config = make_config("recommended", options.backbone, dataset, **parse_settings(options.set))
-    model = build(config, 2, find_weights(config.row))
+    model = build(config, 2, find_weights(config.spec))
     sgd = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
     optimizer = sgd if config.optimizer == "sgd" else config.optimizer
     model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)

@@ -66,9 +66,9 @@ def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone,
     from leukodash.models import build as models
 
     size = max(64, BACKBONES[backbone].min_size)
-    settings = config(backbone, input_size=size, cut=block, batchnorm="trained")
+    settings = config(backbone, input_size=size, train_from=block, batchnorm="trained")
     model = models.build(settings, 2, None)
-    prefix, suffix = models.cut(model, models.frozen_layer(settings))
+    prefix, suffix = models.split_model(model, models.frozen_layer(settings))
     pixels = images(settings)
     whole = logits(model, pixels)
     assert np.allclose(np.asarray(suffix(prefix(pixels))), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
@@ -89,15 +89,15 @@ def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone,
 def test_every_block_is_pooled_and_averages_cross_the_cut_in_place_of_early_maps(after, crossing, config):
     import keras
 
-    from leukodash.models.build import build, cut
+    from leukodash.models.build import build, split_model
 
     settings = config("resnet50", input_size=64, pooling="blocks")
     model, pixels = build(settings, 2, None), images(settings)
-    names = [*(block.after for block in settings.row.blocks), "conv5_block3_out"]
+    names = [*(block.after for block in settings.spec.blocks), "conv5_block3_out"]
     outputs = keras.Model(model.input, [model.get_layer(name).output for name in (*names, "pool")])(pixels)
     *maps, pooled = map(np.asarray, outputs)
     assert np.allclose(pooled, np.concatenate([one.mean(axis=(1, 2)) for one in maps], axis=1), rtol=1e-4, atol=1e-5)
-    prefix, suffix = cut(model, after)
+    prefix, suffix = split_model(model, after)
     assert len(prefix.outputs) == crossing
     assert sum(len(tensor.shape) == 4 for tensor in prefix.outputs) == (after != "pool")
     whole = logits(model, pixels)
@@ -142,7 +142,7 @@ def test_flatten_gives_vgg16_the_papers_25088_numbers(config):
 def test_batch_normalization_behind_the_cut_moves_only_when_it_is_trained(batchnorm, moves, config):
     from leukodash.models.build import build
 
-    model = build(config("mobilenet", input_size=32, cut="block13", batchnorm=batchnorm), 2, None)
+    model = build(config("mobilenet", input_size=32, train_from="block13", batchnorm=batchnorm), 2, None)
     first, last = model.get_layer("conv1_bn"), model.get_layer("conv_pw_13_bn")
     before = np.array(last.moving_variance), np.array(first.moving_variance)
     model(images(config("mobilenet", input_size=32)), training=True)
@@ -154,7 +154,7 @@ def test_batch_normalization_behind_the_cut_moves_only_when_it_is_trained(batchn
 def test_running_averages_keep_what_the_network_or_the_run_says(asked, kept, config):
     from leukodash.models.build import build
 
-    settings = {"input_size": 32, "cut": "all", "batchnorm": "trained", "batchnorm_momentum": asked}
+    settings = {"input_size": 32, "train_from": "all", "batchnorm": "trained", "batchnorm_momentum": asked}
     layer = build(config("mobilenet", **settings), 2, None).get_layer("conv1_bn")
     before = np.array(layer.moving_mean)
     batch = np.random.default_rng(0).normal(size=(4, 16, 16, 32)).astype("float32")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leukodash.cam.gradients import PREDICTED, Cut
-from leukodash.cam.methods import ASKED, AT_ONCE, METHODS, eigen_cam, heat, score_cam, seen_through
+from leukodash.cam.gradients import PREDICTED, GradientModel
+from leukodash.cam.methods import ASKED, AT_ONCE, METHODS, eigen_cam, heat, masked_class_probability, score_cam
 from leukodash.config.run_config import RunConfig
 from leukodash.data.images import read_image, square
 from leukodash.errors import RunError
@@ -30,7 +30,7 @@ BY_HAND = {
 
 def config(backbone, **settings):
     size = {"inceptionv3": 107}.get(backbone, 64)
-    common = {"input_size": size, "weights": "random", "cut": "all", "head": (), "precision": "float32"}
+    common = {"input_size": size, "weights": "random", "train_from": "all", "head": (), "precision": "float32"}
     return RunConfig(data="none", backbone=backbone, **{**common, **settings})
 
 
@@ -102,14 +102,17 @@ def test_an_image_is_seen_through_maps_scaled_to_its_size_and_to_one():
         seen.append(batch)
         return np.stack([batch.sum(axis=(1, 2, 3)), np.full(len(batch), np.nan)], axis=1)
 
-    answers = seen_through(images, np.array([1, 0]), probabilities)(1, maps)
+    answers = masked_class_probability(images, np.array([1, 0]), probabilities)(1, maps)
     assert [len(batch) for batch in seen] == [AT_ONCE, 3]
     masks = (maps - maps.min(axis=(1, 2), keepdims=True)) / np.ptp(maps, axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(np.concatenate(seen), images[1] * masks[..., None], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(answers, (images[1] * masks[..., None]).sum(axis=(1, 2, 3)), rtol=1e-4)
     half = np.zeros((1, 2, 2), np.float32)
     half[0, :, 1] = 3
-    assert seen_through(np.ones((1, 8, 8, 3), np.float32), np.array([0]), probabilities)(0, half)[0] == 8 * 3 * 4
+    assert (
+        masked_class_probability(np.ones((1, 8, 8, 3), np.float32), np.array([0]), probabilities)(0, half)[0]
+        == 8 * 3 * 4
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -141,8 +144,8 @@ def test_an_unknown_method_is_refused_with_the_known_ones():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", BY_HAND)
 def test_a_two_layer_network_gives_the_map_that_was_worked_by_hand(method):
-    cut = Cut(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
-    logits, activations, gradients, pooled = cut.gradients(ACTIVATIONS[None], np.array([0]))
+    gradient_model = GradientModel(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
+    logits, activations, gradients, pooled = gradient_model.gradients(ACTIVATIONS[None], np.array([0]))
     np.testing.assert_array_equal(pooled[0], ACTIVATIONS.ravel())
     np.testing.assert_array_equal(activations[0], ACTIVATIONS)
     np.testing.assert_array_equal(gradients[0], GRADIENTS)
@@ -156,13 +159,13 @@ def test_score_cam_of_a_two_layer_network_is_the_map_that_was_worked_by_hand():
     from leukodash.models.build import class_probabilities
 
     # Through the first channel, (1/4, 1/2, 0, 1), the logit is 1/4 + 8 - 1; through the second, (0, 0, 0, 1), 8 - 1.
-    cut = Cut(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
-    evidence = cut.gradients(ACTIVATIONS[None], np.array([0]))
+    gradient_model = GradientModel(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
+    evidence = gradient_model.gradients(ACTIVATIONS[None], np.array([0]))
 
     def probabilities(images):
-        return class_probabilities(cut.logits(images)[0], 2)
+        return class_probabilities(gradient_model.logits(images)[0], 2)
 
-    ask = seen_through(ACTIVATIONS[None], np.array([0]), probabilities)
+    ask = masked_class_probability(ACTIVATIONS[None], np.array([0]), probabilities)
     (found,) = heat("scorecam", evidence.activations, evidence.gradients, ask)
     expected = (ACTIVATIONS / (1 + np.exp([-7.25, -7.0]))).sum(axis=-1)
     np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
@@ -170,13 +173,13 @@ def test_score_cam_of_a_two_layer_network_is_the_map_that_was_worked_by_hand():
 
 @pytest.mark.slow
 def test_without_a_target_each_image_is_explained_for_its_own_likeliest_class():
-    cut = Cut(two_layers([GRADIENTS, -GRADIENTS]), "maps", classes=2)
+    gradient_model = GradientModel(two_layers([GRADIENTS, -GRADIENTS]), "maps", classes=2)
     images = np.stack([ACTIVATIONS, np.zeros_like(ACTIVATIONS)])
     images[1, 1, 1, 1] = 1  # its gradient is -1, so the second class is likelier
-    logits, _, gradients, _ = cut.gradients(images, np.full(2, PREDICTED))
+    logits, _, gradients, _ = gradient_model.gradients(images, np.full(2, PREDICTED))
     assert list(logits.argmax(axis=1)) == [0, 1]
     np.testing.assert_array_equal(gradients, [GRADIENTS, -GRADIENTS])
-    np.testing.assert_array_equal(cut.gradients(images, np.array([1, 0])).gradients, [-GRADIENTS, GRADIENTS])
+    np.testing.assert_array_equal(gradient_model.gradients(images, np.array([1, 0])).gradients, [-GRADIENTS, GRADIENTS])
 
 
 @pytest.mark.slow
@@ -187,7 +190,7 @@ def test_an_output_unit_beyond_the_classes_is_never_explained():
     wide = keras.layers.Dense(3, name="logits")
     model = keras.Model(model.input, keras.layers.Softmax()(wide(model.get_layer("pool").output)), name="three")
     wide.set_weights([np.stack([w.ravel() for w in (GRADIENTS, 0 * GRADIENTS, 9 * GRADIENTS)], 1), np.zeros(3)])
-    _, _, gradients, _ = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([PREDICTED]))
+    _, _, gradients, _ = GradientModel(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([PREDICTED]))
     np.testing.assert_array_equal(gradients[0], GRADIENTS)
 
 
@@ -211,7 +214,7 @@ def test_nothing_before_the_layer_is_run_backward():
     maps = keras.layers.Conv2D(2, 1, name="maps")(OneWay()(cell))
     logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten(name="pool")(maps))
     model = keras.Model(cell, keras.layers.Softmax()(logits))
-    gradients = Cut(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([0])).gradients
+    gradients = GradientModel(model, "maps", classes=2).gradients(ACTIVATIONS[None], np.array([0])).gradients
     assert np.isfinite(gradients).all()
 
 
@@ -220,7 +223,7 @@ def test_a_layer_without_feature_maps_is_refused():
     model = two_layers([GRADIENTS, GRADIENTS])
     for layer in ("pool", "nowhere"):
         with pytest.raises(RunError, match=f"no layer '{layer}' with feature maps"):
-            Cut(model, layer, classes=2)
+            GradientModel(model, layer, classes=2)
 
 
 @pytest.mark.slow
@@ -242,7 +245,7 @@ def test_gradients_at_any_layer_equal_those_through_the_whole_network(layer, poo
 
     model = build(config("resnet50", input_size=32, pooling=pooling), 2, None, precision)
     images = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    logits, activations, gradients, pooled = Cut(model, layer, 2).gradients(images, np.array([1, 1]))
+    logits, activations, gradients, pooled = GradientModel(model, layer, 2).gradients(images, np.array([1, 1]))
 
     whole = keras.Model(model.input, [model.get_layer(name).output for name in (layer, "logits", "pool")])
     with tf.GradientTape() as tape:
@@ -265,10 +268,10 @@ def test_every_backbone_is_explained_at_its_layer(backbone):
     model = build(settings, 2, None)
     images = np.random.default_rng(3).integers(0, 256, (2, settings.input_size, settings.input_size, 3))
     images[:, :, : settings.input_size // 2] = 0  # something to see on one side only
-    cut = Cut(model, BACKBONES[backbone].cam_layer, 2)
+    gradient_model = GradientModel(model, BACKBONES[backbone].cam_layer, 2)
     images = images.astype(np.float32)
-    (logits, activations, gradients, pooled), others = (cut.gradients(images, np.full(2, c)) for c in (0, 1))
-    alone = cut.logits(images)
+    (logits, activations, gradients, pooled), others = (gradient_model.gradients(images, np.full(2, c)) for c in (0, 1))
+    alone = gradient_model.logits(images)
     np.testing.assert_allclose(logits, alone[0], atol=1e-4 * np.abs(logits).max())
     np.testing.assert_allclose(pooled, alone[1], atol=1e-4 * np.abs(pooled).max())
     assert activations.shape[1] >= 2
@@ -310,11 +313,11 @@ def test_maps_of_real_cells_agree_with_those_of_tf_keras_vis(backbone, real_weig
     gradcam = pytest.importorskip("tf_keras_vis.gradcam")
     scores = pytest.importorskip("tf_keras_vis.utils.scores")
     row = BACKBONES[backbone]
-    model = build(config(backbone, input_size=224, weights="imagenet", cut="head"), 2, find_weights(row))
+    model = build(config(backbone, input_size=224, weights="imagenet", train_from="head"), 2, find_weights(row))
     files = sorted((real_cnmc / "fold_1").glob("*/*"))[::150][:20]
     images = np.stack([square(read_image(path), 224) for path in files]).astype(np.float32)
     assert len(images) == 20
-    evidence = Cut(model, row.cam_layer, 2).gradients(images, np.full(20, PREDICTED))
+    evidence = GradientModel(model, row.cam_layer, 2).gradients(images, np.full(20, PREDICTED))
 
     # Theirs gets the network up to the logits. Of the probabilities, Grad-CAM is another map for two classes: their
     # gradients are those of the difference of the two logits.

@@ -78,9 +78,9 @@ def test_a_data_set_that_cannot_be_used_gets_one_sentence_and_a_status(kind, wor
 
 
 def test_settings_that_do_not_fit_are_said_before_anything_is_started(demo, capsys):
-    status = main(["train", "--data", str(demo), "--backbone", "vgg16", "--set", "cut=block7"])
+    status = main(["train", "--data", str(demo), "--backbone", "vgg16", "--set", "train_from=block7"])
     assert status == 2
-    assert "VGG16 can be cut at" in capsys.readouterr().err
+    assert "VGG16 can be trained from" in capsys.readouterr().err
     assert list_runs() == []
 
 

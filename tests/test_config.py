@@ -36,7 +36,7 @@ def test_every_preset_fits_every_backbone(preset, backbone, cells):
 @pytest.mark.parametrize(
     ("backbone", "expected"),
     [
-        ("mobilenet", {"head": (0.5, 2048, 0.5), "pooling": "average", "cut": "head"}),
+        ("mobilenet", {"head": (0.5, 2048, 0.5), "pooling": "average", "train_from": "head"}),
         ("vgg16", {"head": (4096, 4096, 0.5, 2048, 0.5), "pooling": "flatten"}),
         ("resnet50", {"head": (0.5,), "batchnorm": "everywhere", "pooling": "average"}),
     ],
@@ -57,7 +57,7 @@ def test_the_dhuri_guinde_preset_is_the_papers(backbone, expected, cells):
 def test_the_mamaev_preset_is_the_notebooks(backbone, optimizer, rate, epochs, cells):
     config = make_config("mamaev-2023", backbone, cells)
     assert (config.optimizer, config.learning_rate, config.epochs) == (optimizer, rate, epochs)
-    assert (config.input_size, config.batch_size, config.outputs, config.cut) == (128, 128, 3, "all")
+    assert (config.input_size, config.batch_size, config.outputs, config.train_from) == (128, 128, 3, "all")
     assert (config.split.kind, config.split.validation, config.split.test) == ("image", 0.2, 0.0)
     assert config.batchnorm_momentum == (0.9 if backbone == "resnet50" else None)  # PyTorch's
 
@@ -75,10 +75,10 @@ def test_a_setting_wins_over_the_preset_and_a_part_of_the_split_keeps_the_rest(c
 
 def test_random_weights_train_the_whole_network(cells):
     config = make_config("quick", "vgg16", cells, weights="random")
-    assert config.cut == "all"
+    assert config.train_from == "all"
     assert config.weights_file is None
     without = make_config("recommended", "mobilenet", cells, pooling="blocks").as_random_start()
-    assert (without.cut, without.pooling, without.flips) == ("all", "average", "views")
+    assert (without.train_from, without.pooling, without.flips) == ("all", "average", "views")
     assert make_config("recommended", "mobilenet", cells, weights="random").pooling == "average"
 
 
@@ -100,7 +100,7 @@ def test_the_pretrained_weights_are_named_in_the_config(cells):
     [
         ({"epochs": 0}, "epochs"),
         ({"epoch": 3}, "epoch: there is no such setting"),
-        ({"cut": "block9"}, "VGG16 can be cut at head, block"),
+        ({"train_from": "block9"}, "VGG16 can be trained from head, block"),
         ({"input_size": 20}, "input_size"),
         ({"head": (0.5, -3)}, "head steps are units"),
         ({"warmup_epochs": 50, "epochs": 50}, "warm-up epochs leave nothing"),

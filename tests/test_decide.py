@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leukodash.cam.overlay_files import Look, write_overlays
+from leukodash.cam.overlay_files import OverlayStyle, write_overlays
 from leukodash.config.run_config import RunConfig
 from leukodash.evaluation.calibration import Temperature
 from leukodash.inference.answer_summary import decision_words, disagreements, in_order, percent, summary
@@ -230,7 +230,9 @@ def test_a_picture_is_faded_to_grey_or_stands_beside_its_cell(tmp_path):
     table = answered(run=[0.5, 0.5])
     table.loc[1, "novel"] = True
     heat = np.linspace(0, 1, 9).reshape(3, 3)
-    write_overlays(tmp_path, [("a.png", png), ("b.png", png)], table, [heat, heat], Look(beside=True, bright=False))
+    write_overlays(
+        tmp_path, [("a.png", png), ("b.png", png)], table, [heat, heat], OverlayStyle(beside=True, bright=False)
+    )
     colored, grey = (cv2.imread(str(tmp_path / f"{name}.run.png"))[..., ::-1] for name in "ab")
     assert colored.shape == (320, 640, 3)
     np.testing.assert_array_equal(colored[:, :320], np.full((320, 320, 3), (90, 10, 120)))

@@ -68,7 +68,7 @@ def test_an_image_of_half_the_side_takes_a_quarter_of_the_time():
 
 
 def test_training_everything_takes_three_forward_passes_a_cell_and_epoch():
-    all_ = config(cut=ALL, batchnorm="trained", epochs=10)
+    all_ = config(train_from=ALL, batchnorm="trained", epochs=10)
     forward, train, validation = 1000 / 104, 0.65, 0.15
     expected = 10 * forward * (3 * train + validation)
     assert module._stages(all_, 1000)["training"] == pytest.approx(expected, rel=0.05)
@@ -76,7 +76,9 @@ def test_training_everything_takes_three_forward_passes_a_cell_and_epoch():
 
 
 def test_a_later_cut_trains_faster_but_a_deeper_one_has_less_to_compute_beforehand():
-    near, far = (module._stages(config(backbone="vgg16", cut=cut), 1000) for cut in ("block5", "block3"))
+    near, far = (
+        module._stages(config(backbone="vgg16", train_from=train_from), 1000) for train_from in ("block5", "block3")
+    )
     assert near["training"] < far["training"]
     assert near["features"] > far["features"]
 
@@ -94,7 +96,7 @@ def test_features_of_a_finished_run_with_the_same_settings_are_there_already():
 
 
 def test_a_run_that_trains_everything_needs_no_features():
-    everything = config(cut=ALL, batchnorm="trained")
+    everything = config(train_from=ALL, batchnorm="trained")
     assert not estimate(everything, cells(), [finished(everything)]).features_ready
 
 
@@ -146,7 +148,7 @@ def test_runs_that_train_at_once_hold_their_memory_at_once(monkeypatch):
 
 
 def test_training_everything_holds_a_batch_in_all_layers():
-    small, large = (estimate(config(cut=ALL, batchnorm="trained", batch_size=n), cells()) for n in (64, 128))
+    small, large = (estimate(config(train_from=ALL, batchnorm="trained", batch_size=n), cells()) for n in (64, 128))
     assert large.memory_bytes - small.memory_bytes == pytest.approx(64 * 17.0e6 * 4)
 
 
@@ -182,11 +184,11 @@ def test_the_table_has_every_backbone_and_every_cut():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet", "alexnet"])
 def test_the_table_counts_what_the_keras_model_has_at_each_cut(name):
-    from leukodash.models.build import build, cut, frozen_layer
+    from leukodash.models.build import build, frozen_layer, split_model
 
     row = BACKBONES[name]
     for block in (HEAD, *(block.name for block in row.blocks)):
-        asked = config(backbone=name, cut=block, input_size=row.input_size)
-        prefix, _ = cut(build(asked, 2, None), frozen_layer(asked))
+        asked = config(backbone=name, train_from=block, input_size=row.input_size)
+        prefix, _ = split_model(build(asked, 2, None), frozen_layer(asked))
         numbers = sum(int(np.prod(tensor.shape[1:])) for tensor in prefix.outputs)
         assert numbers == (CHANNELS[name] if block == HEAD else CUTS[name][block][1])

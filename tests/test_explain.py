@@ -33,14 +33,14 @@ def alexnet_weights(tmp_path_factory, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("cut", ["head", "conv5", "all"])
-def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, alexnet_weights, cut, precision):
+@pytest.mark.parametrize("train_from", ["head", "conv5", "all"])
+def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, alexnet_weights, train_from, precision):
     from leukodash.inference.classifier import load
     from leukodash.training.precision import cpu_has_bfloat16
 
     if precision == "bfloat16" and not cpu_has_bfloat16():
         pytest.skip("this machine serves bfloat16 runs in float32")
-    run = tiny_run(weights="imagenet", cut=cut, precision=precision)
+    run = tiny_run(weights="imagenet", train_from=train_from, precision=precision)
     rows = run.predictions
     served = load(run)
     images = [read_image(Path(run.config.data) / file) for file in rows["file"]]
@@ -52,11 +52,11 @@ def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut", ["head", "all"])  # stored features of eight views, and pixels that are turned
-def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run, alexnet_weights, cut):
+@pytest.mark.parametrize("train_from", ["head", "all"])  # stored features of eight views, and pixels that are turned
+def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run, alexnet_weights, train_from):
     from leukodash.inference.classifier import load
 
-    common = {"weights": "imagenet", "cut": cut, "flips": "views", "precision": "float32"}
+    common = {"weights": "imagenet", "train_from": train_from, "flips": "views", "precision": "float32"}
     run, alone = tiny_run(**common, average_views=True), load(tiny_run(**common))
     rows, served = run.predictions, load(run)
     images = [square(read_image(Path(run.config.data) / file), 64) for file in rows["file"]]
@@ -137,12 +137,12 @@ def test_other_pretrained_weights_than_those_of_the_run_are_refused(tiny_run, tm
     from leukodash.inference.classifier import load
 
     run = tiny_run()
-    with h5py.File(tmp_path / run.config.row.weights.name, "w") as file:
+    with h5py.File(tmp_path / run.config.spec.weights.name, "w") as file:
         file["other"] = [1.0]
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path))
     run.write("config.json", run.config.changed(weights="imagenet").model_dump(mode="json"))
     run.write("model.json", run.model | {"random_start": False, "weights_sha256": "0" * 64, "weights_file": "mine.h5"})
-    found = hashlib.sha256((tmp_path / run.config.row.weights.name).read_bytes()).hexdigest()[:16]
+    found = hashlib.sha256((tmp_path / run.config.spec.weights.name).read_bytes()).hexdigest()[:16]
     with pytest.raises(WeightsError, match=rf"mine\.h5 with SHA-256 0000000000000000…, but .* has {found}…"):
         load(run)
 
@@ -160,7 +160,7 @@ def test_damaged_trained_layers_get_a_sentence(tiny_run):
 @pytest.mark.slow
 @pytest.mark.real
 def test_heat_lies_on_the_cell_where_a_trained_mobilenet_sees_one(real_weights, real_cnmc):
-    from leukodash.cam.gradients import Cut
+    from leukodash.cam.gradients import GradientModel
     from leukodash.cam.methods import heat
     from leukodash.models.backbones import BACKBONES
     from leukodash.models.build import build
@@ -171,8 +171,8 @@ def test_heat_lies_on_the_cell_where_a_trained_mobilenet_sees_one(real_weights, 
     model = build(config, 2, find_weights(row))
     files = sorted((real_cnmc / "fold_1").glob("*/*"))[::180][:20]
     images = np.stack([square(read_image(path), 224) for path in files])
-    cut = Cut(model, row.cam_layer, 2)
-    _, activations, gradients, _ = cut.gradients(images.astype(np.float32), np.zeros(len(images)))
+    gradient_model = GradientModel(model, row.cam_layer, 2)
+    _, activations, gradients, _ = gradient_model.gradients(images.astype(np.float32), np.zeros(len(images)))
     maps = heat("eigencam", activations, gradients)  # of no class: the head is untrained
     middle = maps[:, 2:5, 2:5].mean(axis=(1, 2))  # cells lie in the middle of their frames
     border = np.concatenate([maps[:, 0], maps[:, 6]], axis=1).mean(axis=1)

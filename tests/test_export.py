@@ -49,7 +49,13 @@ def spread_run(tmp_path, cells):
         from leukodash.models.build import build, save_trained
         from leukodash.runs.run_folder import create_run
 
-        common = {"data": "/nowhere", "input_size": 64, "weights": "random", "cut": "all", "batchnorm": "trained"}
+        common = {
+            "data": "/nowhere",
+            "input_size": 64,
+            "weights": "random",
+            "train_from": "all",
+            "batchnorm": "trained",
+        }
         config = RunConfig(**{**common, "backbone": backbone, "head": (), **settings})
         model = build(config, 2, None)
         pooled = keras.Model(model.input, model.get_layer("pool").output)(cells[:20].astype(np.float32)).numpy()

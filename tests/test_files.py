@@ -66,7 +66,7 @@ def test_the_same_bytes_are_computed_once_and_known_answers_are_not_computed_aga
     served, asked = load(tiny_run()), []
     compute = served.answer
     monkeypatch.setattr(served, "answer", lambda images, *rest: asked.append(len(images)) or compute(images, *rest))
-    known = module.Known()
+    known = module.AnswerCache()
     files = [cells[0], cells[1], ("again.png", cells[0].read_bytes())]
     first, maps = module.classify_files([served], files, known=known)
     assert asked == [2]
@@ -90,7 +90,7 @@ def test_answers_that_are_kept_are_bounded_by_their_size(monkeypatch):
     from leukodash.inference.classifier import Answer
 
     monkeypatch.setattr(module, "KEPT_BYTES", 1000)
-    known = module.Known()
+    known = module.AnswerCache()
     for number in range(20):
         known[number,] = Answer(np.zeros(2), np.zeros((5, 5), np.float32), 0.0)
     assert list(known) == [(number,) for number in range(10, 20)]

@@ -75,7 +75,7 @@ def test_the_rows_of_mobilenet_are_those_that_dhuri_and_guinde_print():
 def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
     from leukodash.explain.feature_maps import block_table, layer_table
 
-    blocks = block_table(layer_table(untrained("vgg16", cut="block5", head=()))).set_index("block")
+    blocks = block_table(layer_table(untrained("vgg16", train_from="block5", head=()))).set_index("block")
     assert list(blocks["output"][:5]) == [
         "112 × 112 × 64", "56 × 56 × 128", "28 × 28 × 256", "14 × 14 × 512", "7 × 7 × 512",
     ]  # fmt: skip
@@ -143,6 +143,6 @@ def test_every_backbone_has_three_depths_that_get_coarser(backbone):
     assert sides[0] > sides[1] > sides[2]
     blocks = block_table(layer_table(network))
     assert blocks["parameters"].sum() == network.model.count_params()
-    row = network.run.config.row
+    row = network.run.config.spec
     expected = ["input", *(block.name for block in row.blocks), "pool", "logits", "probabilities"]
     assert list(blocks["block"]) == expected

@@ -127,8 +127,8 @@ def test_a_finished_run_has_kept_it_and_a_run_made_again_keeps_the_same(tiny_run
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["average", "flatten", "blocks"])
-@pytest.mark.parametrize("cut", ["head", "conv4", "all"])
-def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(cut, pooling, tmp_path):
+@pytest.mark.parametrize("train_from", ["head", "conv4", "all"])
+def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(train_from, pooling, tmp_path):
     """An independent way: every training and validation cell through the whole network, in one call."""
     import keras
 
@@ -138,10 +138,10 @@ def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(cut
     from leukodash.training.feature_store import Features
 
     dataset = load_dataset(make_demo(tmp_path / "demo", cells=48, subjects=8))
-    config = make_config("quick", "alexnet", dataset, input_size=96, cut=cut, pooling=pooling)
+    config = make_config("quick", "alexnet", dataset, input_size=96, train_from=train_from, pooling=pooling)
     part, images = make_split(dataset.cells, config.split), cell_store(dataset, 96)
     model = build.build(config, 2, None)
-    prefix, suffix = build.cut(model, build.frozen_layer(config))
+    prefix, suffix = build.split_model(model, build.frozen_layer(config))
     suffix.compile(jit_compile=False)
     crossing = prefix and prefix.predict(images, verbose=0)
     stored = prefix and Features([crossing if isinstance(crossing, list) else [crossing]], True, 0.0)
@@ -172,7 +172,7 @@ def test_a_frozen_mobilenet_tells_cells_of_new_subjects_from_anything_else(real_
     dataset = load_dataset(real_cnmc)
     part = make_split(dataset.cells, Split(kind="subject"))
     config = make_config("quick", "mobilenet", dataset, input_size=128)
-    pool = build.cut(build.build(config, 2, find_weights(config.row)), "pool")[0]
+    pool = build.split_model(build.build(config, 2, find_weights(config.spec)), "pool")[0]
 
     def pooled(images):
         return pool.predict(np.stack([square(image, 128) for image in images]), verbose=0)

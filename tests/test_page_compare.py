@@ -96,7 +96,7 @@ def test_a_threshold_moves_everything(rule):
     after = page()
     after.segmented_control(key="rule").set_value(rule).run()
     if rule == "fixed":
-        after.slider(key="cut").set_value(0.9).run()
+        after.slider(key="at").set_value(0.9).run()
     assert not after.exception
     assert headline(before) != headline(after)
     assert before.dataframe[0].value["sensitivity"][0] != after.dataframe[0].value["sensitivity"][0]

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.theme import alt_text
-from leukodash.studies.catalogue import Asked, note
+from leukodash.studies.catalogue import StudyRun, record_study_run
 
 APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
 
@@ -23,9 +23,9 @@ def words(page):
     return " ".join(one.value for one in page.markdown)
 
 
-def noted(label, run, smaller=False):
-    whole = run.config.changed(epochs=run.config.epochs + 1) if smaller else run.config
-    note("resnet50", Asked(label, "resnet50"), run.config, whole, run)
+def answers_for(label, run, cpu_overrides=False):
+    whole = run.config.changed(epochs=run.config.epochs + 1) if cpu_overrides else run.config
+    record_study_run("resnet50", StudyRun(label, "resnet50"), run.config, whole, run)
 
 
 def test_without_runs_the_suspects_are_there_and_a_sentence_says_how_to_train_them(page):
@@ -51,9 +51,9 @@ def test_the_sliders_answer(page):
 
 def test_the_verdict_comes_from_the_runs(page):
     cells = made_cells(test=400, subjects=20)
-    noted("as published", made_run("resnet50", cells=cells, skill=0.0, seed=1), smaller=True)
+    answers_for("as published", made_run("resnet50", cells=cells, skill=0.0, seed=1), cpu_overrides=True)
     best = made_run("resnet50", cells=cells, skill=2.0, seed=2)
-    noted("both", best)
+    answers_for("both", best)
     page.run()
     assert not page.exception
     said = words(page)

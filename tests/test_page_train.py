@@ -351,7 +351,7 @@ def test_every_setting_of_a_run_is_in_the_form_with_help():
 
 
 def test_the_cuts_to_choose_from_are_the_backbones_own():
-    cut = next(setting for setting in settings_of(BACKBONES["vgg16"]) if setting.name == "cut")
+    cut = next(setting for setting in settings_of(BACKBONES["vgg16"]) if setting.name == "train_from")
     assert cut.choices == ("head", "block5", "block4", "block3", "block2", "all")
 
 
@@ -364,7 +364,7 @@ def test_limits_are_those_of_the_settings():
 
 def test_only_what_differs_counts_as_a_change():
     config = make_config("dhuri-guinde-2020", "mobilenet", demo())
-    values = {setting.name: value_of(config, setting.name) for setting in settings_of(config.row)}
+    values = {setting.name: value_of(config, setting.name) for setting in settings_of(config.spec)}
     assert changes(config, values) == {}
     assert changes(config, {**values, "epochs": 3, "split.seed": 5}) == {"epochs": 3, "split": {"seed": 5}}
     assert changes(config, {**values, "split.kind": "image"}) == {"split": {"kind": "image", "counts": None}}

@@ -13,11 +13,11 @@ from leukodash.jobs import queue
 WAITER = """
 import sys, time
 from pathlib import Path
-from leukodash.jobs.queue import turn
+from leukodash.jobs.queue import wait_for_device
 from leukodash.runs.locks import Stopped
 folder = Path(sys.argv[1])
 try:
-    with turn(folder) as device:
+    with wait_for_device(folder) as device:
         with (folder.parent / "order").open("a") as file:
             file.write(f"{folder.name} {device}\\n")
         while (folder / "hold").exists():
@@ -140,7 +140,9 @@ def said(code, *, own):
 
 def test_a_run_steps_back_behind_the_pages_and_never_takes_somebodys_terminal_with_it():
     before = said("", own=False)
-    mine, sessions = (said("from leukodash.jobs.queue import give_way; give_way(); ", own=own) for own in (False, True))
+    mine, sessions = (
+        said("from leukodash.jobs.queue import lower_priority; lower_priority(); ", own=own) for own in (False, True)
+    )
     assert int(mine[0]) == int(sessions[0]) == min(int(before[0]) + settings.NICE, 19)
     assert mine[1:] == said("", own=False)[1:] == before[1:]
 
@@ -153,7 +155,7 @@ def test_a_run_steps_back_with_its_whole_session():
         able = False
     if not able:
         pytest.skip("This system does not weigh sessions, or does not let them be weighed.")
-    assert said("from leukodash.jobs.queue import give_way; give_way(); ", own=True)[1:] == [number]
+    assert said("from leukodash.jobs.queue import lower_priority; lower_priority(); ", own=True)[1:] == [number]
 
 
 def test_a_session_is_weighed_again_where_linux_had_too_many_such_wishes_at_once(monkeypatch):
@@ -168,5 +170,5 @@ def test_a_session_is_weighed_again_where_linux_had_too_many_such_wishes_at_once
     monkeypatch.setattr(queue.os, "nice", lambda _: 0)
     monkeypatch.setattr(queue.os, "getsid", lambda _: queue.os.getpid())
     monkeypatch.setattr(queue.time, "sleep", lambda _: None)
-    queue.give_way()
+    queue.lower_priority()
     assert wishes == [("/proc/self/autogroup", str(settings.NICE))] * 3

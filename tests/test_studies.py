@@ -13,7 +13,16 @@ from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
 from leukodash.runs.run_folder import Run, create_run, list_runs
 from leukodash.studies import catalogue as studies
-from leukodash.studies.catalogue import STUDIES, Asked, Study, configs, done, found, note, share
+from leukodash.studies.catalogue import (
+    STUDIES,
+    Study,
+    StudyRun,
+    configs,
+    done,
+    find_matching_run,
+    record_study_run,
+    share,
+)
 from leukodash.studies.results_page import results_page, together
 
 
@@ -25,7 +34,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """A study of one run, in place of all others."""
-    asked = Asked("as published", "mobilenet", "dhuri-guinde-2020", smaller={"epochs": 3})
+    asked = StudyRun("as published", "mobilenet", "dhuri-guinde-2020", cpu_overrides={"epochs": 3})
     monkeypatch.setattr(studies, "STUDIES", {"small": Study("Small", "Does it work?", (asked,))})
     for module in ("leukodash.cli.study_commands", "leukodash.studies.results_page"):
         monkeypatch.setattr(f"{module}.STUDIES", studies.STUDIES)
@@ -36,7 +45,7 @@ def test_every_study_can_be_run_on_a_data_set_of_c_nmcs_layout(folder):
     for study in STUDIES.values():
         for asked, whole, smaller in configs(study, folder):
             assert whole.backbone == smaller.backbone == asked.backbone
-            assert (whole == smaller) == (not asked.smaller)
+            assert (whole == smaller) == (not asked.cpu_overrides)
 
 
 def test_a_balanced_split_keeps_its_test_cells_and_trains_on_what_there_is(folder, small):
@@ -48,12 +57,12 @@ def test_a_balanced_split_keeps_its_test_cells_and_trains_on_what_there_is(folde
 
 def test_a_run_is_found_by_its_settings_whatever_it_is_called_and_the_finished_one_first(folder, small):
     ((_, whole, smaller),) = configs(studies.STUDIES["small"], folder)
-    assert found(smaller, list_runs()) is None
+    assert find_matching_run(smaller, list_runs()) is None
     begun = create_run(smaller.changed(data="/elsewhere", preset="quick"), title="my own")
-    assert found(smaller, list_runs()) == begun
-    assert found(whole, list_runs()) is None
+    assert find_matching_run(smaller, list_runs()) == begun
+    assert find_matching_run(whole, list_runs()) is None
     finished = made_run(config=smaller.model_dump())
-    assert found(smaller, [begun, finished]) == finished
+    assert find_matching_run(smaller, [begun, finished]) == finished
 
 
 def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder, small, monkeypatch, tmp_path, capsys):
@@ -94,9 +103,9 @@ def test_a_run_that_fails_keeps_no_other_study_from_being_trained(folder, small,
     assert len(watched) == 2
 
 
-def noted(name, label, run, config=None):
+def answers_for(name, label, run, config=None):
     config = config or run.config
-    note(name, Asked(label, run.config.backbone), run.config, config, run)
+    record_study_run(name, StudyRun(label, run.config.backbone), run.config, config, run)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +119,9 @@ def noted(name, label, run, config=None):
 )
 def test_a_run_that_nobody_named_is_called_by_what_it_tries(split, words):
     run = made_run(config={"split": split})
-    noted("best", "eight views", run)
+    answers_for("best", "eight views", run)
     assert run.title == words
-    noted("honest", "the same again", run)
+    answers_for("honest", "the same again", run)
     assert run.title == words
     run.write("about.json", run.about | {"title": "Mine"})
     assert run.title == "Mine"
@@ -121,7 +130,7 @@ def test_a_run_that_nobody_named_is_called_by_what_it_tries(split, words):
 def test_runs_of_one_label_stand_in_one_row_with_each_cell_counted_once():
     runs = [made_run(seed=seed, skill=0.4) for seed in (0, 1)]
     for run in runs:
-        noted("dhuri-guinde", "as published", run)
+        answers_for("dhuri-guinde", "as published", run)
     cells = together(runs)
     assert len(cells) == 70
     shares = [run.metrics["accuracy"] for run in runs]
@@ -133,13 +142,13 @@ def test_runs_of_one_label_stand_in_one_row_with_each_cell_counted_once():
 
 def test_what_must_be_said_beside_several_runs_is_said_once():
     for seed, leaks in enumerate((30, 38, 30)):
-        noted("dhuri-guinde", "as published", made_run(seed=seed, metrics={"leaks": leaks, "random_start": True}))
+        answers_for("dhuri-guinde", "as published", made_run(seed=seed, metrics={"leaks": leaks, "random_start": True}))
     (row,) = [line for line in results_page(done())[0].splitlines() if "| as published |" in line]
     assert "split by subject (random start, 30 to 38 leaks between parts)" in row
 
 
 def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_that_were_run():
-    noted("dhuri-guinde", "as published", made_run())
+    answers_for("dhuri-guinde", "as published", made_run())
     text = results_page(done())[0]
     assert "| MobileNet | **printed by Dhuri & Guinde (2020)** |" in text
     assert "91.4% | 82.5% to 96.0%" in text
@@ -150,8 +159,8 @@ def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_
 
 
 def test_a_paper_that_is_repeated_comes_with_what_is_done_otherwise_here():
-    noted("mamaev", "as published", made_run())
-    noted("resnet50", "as published", made_run("resnet50", seed=1))
+    answers_for("mamaev", "as published", made_run())
+    answers_for("resnet50", "as published", made_run("resnet50", seed=1))
     parts = {part.partition("\n")[0]: part for part in results_page(done())[0].split("\n## ")}
     for line in PRESETS["mamaev-2023"].differences:
         assert f"- {line}" in parts["Mamaev 2023, as published"]
@@ -160,8 +169,8 @@ def test_a_paper_that_is_repeated_comes_with_what_is_done_otherwise_here():
 
 def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_tested():
     cells = made_cells(validation=40, test=400, subjects=20)
-    noted("honest", "by image", made_run(cells=cells, skill=2.0, seed=1))
-    noted("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
+    answers_for("honest", "by image", made_run(cells=cells, skill=2.0, seed=1))
+    answers_for("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
     rows = [line for line in results_page(done())[0].splitlines() if "points" in line]
     one, other = (run.run.metrics["accuracy"] for run in done()["honest"])
     assert len(rows) == 1
@@ -171,14 +180,14 @@ def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_teste
 
 def test_a_study_forgets_runs_that_were_deleted():
     run = made_run()
-    noted("honest", "by image", run)
+    answers_for("honest", "by image", run)
     (run.path / "metrics.json").unlink()
     assert done() == {}
 
 
 def test_a_study_is_about_one_set_of_cells_and_forgets_runs_on_others():
     for number, cells in enumerate(("a" * 64, "a" * 64, "b" * 64)):
-        noted("honest", "by image", made_run(config={"fingerprint": cells}, seed=number))
+        answers_for("honest", "by image", made_run(config={"fingerprint": cells}, seed=number))
     (one,) = done()["honest"]
     assert one.run.config.fingerprint == "b" * 64
 
@@ -188,7 +197,7 @@ def test_networks_are_averaged_cell_by_cell():
     sure = made_run(p_all=[0.9 * one + 0.05 for one in truth], seed=1)
     wrong = made_run("vgg16", p_all=[0.6 - 0.2 * one for one in truth], seed=2)
     for run in (sure, wrong):
-        noted("honest", "fold 0 → fold 1", run)
+        answers_for("honest", "fold 0 → fold 1", run)
     page, figures = results_page(done())
     (row,) = [line for line in page.splitlines() if "averaged" in line]
     assert "| 2 |" in row
@@ -199,7 +208,7 @@ def test_networks_are_averaged_cell_by_cell():
 def test_figures_are_svg_with_every_share_in_its_place_and_its_name():
     low, high = (made_run(seed=seed, skill=skill) for seed, skill in ((0, 0.2), (1, 2.0)))
     for run, label in ((low, "low & slow"), (high, "high")):
-        noted("dhuri-guinde", label, run)
+        answers_for("dhuri-guinde", label, run)
     page, figures = results_page(done(), "pictures")
     assert "(pictures/dhuri-guinde.svg)" in page
     drawn = ElementTree.fromstring(figures["dhuri-guinde.svg"])
@@ -218,7 +227,7 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     second = made_run(seed=2)  # of a recipe that one run speaks for already
     second.weights.write_bytes(bytes(100))
     for run in (small, large, second):
-        noted("dhuri-guinde", "as published", run)
+        answers_for("dhuri-guinde", "as published", run)
     page, there = results_page(done()), tmp_path / "shared"
     assert share(there) == sum(path.stat().st_size for path in there.rglob("*.*") if path.is_file())
     kept = Run(there / small.id)
@@ -237,7 +246,7 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
 
 
 def test_the_command_shares(tmp_path, capsys):
-    noted("dhuri-guinde", "as published", made_run())
+    answers_for("dhuri-guinde", "as published", made_run())
     assert main(["study", "--share", str(tmp_path / "shared"), "--write", str(tmp_path / "page.md")]) == 0
     assert "0.0 MB" in capsys.readouterr().out
     assert (tmp_path / "shared" / "studies.json").is_file()

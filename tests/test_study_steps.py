@@ -5,7 +5,7 @@ import pytest
 from made_runs import made_cells, made_run
 from sklearn.metrics import f1_score
 
-from leukodash.studies.catalogue import Asked, done, note
+from leukodash.studies.catalogue import StudyRun, done, record_study_run
 from leukodash.studies.recipe_search import AVERAGED, BEST_STEPS, EVERY_STEP, averaged, held_out, step_rows, steps_words
 from leukodash.studies.results_page import results_page
 
@@ -19,7 +19,7 @@ def step(label, backbone="mobilenet", fold=1, seed=0, validation=1.5, test=1.5):
     config = {"seed": seed, "split": {"kind": "fold", "test_fold": fold, "seed": seed}}
     number = 100 * len(done().get("best", [])) + seed
     run = made_run(backbone, cells=cells, seed=number, p_all=1 / (1 + np.exp(-drawn - blast * skill)), config=config)
-    note("best", Asked(label, backbone), run.config, run.config, run)
+    record_study_run("best", StudyRun(label, backbone), run.config, run.config, run)
     return run
 
 

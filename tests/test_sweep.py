@@ -69,8 +69,8 @@ def test_a_part_of_the_split_can_be_varied_and_the_rest_of_it_stays(demo):
 
 
 def test_a_cut_that_one_of_the_backbones_lacks_is_said(demo):
-    with pytest.raises(RunError, match="AlexNet can be cut at"):
-        plan("quick", ["vgg16", "alexnet"], demo, {}, setting("cut"), ["block5"])
+    with pytest.raises(RunError, match="AlexNet can be trained from"):
+        plan("quick", ["vgg16", "alexnet"], demo, {}, setting("train_from"), ["block5"])
 
 
 def test_more_runs_than_anyone_means_are_refused(demo):
@@ -83,7 +83,7 @@ def test_more_runs_than_anyone_means_are_refused(demo):
     [
         ("learning_rate", "0.01, 1e-3;1, 0.01", [0.01, 0.001, 1.0]),
         ("seed", "0, 1,2.0,", [0, 1, 2]),
-        ("cut", "head, block5", ["head", "block5"]),
+        ("train_from", "head, block5", ["head", "block5"]),
         ("class_weights", "on, off", [True, False]),
         ("epochs", "", []),
     ],
@@ -96,7 +96,7 @@ def test_values_are_read_as_their_setting_takes_them(name, text, values):
     ("name", "text"),
     [
         ("learning_rate", "fast"), ("learning_rate", "NaN"), ("seed", "1.5"), ("seed", "true"),
-        ("cut", "block9"), ("class_weights", "1"),
+        ("train_from", "block9"), ("class_weights", "1"),
     ],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_is_said_with_what_would(name, text):
@@ -135,12 +135,12 @@ def test_a_run_that_was_asked_for_first_goes_first_though_its_process_is_late(de
     monkeypatch.setattr(queue, "STARTING_SECONDS", 1.0)
     first, second = (create_run(make_config("quick", "alexnet", demo)) for _ in range(2))
     waits = []
-    with queue.turn(second.path, waits.append, second.status["asked"]):
+    with queue.wait_for_device(second.path, waits.append, second.status["asked"]):
         pass
     assert waits == [0] * len(waits) and waits  # nobody ahead in line, and yet it waited, but not for ever
     first.write("status.json", first.status | {"starting": False})
     waits.clear()
-    with queue.turn(second.path, waits.append, second.status["asked"]):
+    with queue.wait_for_device(second.path, waits.append, second.status["asked"]):
         pass
     assert not waits
 

@@ -124,7 +124,9 @@ def test_a_run_in_float16_learns_what_float32_learns_with_its_loss_scaled(preten
     compiled = []
     real = fit.compile_suffix
     monkeypatch.setattr(fit, "compile_suffix", lambda suffix, *rest: compiled.append(suffix) or real(suffix, *rest))
-    short, exact = (train(cut="conv5", precision=name, epochs=2, schedule="cosine") for name in ("float16", "float32"))
+    short, exact = (
+        train(train_from="conv5", precision=name, epochs=2, schedule="cosine") for name in ("float16", "float32")
+    )
     assert [isinstance(suffix.optimizer, keras.optimizers.LossScaleOptimizer) for suffix in compiled] == [True, False]
     assert np.allclose(short.history["loss"], exact.history["loss"], rtol=0.02)
     assert np.allclose(short.history["learning_rate"], exact.history["learning_rate"])
@@ -146,7 +148,7 @@ def test_stored_features_and_the_whole_network_learn_the_same(pretend_weights, t
 
     run = train(head=[], precision="float32")
     config = run.config
-    model = build(config, 2, find_weights(config.row))
+    model = build(config, 2, find_weights(config.spec))
     through = keras.Model(model.input, model.get_layer("logits").output)
     through.compile(keras.optimizers.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True))
     images, part = cell_store(demo, 64), run.split["part"].to_numpy()
@@ -170,7 +172,7 @@ def test_stored_features_and_the_whole_network_learn_the_same(pretend_weights, t
     [
         {},
         {"head": [0.5, 32, 0.5], "flips": "views", "optimizer": "sgd", "schedule": "cosine", "warmup_epochs": 1},
-        {"cut": "conv5", "brightness": 0.2, "rotation": 30.0, "stain": 0.1},
+        {"train_from": "conv5", "brightness": 0.2, "rotation": 30.0, "stain": 0.1},
         {"weights": "random", "flips": "views"},
     ],
     ids=["head", "views and dropout", "pixels", "everything"],
@@ -232,7 +234,7 @@ def test_without_pretrained_weights_the_whole_network_is_trained_and_marked(trai
     run = train(epochs=1)
     assert run.metrics["random_start"] and run.model["random_start"]
     assert "conv1" in run.model["trained_layers"]
-    assert run.config.cut == "head"  # what was asked for stays on record
+    assert run.config.train_from == "head"  # what was asked for stays on record
 
 
 def test_a_data_set_that_changed_since_is_refused(pretend_weights, train, demo, tmp_path):
@@ -246,7 +248,7 @@ def test_a_data_set_that_changed_since_is_refused(pretend_weights, train, demo, 
 
 
 def test_a_training_that_runs_away_is_said_in_words(pretend_weights, train):
-    run = train(learning_rate=10.0, optimizer="sgd", cut="conv2", epochs=3)
+    run = train(learning_rate=10.0, optimizer="sgd", train_from="conv2", epochs=3)
     assert run.state == "failed"
     assert "smaller learning rate than 10" in run.status["error"]
 

@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from leukodash.cam.localization import cell_map, cell_mask, generated_masks, share_inside
+from leukodash.cam.localization import cell_map, cell_mask, generated_masks, heat_fraction_inside
 from leukodash.config.run_config import RunConfig
 from leukodash.data.demo_cells import demo_cell, demo_masks, make_demo, subject_stain
 from leukodash.data.images import read_image
@@ -41,10 +41,10 @@ def noise():
 
 
 def curves_of(heat):
-    from leukodash.explain.sanity_checks import hide_and_show
+    from leukodash.explain.sanity_checks import deletion_insertion
 
     image = noise()
-    return hide_and_show(LooksAtAQuarter(image), image, heat, "all")
+    return deletion_insertion(LooksAtAQuarter(image), image, heat, "all")
 
 
 # ------------------------------------------------------------------------------------------------ place
@@ -78,13 +78,13 @@ def test_holes_of_a_cell_belong_to_it_and_specks_beside_it_do_not():
 
 def test_the_share_of_heat_in_a_mask_is_its_sum_there_over_the_whole_sum():
     heat = np.array([[0.1, 0.3], [0.0, 0.6]])
-    assert share_inside(heat, np.array([[False, True], [False, False]])) == pytest.approx(0.3)
+    assert heat_fraction_inside(heat, np.array([[False, True], [False, False]])) == pytest.approx(0.3)
     halves = np.zeros((40, 40), bool)
     halves[:, 20:] = True
-    assert share_inside(heat, halves) == pytest.approx(
+    assert heat_fraction_inside(heat, halves) == pytest.approx(
         cv2.resize(heat, (40, 40))[:, 20:].sum() / cv2.resize(heat, (40, 40)).sum()
     )
-    assert np.isnan(share_inside(np.zeros((7, 7)), halves))
+    assert np.isnan(heat_fraction_inside(np.zeros((7, 7)), halves))
 
 
 def test_masks_are_known_for_a_generated_cell_that_looks_like_its_file_and_for_no_other(tmp_path):
@@ -138,7 +138,7 @@ def test_curves_begin_and_end_at_the_whole_the_black_and_the_blurred_cell():
 
 @pytest.mark.slow
 def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
-    from leukodash.explain.sanity_checks import hide_and_show
+    from leukodash.explain.sanity_checks import deletion_insertion
 
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     image[16:48, 16:48] = 200  # a quarter of the picture; of 4 × 4 places, the four in the middle
@@ -150,15 +150,15 @@ def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
 
     middle = np.zeros((4, 4), np.float32)
     middle[1:3, 1:3] = 1
-    curves = hide_and_show(SeesAnything(image), image, middle, "all")
+    curves = deletion_insertion(SeesAnything(image), image, middle, "all")
     half = np.searchsorted(curves.shares, 0.5)
     assert (curves.random_deletion[:, half] < 0.25).all()  # of places in any order, half would be left
     assert curves.gain >= max(curves.random_gains) > 0.3
-    even = hide_and_show(SeesAnything(image), image, np.ones((4, 4), np.float32), "all")
+    even = deletion_insertion(SeesAnything(image), image, np.ones((4, 4), np.float32), "all")
     assert even.gain < min(even.random_gains)
 
 
-# ------------------------------------------------------------------------------------------------ forgetting
+# ------------------------------------------------------------------------------------------------ randomized
 
 
 @pytest.mark.slow
@@ -194,10 +194,12 @@ def drawn_cells(count):
 
 @pytest.mark.slow
 def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class_does_not(tmp_path):
-    from leukodash.explain.sanity_checks import forget
+    from leukodash.explain.sanity_checks import randomization_test
 
-    served, images, heard = untrained_run(tmp_path, cut="head"), drawn_cells(4), []
-    eigen = forget(served, images, "eigencam", "all", progress=lambda fraction, words: heard.append(fraction))
+    served, images, heard = untrained_run(tmp_path, train_from="head"), drawn_cells(4), []
+    eigen = randomization_test(
+        served, images, "eigencam", "all", progress=lambda fraction, words: heard.append(fraction)
+    )
     assert heard == sorted(heard)
     assert 0 <= heard[0] <= heard[-1] <= 1
     np.testing.assert_allclose(eigen.untrained, eigen.own, atol=1e-6)
@@ -205,7 +207,7 @@ def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class
     assert judge_forgetting(eigen).passed is False
     assert np.abs(eigen.random - eigen.own).max() > 0.1
 
-    grad = forget(served, images, "gradcam", "all")
+    grad = randomization_test(served, images, "gradcam", "all")
     np.testing.assert_array_equal(grad.own, served.classify_with_maps(images, target="all")[1])
     assert np.abs(grad.untrained - grad.own).max() > 0.1
     assert grad.untrained_likeness < eigen.untrained_likeness
@@ -213,11 +215,11 @@ def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class
 
 @pytest.mark.slow
 def test_a_run_that_trained_every_layer_forgets_everything_at_once(tmp_path):
-    from leukodash.explain.sanity_checks import forget
+    from leukodash.explain.sanity_checks import randomization_test
 
-    served = untrained_run(tmp_path, cut="all")
+    served = untrained_run(tmp_path, train_from="all")
     before = [weights.copy() for weights in served.model.get_weights()]
-    found = forget(served, drawn_cells(2), "gradcam", "hem", draws=1)
+    found = randomization_test(served, drawn_cells(2), "gradcam", "hem", draws=1)
     assert found.untrained is found.untrained_likeness is None
     np.testing.assert_array_equal(found.own, served.classify_with_maps(drawn_cells(2), target="hem")[1])
     for weights, same in zip(before, served.model.get_weights(), strict=True):
@@ -259,7 +261,7 @@ def test_a_coarse_map_is_judged_by_what_a_coarse_map_can_reach():
     np.testing.assert_array_equal(cell_map(cell, (3, 3)) > 0, best > 0)
     found = judge_place(best, cell)
     assert found.passed is True
-    assert share_inside(best, cell) < 0.2
+    assert heat_fraction_inside(best, cell) < 0.2
     assert judge_place(1 - best, cell).passed is False
     assert "larger pictures" in judge_place(1 - best, cell).words
     assert "larger pictures" not in found.words
@@ -327,7 +329,7 @@ def panel():
 @pytest.mark.slow
 def test_the_panel_says_where_heat_lies_at_once_and_gives_its_verdict_after_a_click(tmp_path):
     st.cache_resource.clear()
-    served, image = untrained_run(tmp_path, cut="head"), drawn_cells(1)[0]
+    served, image = untrained_run(tmp_path, train_from="head"), drawn_cells(1)[0]
     heat = served.classify_with_maps([image])[1][0]
     at = AppTest.from_function(panel, default_timeout=120)
     at.session_state["cell"] = (served, "mine.png", image, heat, "gradcam")
@@ -348,7 +350,7 @@ def test_the_panel_says_where_heat_lies_at_once_and_gives_its_verdict_after_a_cl
 def test_the_panel_has_nothing_to_check_in_an_empty_map(tmp_path):
     at = AppTest.from_function(panel, default_timeout=120)
     at.session_state["cell"] = (
-        untrained_run(tmp_path, cut="head"),
+        untrained_run(tmp_path, train_from="head"),
         "x.png",
         drawn_cells(1)[0],
         np.zeros((7, 7)),

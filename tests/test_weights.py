@@ -469,7 +469,7 @@ def test_a_damaged_publishers_file_in_the_given_folder_is_said_and_left_alone(pu
 @pytest.mark.parametrize(
     "content",
     [b"", b"no protobuf at all", onnx_bytes({"conv1/7x7_s2_w_0": np.ones((2, 3, 1, 1), "float32")})[:-9], b"\xff" * 30],
-    ids=["empty", "text", "cut", "ones"],
+    ids=["empty", "text", "train_from", "ones"],
 )
 def test_a_file_that_is_no_googlenet_is_said(tmp_path, content):
     source = tmp_path / "googlenet-7.onnx"

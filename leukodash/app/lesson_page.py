@@ -16,7 +16,7 @@ from leukodash.figures.cell_pictures import lift
 from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.training_curves import history_figure
 from leukodash.models.backbones import BACKBONES, SCALING
-from leukodash.studies.catalogue import Done, done
+from leukodash.studies.catalogue import FinishedStudyRun, done
 from leukodash.studies.results_page import recipe_rows, taken_back
 
 CHANCE = 0.5  # both classes have as many test cells
@@ -89,7 +89,7 @@ def pixels_part() -> None:
     st.caption("All numbers of this generated cell: lowest, quartiles and highest.")
 
 
-def batchnorm_part(runs: list[Done]) -> None:
+def batchnorm_part(runs: list[FinishedStudyRun]) -> None:
     """The third suspect: batch normalization that is trained in passing."""
     st.subheader("Suspect 3: batch normalization with two faces", anchor="batch-normalization")
     st.markdown(
@@ -104,7 +104,7 @@ def batchnorm_part(runs: list[Done]) -> None:
         "is, training and testing see two different networks."
     )
     if runs:
-        names = {one.label: one.run for one in runs if one.smaller} or {one.label: one.run for one in runs}
+        names = {one.label: one.run for one in runs if one.cpu_overrides} or {one.label: one.run for one in runs}
         shown = [label for label in ("as published", "both") if label in names]
         histories = {label: names[label].history for label in shown}
         chart(history_figure(histories, "accuracy", dict.fromkeys(shown, "resnet50")), "curves")
@@ -114,7 +114,7 @@ def batchnorm_part(runs: list[Done]) -> None:
         )
 
 
-def verdict_part(runs: list[Done]) -> None:
+def verdict_part(runs: list[FinishedStudyRun]) -> None:
     """One change at a time, and what it shows."""
     st.subheader("One change at a time", anchor="one-change")
     if not runs:

@@ -38,7 +38,7 @@ class Evidence(NamedTuple):
     pooled: np.ndarray
 
 
-class Cut:
+class GradientModel:
     """A flat model in two parts, cut behind one layer. Raises RunError for a layer that has no feature maps.
 
     Args:
@@ -54,7 +54,7 @@ class Cut:
 
         if layer not in {known.name for known in model.layers} or len(model.get_layer(layer).output.shape) != 4:
             raise RunError(f"{model.name} has no layer '{layer}' with feature maps. Choose a layer of the backbone.")
-        self.prefix, _ = build.cut(model, layer)
+        self.prefix, _ = build.split_model(model, layer)
         answers = [model.get_layer(name).output for name in ("logits", "pool")]
         self.suffix = keras.Model(self.prefix.outputs, answers, name="suffix")
         # On a machine whose GPU is hidden Keras would compile with XLA for the CPU, which takes seconds.

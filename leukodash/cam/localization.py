@@ -38,7 +38,7 @@ def cell_map(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
 
 
-def share_inside(heat: np.ndarray, mask: np.ndarray) -> float:
+def heat_fraction_inside(heat: np.ndarray, mask: np.ndarray) -> float:
     """Return which share of a map's heat, scaled up smoothly, lies in a mask; NaN for a map without heat.
 
     Args:

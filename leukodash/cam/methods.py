@@ -1,6 +1,6 @@
 """Class activation maps: at which places of a layer the network finds what speaks for a class.
 
-A method is its weighting rule alone: feature maps and gradients in, one map out; both come from `gradients.Cut`.
+A method is its weighting rule alone: feature maps and gradients (from `gradients.GradientModel`) in, one map out.
 Score-CAM needs no gradients: it asks the network again, about the image seen through its own feature maps. Light: no
 Keras.
 """
@@ -29,7 +29,7 @@ class Method:
         one_line: what it does, for the reader of a page.
         paper: short citation.
         rule: (activations, gradients), both float32 (n, h, w, channels), → maps (n, h, w), any sign, any scale.
-        asks: the rule takes a third argument, the answer of `seen_through`, and so costs many forward passes a cell.
+        asks: the rule takes a third argument, what `masked_class_probability` returns: many forward passes a cell.
     """
 
     title: str
@@ -144,7 +144,7 @@ def heat(method: str, activations: np.ndarray, gradients: np.ndarray, ask: Ask |
     Args:
         method: a key of `METHODS`.
         activations, gradients: float32 (n, h, w, channels).
-        ask: from `seen_through`, for the same images; only methods with `Method.asks` need it.
+        ask: from `masked_class_probability`, for the same images; only methods with `Method.asks` need it.
 
     Returns:
         float32 (n, h, w), 0 to 1. A map in which nothing speaks for the class is 0 everywhere.
@@ -160,7 +160,9 @@ def heat(method: str, activations: np.ndarray, gradients: np.ndarray, ask: Ask |
     return _quotient(maps, maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
 
 
-def seen_through(images: np.ndarray, classes: np.ndarray, probabilities: Callable[[np.ndarray], np.ndarray]) -> Ask:
+def masked_class_probability(
+    images: np.ndarray, classes: np.ndarray, probabilities: Callable[[np.ndarray], np.ndarray]
+) -> Ask:
     """Return a function that asks how likely an image's class is when it is seen through maps.
 
     Args:

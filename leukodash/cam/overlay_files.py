@@ -23,7 +23,7 @@ Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Look:
+class OverlayStyle:
     """How a heat map is shown.
 
     Attributes:
@@ -39,7 +39,9 @@ class Look:
     beside: bool = False
 
 
-def draw_over(cell: np.ndarray, heat: np.ndarray, look: Look = Look(), faded: bool = False) -> np.ndarray:
+def draw_over(
+    cell: np.ndarray, heat: np.ndarray, style: OverlayStyle = OverlayStyle(), faded: bool = False
+) -> np.ndarray:
     """Show a heat map with its cell.
 
     Args:
@@ -51,7 +53,7 @@ def draw_over(cell: np.ndarray, heat: np.ndarray, look: Look = Look(), faded: bo
     Returns:
         uint8 (H, W, 3), RGB.
     """
-    drawn = overlay(cell, heat, 1.0 if look.beside else look.opacity, look.colors)
+    drawn = overlay(cell, heat, 1.0 if style.beside else style.opacity, style.colors)
     return cv2.cvtColor(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if faded else drawn
 
 
@@ -60,7 +62,7 @@ def write_overlays(
     files: Sequence[Source],
     table: pd.DataFrame,
     maps: Sequence[np.ndarray | None],
-    look: Look = Look(),
+    style: OverlayStyle = OverlayStyle(),
     progress: Progress | None = None,
 ) -> None:
     """Write each heat map with its cell as a PNG file, ``<file>.<run>.png``, one at a time.
@@ -75,7 +77,7 @@ def write_overlays(
     Raises:
         RunError: the place cannot be written.
     """
-    pictures = _pictures(files, table, maps, look, progress)
+    pictures = _pictures(files, table, maps, style, progress)
     try:
         if isinstance(target, Path) and target.suffix.lower() != ".zip":
             target.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ def _pictures(
     files: Sequence[Source],
     table: pd.DataFrame,
     maps: Sequence[np.ndarray | None],
-    look: Look,
+    style: OverlayStyle,
     progress: Progress | None,
 ) -> Iterator[tuple[str, bytes]]:
     stems = _stems(files)
@@ -117,9 +119,9 @@ def _pictures(
         if row.position != shown:
             source = files[row.position]
             image = square(read_image(source if isinstance(source, Path) else source[1]), SIZE)
-            shown, cell = row.position, lift(image) if look.bright else image
-        picture = draw_over(cell, heat, look, faded=row.novel)
-        picture = np.hstack([cell, picture]) if look.beside else picture
+            shown, cell = row.position, lift(image) if style.bright else image
+        picture = draw_over(cell, heat, style, faded=row.novel)
+        picture = np.hstack([cell, picture]) if style.beside else picture
         yield f"{stems[row.position]}.{row.run}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
 
 

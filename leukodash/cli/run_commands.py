@@ -58,9 +58,9 @@ def estimate(options: argparse.Namespace) -> int:
 
     dataset, planned = _planned(options)
     configs = [one.config for one in planned]
-    random = [c.weights == "imagenet" and find_weights(c.row) is None for c in configs]
+    random = [c.weights == "imagenet" and find_weights(c.spec) is None for c in configs]
     configs = [config.as_random_start() if no else config for config, no in zip(configs, random, strict=True)]
-    said = estimate_words([config.row.title for config in configs], estimate_together(configs, dataset, list_runs()))
+    said = estimate_words([config.spec.title for config in configs], estimate_together(configs, dataset, list_runs()))
     print(f"{said} · from random weights, unless they can be downloaded" if any(random) else said)
     return 0
 

@@ -9,7 +9,7 @@ from leukodash.errors import RunError
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.live_status import readable
 from leukodash.runs.run_folder import LIVE, Run, list_runs
-from leukodash.studies.catalogue import STUDIES, configs, done, found, note, share
+from leukodash.studies.catalogue import STUDIES, configs, done, find_matching_run, record_study_run, share
 
 
 def study(options: argparse.Namespace) -> int:
@@ -43,9 +43,9 @@ def _train(name: str, options: argparse.Namespace) -> int:
     code, asked = 0, configs(STUDIES[name], options.data)
     for number, (one, whole, smaller) in enumerate(asked, start=1):
         config = whole if options.whole else smaller
-        run = found(config, readable(list_runs())[0])
+        run = find_matching_run(config, readable(list_runs())[0])
         if run is None or not run.metrics:
-            words = f"{name}, {number} of {len(asked)}: {config.row.title}, {one.label}"
+            words = f"{name}, {number} of {len(asked)}: {config.spec.title}, {one.label}"
             print(words, file=sys.stderr)
             run = _begun(run) or jobs.start(config, notes=f"Study {name}: {one.label}")
             try:
@@ -55,7 +55,7 @@ def _train(name: str, options: argparse.Namespace) -> int:
                 print(error, file=sys.stderr)
                 code = 2
                 continue
-        note(name, one, config, whole, run)
+        record_study_run(name, one, config, whole, run)
     return code
 
 

@@ -13,13 +13,13 @@ from leukodash.errors import RunError
 from leukodash.models.backbones import ALL, HEAD, Backbone
 
 HIDDEN = ("data", "fingerprint", "backbone", "preset", "weights_file", "weights_sha256")
-MAIN = ("epochs", "learning_rate", "input_size", "cut", "split.kind", "seed")
+MAIN = ("epochs", "learning_rate", "input_size", "train_from", "split.kind", "seed")
 # A group begins at the setting named here and ends at the next one; a new setting falls where it is declared.
 GROUPS = {"weights": "Network", "optimizer": "Training", "flips": "Augmentation", "precision": "Arithmetic and seed"}
 SPLIT_GROUP = "Split"
 
 TITLES = {
-    "cut": "Train from",
+    "train_from": "Train from",
     "batchnorm": "Batch normalization",
     "batchnorm_momentum": "Batch norm momentum",
     "flips": "Views",
@@ -104,7 +104,7 @@ def settings_of(row: Backbone) -> list[Setting]:
             found += [_setting(f"split.{part}", field, SPLIT_GROUP, SPLIT_HELP.get(part)) for part, field in parts]
             continue
         setting = _setting(name, info, group)
-        if name == "cut":
+        if name == "train_from":
             setting = _with_cuts(setting, row)
         found.append(setting)
     return found
@@ -138,7 +138,7 @@ def changes(config: RunConfig, values: dict[str, Any]) -> dict[str, Any]:
 
 def differences(config: RunConfig, base: RunConfig) -> dict[str, Any]:
     """Return by form name what one config has other than another: how an old run differs from its preset."""
-    values = {setting.name: value_of(config, setting.name) for setting in settings_of(config.row)}
+    values = {setting.name: value_of(config, setting.name) for setting in settings_of(config.spec)}
     return {name: value for name, value in values.items() if value != value_of(base, name)}
 
 

@@ -43,7 +43,7 @@ _DHURI = Preset(
     },
     {
         "mobilenet": {"head": (0.5, 2048, 0.5)},
-        "vgg16": {"pooling": "flatten", "head": (4096, 4096, 0.5, 2048, 0.5), "cut": "block5"},
+        "vgg16": {"pooling": "flatten", "head": (4096, 4096, 0.5, 2048, 0.5), "train_from": "block5"},
         "resnet50": {"batchnorm": "everywhere"},
     },
     (
@@ -64,7 +64,7 @@ _MAMAEV = Preset(
     "Mamaev 2023, as published",
     {
         "input_size": 128,
-        "cut": ALL,
+        "train_from": ALL,
         "batchnorm": "trained",
         "head": (0.5,),
         "outputs": 3,
@@ -153,7 +153,7 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
     if row:
         values["input_size"] = max(values.get("input_size", 224), row.min_size)
     if settings.get("weights") == "random":
-        values |= {"cut": ALL, "batchnorm": "trained", "batchnorm_momentum": QUICK_MOMENTUM}
+        values |= {"train_from": ALL, "batchnorm": "trained", "batchnorm_momentum": QUICK_MOMENTUM}
         values |= {"flips": "views", "batch_size": 16}
         values |= {"pooling": "average"} if values.get("pooling") == "blocks" else {}
     split = {**values.get("split", {}), **settings.pop("split", {})}
@@ -161,7 +161,7 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
         split["kind"] = "image"
     config = checked({**values, **settings, "split": split})
     if config.weights == "imagenet" and not config.weights_file:
-        here, published = find_weights(config.row), config.row.weights
+        here, published = find_weights(config.spec), config.spec.weights
         config = config.changed(
             weights_file=here.name if here else published.published_name,
             weights_sha256=identity(here) if here else published.sha256,

@@ -48,7 +48,7 @@ class RunConfig(BaseModel):
     outputs: int | None = Field(
         None, ge=2, description="Units of the output layer; one for each class unless a paper had more."
     )
-    cut: str = Field(
+    train_from: str = Field(
         HEAD,
         description="Where training begins: 'head' trains the new layers only, a block's name trains from that "
         "block on, 'all' trains everything. What lies before is frozen and computed once.",
@@ -122,10 +122,10 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _settings_fit_together(self) -> "RunConfig":
-        row = self.row
+        row = self.spec
         cuts = [HEAD, *(block.name for block in row.blocks), ALL]
-        if self.cut not in cuts:
-            raise ValueError(f"{row.title} can be cut at {', '.join(cuts)}, not at '{self.cut}'")
+        if self.train_from not in cuts:
+            raise ValueError(f"{row.title} can be trained from {', '.join(cuts)}, not from '{self.train_from}'")
         if self.input_size < row.min_size:
             raise ValueError(
                 f"{row.title} needs an input size of {row.min_size} or more, not {self.input_size}; raise it"
@@ -136,12 +136,12 @@ class RunConfig(BaseModel):
             )
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError("weight decay belongs to the optimizer adamw; choose adamw or set weight_decay to 0")
-        if self.weights == "random" and self.cut != ALL:
-            raise ValueError("random weights that are never trained teach nothing; set cut to 'all'")
+        if self.weights == "random" and self.train_from != ALL:
+            raise ValueError("random weights that are never trained teach nothing; set train_from to 'all'")
         return self
 
     @property
-    def row(self) -> Backbone:
+    def spec(self) -> Backbone:
         """The backbone's row in the table."""
         return BACKBONES[self.backbone]
 
@@ -158,7 +158,7 @@ class RunConfig(BaseModel):
     @property
     def full_path(self) -> bool:
         """Whether every epoch runs the whole network: nothing is frozen for good, or pixels differ each time."""
-        return self.cut == ALL or self.pixel_augmentation or self.batchnorm == "everywhere"
+        return self.train_from == ALL or self.pixel_augmentation or self.batchnorm == "everywhere"
 
     def as_random_start(self) -> "RunConfig":
         """Return this run without pretrained weights: random numbers in every layer, and all of them trained.
@@ -170,7 +170,7 @@ class RunConfig(BaseModel):
             weights="random",
             weights_file=None,
             weights_sha256=None,
-            cut=ALL,
+            train_from=ALL,
             batchnorm="trained",
             batchnorm_momentum=QUICK_MOMENTUM,
             pooling="average" if self.pooling == "blocks" else self.pooling,

@@ -63,7 +63,7 @@ def look_inside(classifier: Classifier, image: np.ndarray, shown: int = SHOWN) -
         image: uint8 (H, W, 3), RGB, of any size.
         shown: channels to keep of each depth.
     """
-    model, row = classifier.model, classifier.run.config.row
+    model, row = classifier.model, classifier.run.config.spec
     layers = {
         "First": _first_layer(model),
         "Middle": row.blocks[len(row.blocks) // 2].after,
@@ -88,7 +88,7 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
         layer, kind (class), output (such as ``"112 × 112 × 64"``), parameters, trained_parameters, and state
         ("trained", "frozen", or "" for a layer without parameters).
     """
-    model, row = classifier.model, classifier.run.config.row
+    model, row = classifier.model, classifier.run.config.spec
     names, rows = {}, []
     boundaries = [(block.name, block.after) for block in row.blocks]
     starts = ["input", *(name for name, _ in boundaries)]
@@ -147,7 +147,7 @@ def table_words(classifier: Classifier, layers: pd.DataFrame) -> str:
     total, trained = int(layers["parameters"].sum()), int(layers["trained_parameters"].sum())
     share = f"{trained / total:.2%}" if trained < total / 100 else f"{trained / total:.0%}"
     return (
-        f"{classifier.run.config.row.title} with its head: {len(layers)} layers, {total:,} parameters. "
+        f"{classifier.run.config.spec.title} with its head: {len(layers)} layers, {total:,} parameters. "
         f"Training changed {trained:,} of them ({share}); the other {total - trained:,} stayed."
     )
 

@@ -78,7 +78,7 @@ def area(shares: np.ndarray, values: np.ndarray) -> float:
 # ------------------------------------------------------------------------------------------------ hiding
 
 
-def hide_and_show(
+def deletion_insertion(
     classifier: Classifier,
     image: np.ndarray,
     heat: np.ndarray,
@@ -118,10 +118,10 @@ def hide_and_show(
     return Curves(counts / size**2, deletion[0], insertion[0], deletion[1:], insertion[1:])
 
 
-# ------------------------------------------------------------------------------------------------ forgetting
+# ------------------------------------------------------------------------------------------------ randomized
 
 
-def forget(
+def randomization_test(
     classifier: Classifier,
     images: Sequence[np.ndarray],
     method: str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leukodash.cam.localization import cell_map, share_inside
+from leukodash.cam.localization import cell_map, heat_fraction_inside
 
 if TYPE_CHECKING:
     from leukodash.explain.sanity_checks import Curves, Forgetting
@@ -37,11 +37,11 @@ def judge_place(heat: np.ndarray, cell: np.ndarray | None, nucleus: np.ndarray |
     """
     if cell is None:
         return Finding(None, "The picture has no black ground, so where the cell ends is not known.")
-    share, even = share_inside(heat, cell), float(cell.mean())
-    best = share_inside(cell_map(cell, heat.shape), cell)
+    share, even = heat_fraction_inside(heat, cell), float(cell.mean())
+    best = heat_fraction_inside(cell_map(cell, heat.shape), cell)
     words = f"{share:.0%} of the heat lies on the cell, which fills {even:.0%} of the picture"
     if nucleus is not None:
-        words += f"; {share_inside(heat, nucleus):.0%} lies on the nucleus, which fills {nucleus.mean():.0%}"
+        words += f"; {heat_fraction_inside(heat, nucleus):.0%} lies on the nucleus, which fills {nucleus.mean():.0%}"
     height, width = heat.shape
     words += f". A map of {height} × {width} places could reach {best:.0%}."
     passed = share >= (even + best) / 2
@@ -60,14 +60,14 @@ def judge_hiding(curves: Curves) -> Finding:
     return Finding(False, f"Random places of the cell decide as soon as the hottest ones ({numbers}).")
 
 
-def judge_forgetting(forgetting: Forgetting) -> Finding:
+def judge_forgetting(randomized: Forgetting) -> Finding:
     """Judge the maps of random weights: it passes if they are less than half like the run's own."""
     likeness = [
-        ("what it was trained on here", forgetting.untrained_likeness),
-        ("everything", forgetting.random_likeness),
+        ("what it was trained on here", randomized.untrained_likeness),
+        ("everything", randomized.random_likeness),
     ]
     known = [(what, value) for what, value in likeness if value is not None]
-    numbers = ", ".join(f"{_number(value)} after forgetting {what}" for what, value in known)
+    numbers = ", ".join(f"{_number(value)} after randomized {what}" for what, value in known)
     if max(value for _, value in known) < ALIKE:
         return Finding(True, f"The map changes when the network forgets (likeness {numbers}; 1 is the same map).")
     return Finding(False, f"The map stays when the network forgets (likeness {numbers}; 1 is the same map).")

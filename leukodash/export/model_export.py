@@ -213,8 +213,8 @@ def metadata(run: Run) -> dict[str, Any]:
         "title": run.title,
         "run": run.id,
         "made_by": "LeukoDash",
-        "network": config.row.title,
-        "paper": config.row.paper,
+        "network": config.spec.title,
+        "paper": config.spec.paper,
         "classes": classes,
         "class_titles": [label_title(label) for label in classes],
         "positive": made["positive"],
@@ -232,8 +232,8 @@ def metadata(run: Run) -> dict[str, Any]:
         "trained_on": "generated demo cells, never real ones" if made.get("generated") else "images of cells",
         "test_accuracy": run.metrics.get("accuracy"),
         "test_cells": run.metrics.get("n"),
-        "pretrained_weights": None if made.get("random_start") else config.row.weights.url,
-        "licence_of_pretrained_weights": None if made.get("random_start") else config.row.weights.licence,
+        "pretrained_weights": None if made.get("random_start") else config.spec.weights.url,
+        "licence_of_pretrained_weights": None if made.get("random_start") else config.spec.weights.licence,
     }
 
 

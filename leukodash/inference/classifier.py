@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from leukodash.cam.gradients import PREDICTED, Cut
-from leukodash.cam.methods import heat, seen_through
+from leukodash.cam.gradients import PREDICTED, GradientModel
+from leukodash.cam.methods import heat, masked_class_probability
 from leukodash.data.images import square
 from leukodash.data.views import mean_over_views
 from leukodash.errors import RunError, WeightsError
@@ -66,10 +66,10 @@ class Classifier:
     def __init__(self, run: Run, model: keras.Model, precision: str) -> None:
         self.run, self.precision, self.model = run, precision, model
         self.classes, self.positive = tuple(run.model["classes"]), run.model["positive"]
-        self.size, self._layer = model.input_shape[1], run.config.row.cam_layer
+        self.size, self._layer = model.input_shape[1], run.config.spec.cam_layer
         self.novelty = Novelty.load(run.path)
         self.views: int = run.model.get("views", 1)
-        self._cuts: dict[str, Cut] = {}
+        self._gradient_models: dict[str, GradientModel] = {}
 
     @property
     def pools_blocks(self) -> bool:
@@ -134,7 +134,7 @@ class Classifier:
         if target is not None and target not in self.classes:
             raise RunError(f"{self.run.title} knows no class '{target}'. Choose one of {', '.join(self.classes)}.")
         wanted = PREDICTED if target is None else self.classes.index(target)
-        cut = self.cut(layer)
+        gradient_model = self.gradient_model(layer)
         fit = max(1, min(BATCH, LARGEST // int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:]))))
         answers: dict[str, list[Answer]] = {method: [] for method in methods}
         for batch in self._batches(images, fit, progress):
@@ -143,34 +143,34 @@ class Classifier:
                 probabilities = self._mean(batch, self.views)
                 explained = probabilities.argmax(axis=1) if target is None else explained
             with _ONE_AT_A_TIME:
-                evidence = cut.gradients(batch, explained)
+                evidence = gradient_model.gradients(batch, explained)
             probabilities = self._probabilities(evidence.logits) if probabilities is None else probabilities
             explained = probabilities.argmax(axis=1) if target is None else explained
             novelty = self.novelty.score(evidence.pooled) if self.novelty else np.full(len(batch), np.nan)
-            ask = seen_through(batch, explained, self._seen)
+            ask = masked_class_probability(batch, explained, self._seen)
             for method in methods:
                 maps = heat(method, evidence.activations, evidence.gradients, ask)
                 answers[method] += map(Answer, probabilities, maps, novelty.tolist())
         return answers
 
-    def cut(self, layer: str | None = None) -> Cut:
+    def gradient_model(self, layer: str | None = None) -> GradientModel:
         """Return the network, cut behind one of its `layers`; without a name, behind the default one."""
         layer = layer or self._layer
-        if layer not in self._cuts:
+        if layer not in self._gradient_models:
             with _ONE_AT_A_TIME:
-                self._cuts[layer] = Cut(self.model, layer, len(self.classes))
-        return self._cuts[layer]
+                self._gradient_models[layer] = GradientModel(self.model, layer, len(self.classes))
+        return self._gradient_models[layer]
 
     def _seen(self, images: np.ndarray) -> np.ndarray:
         return self._mean(images, 1)
 
     def _mean(self, batch: np.ndarray, views: int) -> np.ndarray:
         """Return the mean of the probabilities of the first views of float32 images (n, size, size, 3)."""
-        cut = self.cut()
+        gradient_model = self.gradient_model()
 
         def ask(images: np.ndarray) -> np.ndarray:
             with _ONE_AT_A_TIME:
-                return self._probabilities(cut.logits(images)[0])
+                return self._probabilities(gradient_model.logits(images)[0])
 
         return mean_over_views(ask, batch, views)
 
@@ -202,7 +202,7 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     if not run.metrics or not made:
         raise RunError(f"{run.title} has not finished, so it cannot classify yet. Choose a finished run.")
     config = run.config.as_random_start() if made["random_start"] else run.config
-    weights = None if config.weights == "random" else obtain_weights(config.row, progress)
+    weights = None if config.weights == "random" else obtain_weights(config.spec, progress)
     if weights and identity(weights) != made["weights_sha256"]:
         raise WeightsError(
             f"{run.title} was trained over the weights {made['weights_file']} with SHA-256 "

@@ -26,7 +26,7 @@ TOGETHER = ("gradcam", "gradcam++", "hirescam", "layercam")  # once one is known
 Progress = Callable[[float, str], None]
 
 
-class Known(dict[tuple, Answer]):
+class AnswerCache(dict[tuple, Answer]):
     """Answers that are kept, by key; beyond `KEPT_BYTES` the oldest are dropped. Sessions may share it."""
 
     def __init__(self) -> None:

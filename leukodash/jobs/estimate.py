@@ -184,7 +184,7 @@ def estimate(
     decoded = (settings.cache() / "cells" / f"{cell_store_key(dataset, config.input_size)}.npy").exists()
     disk = 16 * _trained(config)  # weights, best weights and the optimizer's state
     if needs_features and not ready:
-        digits = 2 if _short_digits(config) and config.cut != HEAD else 4  # pooled features are float32 always
+        digits = 2 if _short_digits(config) and config.train_from != HEAD else 4  # pooled features are float32 always
         disk += cells * len(VIEWS[config.flips]) * _crossing(config) * digits
     decoding = 0.0 if decoded else cells * DECODE_SECONDS
     pixels = 0 if decoded else cells * config.input_size**2 * 3
@@ -244,7 +244,7 @@ def size_words(size: int) -> str:
 
 def _stages(config: RunConfig, cells: int) -> dict[str, float]:
     """Seconds of the features, of the training and of the evaluation, by the table."""
-    row, share = config.row, 0.0 if config.cut == HEAD else _share(config)
+    row, share = config.spec, 0.0 if config.train_from == HEAD else _share(config)
     rate = _speed(config) * (row.input_size / config.input_size) ** 2
     if config.split.counts:
         train, validation, test = (min(1, cells / sum(config.split.counts)) * count for count in config.split.counts)
@@ -271,23 +271,23 @@ def _memory(config: RunConfig, ready: bool) -> int:
 
     A trained weight is held five times: itself, its gradient, the optimizer's two moments, and the best so far.
     """
-    image = 4e6 * ACTIVATIONS[config.backbone] * (config.input_size / config.row.input_size) ** 2
-    share = 0.0 if config.cut == HEAD else _share(config)
+    image = 4e6 * ACTIVATIONS[config.backbone] * (config.input_size / config.spec.input_size) ** 2
+    share = 0.0 if config.train_from == HEAD else _share(config)
     frozen = 0.0 if ready else PREFIX_BATCH * image * AT_ONCE
     behind = config.batch_size * image * (1.0 if config.full_path else share)
-    weights = 4 * config.row.parameters + 16 * _trained(config)
+    weights = 4 * config.spec.parameters + 16 * _trained(config)
     return round(LIBRARY_BYTES + weights + max(frozen, behind))
 
 
 def _share(config: RunConfig) -> float:
-    return 1.0 if config.cut == ALL else CUTS[config.backbone][config.cut][0]
+    return 1.0 if config.train_from == ALL else CUTS[config.backbone][config.train_from][0]
 
 
 def _crossing(config: RunConfig) -> int:
     """How many numbers a cell is at the cut."""
-    if config.cut == HEAD:
+    if config.train_from == HEAD:
         return _pooled(config)
-    return round(CUTS[config.backbone][config.cut][1] * (config.input_size / config.row.input_size) ** 2)
+    return round(CUTS[config.backbone][config.train_from][1] * (config.input_size / config.spec.input_size) ** 2)
 
 
 def _pooled(config: RunConfig) -> int:
@@ -304,14 +304,14 @@ def _trained_head(config: RunConfig) -> int:
 
 def _trained(config: RunConfig) -> int:
     """Weights that training changes; a block's share of them is taken as its share of the later half's."""
-    backbone = 0 if config.cut == HEAD else config.row.parameters * min(1.0, 2 * _share(config))
+    backbone = 0 if config.train_from == HEAD else config.spec.parameters * min(1.0, 2 * _share(config))
     return round(backbone) + _trained_head(config)
 
 
 def _short_digits(config: RunConfig) -> bool:
     if config.precision != "auto":
         return config.precision != "float32"
-    return on_gpu() or (cpu_has_bfloat16() and config.row.bfloat16 is not False)
+    return on_gpu() or (cpu_has_bfloat16() and config.spec.bfloat16 is not False)
 
 
 def _speed(config: RunConfig) -> float:
@@ -335,9 +335,9 @@ def _fits(run: Run, config: RunConfig) -> bool:
 
 def _feature_key(config: RunConfig) -> tuple:
     """What stored features depend on, as far as settings tell."""
-    names = ("fingerprint", "input_size", "preprocessing", "cut", "precision", "flips", "weights_sha256")
+    names = ("fingerprint", "input_size", "preprocessing", "train_from", "precision", "flips", "weights_sha256")
     key = tuple(getattr(config, name) for name in names)
-    return (*key, config.full_path, config.pooling if config.cut == HEAD or config.pooling == "blocks" else None)
+    return (*key, config.full_path, config.pooling if config.train_from == HEAD or config.pooling == "blocks" else None)
 
 
 def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
@@ -349,7 +349,7 @@ def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
             past = past.as_random_start()
         if stage == "features" and not metrics.get("features_computed"):
             continue
-        if stage == "training" and (past.cut, past.full_path) != (config.cut, config.full_path):
+        if stage == "training" and (past.train_from, past.full_path) != (config.train_from, config.full_path):
             continue
         said = _stages(past.changed(epochs=max(metrics.get("epochs", 1), past.warmup_epochs + 1)), len(run.split))
         if said[stage] > 0 and metrics.get("seconds", {}).get(stage):

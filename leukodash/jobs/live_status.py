@@ -107,7 +107,7 @@ def curve_names(runs: list[Run]) -> dict[str, Run]:
     titles = []
     for run in runs:
         told = ", ".join(part for part in tried.get(run.id, ()) if part not in common)
-        titles.append(f"{run.config.row.title}: {told}" if common and told else run.title)
+        titles.append(f"{run.config.spec.title}: {told}" if common and told else run.title)
     return {
         title if titles.count(title) == 1 else f"{title} ({run.id[-4:]})": run
         for title, run in zip(titles, runs, strict=True)

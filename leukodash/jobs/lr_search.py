@@ -25,7 +25,7 @@ KEPT_SECONDS = 24 * 3600
 def start_finder(config: RunConfig) -> Run:
     """Launch a finder for these settings; returns at once. Raises RunError where no folder can be made."""
     _sweep()
-    run = create_run(config, title=f"Learning rates of {config.row.title}", prefix=PREFIX)
+    run = create_run(config, title=f"Learning rates of {config.spec.title}", prefix=PREFIX)
     jobs.launch(run)
     return run
 

@@ -45,7 +45,7 @@ def waiting() -> list[str]:
     return [name.partition("_")[2] for name in _tickets(settings.checkpoints() / ".queue")]
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Let pages go first: this process takes what they leave of the processor.
 
     Linux weighs sessions against each other before it looks at the processes in them, and a run is a session of its
@@ -62,7 +62,9 @@ def give_way() -> None:
 
 
 @contextlib.contextmanager
-def turn(folder: Path, on_wait: Callable[[int], None] | None = None, asked: int | None = None) -> Iterator[str]:
+def wait_for_device(
+    folder: Path, on_wait: Callable[[int], None] | None = None, asked: int | None = None
+) -> Iterator[str]:
     """Wait for the turn of the run in `folder`, and hold a device while the block runs; yields the device's name.
 
     `on_wait` hears the number of runs ahead, several times a second. Turns go by when a run was `asked` for (Unix
@@ -80,7 +82,7 @@ def turn(folder: Path, on_wait: Callable[[int], None] | None = None, asked: int 
                 if stop_requested(folder):
                     raise Stopped
                 ahead = _ahead(queue, ticket)
-                held = _free_device(queue, names) if ahead == 0 and not _coming(folder, asked) else None
+                held = _free_device(queue, names) if ahead == 0 and not _earlier_run_starting(folder, asked) else None
                 if held is None:
                     if on_wait:
                         on_wait(ahead)
@@ -106,7 +108,7 @@ def _ahead(queue: Path, ticket: Path) -> int:
     return 0
 
 
-def _coming(folder: Path, asked: int | None) -> bool:
+def _earlier_run_starting(folder: Path, asked: int | None) -> bool:
     """Whether a run that was asked for earlier is about to join the line: its process has been spawned, no more."""
     for status in folder.parent.glob("*/status.json") if asked else ():
         try:

@@ -63,7 +63,7 @@ def plan(
             config = make_config(preset, name, dataset, **known, **_with(settings, vary.name, value))
             if vary.name != "weights":
                 known = config.model_dump(include={"weights_file", "weights_sha256"})
-            planned.append(Planned(config, f"{config.row.title} · {vary.title.lower()} {value_words(value)}"))
+            planned.append(Planned(config, f"{config.spec.title} · {vary.title.lower()} {value_words(value)}"))
     return planned
 
 

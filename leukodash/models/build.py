@@ -48,7 +48,7 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
             backbone.load_weights(weights)
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
-                f"'{weights.name}' holds no {config.row.title} weights without top that fit ({_first_line(error)}). "
+                f"'{weights.name}' holds no {config.spec.title} weights without top that fit ({_first_line(error)}). "
                 "Delete the file, so that it is downloaded again, or put the right one in its place."
             ) from error
     x = _pooled(config, backbone)
@@ -65,14 +65,14 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
 
 def frozen_layer(config: RunConfig) -> str | None:
     """Return the name of the last layer before the cut; None where everything is trained."""
-    if config.cut == ALL:
+    if config.train_from == ALL:
         return None
-    if config.cut == HEAD:
+    if config.train_from == HEAD:
         return "pool"
-    return next(block.after for block in config.row.blocks if block.name == config.cut)
+    return next(block.after for block in config.spec.blocks if block.name == config.train_from)
 
 
-def cut(model: keras.Model, after: str | None) -> tuple[keras.Model | None, keras.Model]:
+def split_model(model: keras.Model, after: str | None) -> tuple[keras.Model | None, keras.Model]:
     """Cut a flat model behind the layer `after`; both parts share their layers with the whole.
 
     The tensors that cross the cut are all those that `after` or a layer before it gives to a layer that is not before
@@ -163,7 +163,7 @@ def class_probabilities(logits: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _preprocess(x: keras.KerasTensor, config: RunConfig) -> keras.KerasTensor:
-    mode = config.row.preprocessing if config.preprocessing == "native" else config.preprocessing
+    mode = config.spec.preprocessing if config.preprocessing == "native" else config.preprocessing
     if mode == "none":
         return x
     if mode in BGR:
@@ -176,7 +176,7 @@ def _backbone(config: RunConfig, x: keras.KerasTensor, precision: str) -> keras.
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(POLICIES[precision])
     try:
-        return constructor(config.row)(include_top=False, weights=None, input_tensor=x)
+        return constructor(config.spec)(include_top=False, weights=None, input_tensor=x)
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -189,7 +189,7 @@ def _pooled(config: RunConfig, backbone: keras.Model) -> keras.KerasTensor:
             "flatten": keras.layers.Flatten,
         }
         return pools[config.pooling](name="pool", dtype="float32")(backbone.output)
-    ends = [*(backbone.get_layer(block.after).output for block in config.row.blocks), backbone.output]
+    ends = [*(backbone.get_layer(block.after).output for block in config.spec.blocks), backbone.output]
     means = [
         keras.layers.GlobalAveragePooling2D(name=f"{POOLED}{number}", dtype="float32")(end)
         for number, end in enumerate(ends, start=1)

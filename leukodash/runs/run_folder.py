@@ -25,6 +25,7 @@ from leukodash.atomic_write import write_whole
 from leukodash.config.run_config import RunConfig, checked
 from leukodash.errors import RunError
 from leukodash.runs.locks import STARTING_SECONDS, is_held
+from leukodash.runs.migrations import migrate_config
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
@@ -126,10 +127,10 @@ class Run:
         """The name that people gave, or the backbone's title, and what a study calls it or the time of the start."""
         about = self.about
         if about["title"] or about["label"]:
-            return about["title"] or f"{self.config.row.title}: {about['label']}"
+            return about["title"] or f"{self.config.spec.title}: {about['label']}"
         stamp = self.id.split("-")
         when = f"{stamp[1][:2]}:{stamp[1][2:4]}:{stamp[1][4:]}" if len(stamp) > 2 and len(stamp[1]) == 6 else self.id
-        return f"{self.config.row.title} {when}"
+        return f"{self.config.spec.title} {when}"
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines of the trainer's output."""
@@ -283,7 +284,7 @@ def _config(path: Path) -> RunConfig:
 
 def _read_config(path: Path) -> RunConfig | None:
     content = _read_json(path)
-    return checked(content) if content else None
+    return checked(migrate_config(content)) if content else None
 
 
 def _read_test_set(path: Path, part: str) -> str:

@@ -47,8 +47,8 @@ def run_card(run: Run) -> str:
         return model_card(run.title, facts, metrics, run.split, {})
     config, size = run.config, run.config.input_size
     facts = {
-        "network": f"{config.row.title} ({config.row.year}), {config.row.paper}",
-        "trained from": "random weights" if metrics.get("random_start") else f"ImageNet weights, cut at {config.cut}",
+        "network": f"{config.spec.title} ({config.spec.year}), {config.spec.paper}",
+        "trained from": "random weights" if metrics.get("random_start") else f"ImageNet weights, {config.train_from}",
         "weight file": made.get("weights_file"),
         "SHA-256 of it": made.get("weights_sha256"),
         "parameters": f"{metrics['parameters']:,}, of which {metrics['trained_parameters']:,} trained",

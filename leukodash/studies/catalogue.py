@@ -29,14 +29,14 @@ INDEX = "studies.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class StudyRun:
     """A run that a study asks for.
 
     Attributes:
         label: what it tries; runs of one label that differ in a seed, a draw or a part stand in one row.
         backbone, preset: as `make_config` takes them.
         settings: beside the preset's.
-        smaller: settings that take their place where there is no GPU; results say what was taken back.
+        cpu_overrides: settings that take their place where there is no GPU; results say what was taken back.
         folder: of the data set, where a study is about a part of it; empty for all of it.
     """
 
@@ -44,7 +44,7 @@ class Asked:
     backbone: str
     preset: str = "recommended"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    smaller: Mapping[str, Any] = field(default_factory=dict)
+    cpu_overrides: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
 
 
@@ -54,7 +54,7 @@ class Study:
 
     title: str
     question: str
-    asked: tuple[Asked, ...]
+    asked: tuple[StudyRun, ...]
 
 
 _FROZEN = {  # the recommended recipe may move on, what the studies ask for stays
@@ -71,15 +71,15 @@ SHARED = ("about.json", "status.json", "history.csv", "model.json", "metrics.jso
 MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are shared with a run: a linear head has a hundredth of it
 
 
-def _dhuri_guinde() -> tuple[Asked, ...]:
+def _dhuri_guinde() -> tuple[StudyRun, ...]:
     return (
-        *(Asked(AS_PUBLISHED, "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
-        Asked(AS_PUBLISHED, "vgg16", _DHURI, smaller={"epochs": 6, "split": {"counts": (1000, 70, 70)}}),
-        Asked(AS_PUBLISHED, "resnet50", _DHURI, smaller={**_SMALL, "split": {"counts": (1000, 70, 70)}}),
+        *(StudyRun(AS_PUBLISHED, "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
+        StudyRun(AS_PUBLISHED, "vgg16", _DHURI, cpu_overrides={"epochs": 6, "split": {"counts": (1000, 70, 70)}}),
+        StudyRun(AS_PUBLISHED, "resnet50", _DHURI, cpu_overrides={**_SMALL, "split": {"counts": (1000, 70, 70)}}),
     )
 
 
-def _resnet50() -> tuple[Asked, ...]:
+def _resnet50() -> tuple[StudyRun, ...]:
     """One change at a time, tested on 1,000 cells: 70 could not tell these recipes apart.
 
     Without a GPU all of them are small alike, so that each row still differs in one thing; those whose frozen part is
@@ -101,17 +101,17 @@ def _resnet50() -> tuple[Asked, ...]:
         "both, and a rate of 0.001, full size": left_alone | native | quicker,
     }
     return (
-        *(Asked(label, "resnet50", _DHURI, {"split": split, **change}, fewer) for label, change in changes.items()),
-        *(Asked(label, "resnet50", _DHURI, {"split": split, **change}) for label, change in whole.items()),
+        *(StudyRun(label, "resnet50", _DHURI, {"split": split, **change}, fewer) for label, change in changes.items()),
+        *(StudyRun(label, "resnet50", _DHURI, {"split": split, **change}) for label, change in whole.items()),
     )
 
 
-def _mamaev() -> tuple[Asked, ...]:
+def _mamaev() -> tuple[StudyRun, ...]:
     names = ("resnet50", "googlenet", "vgg16")
-    return tuple(Asked(AS_PUBLISHED, name, "mamaev-2023", folder="fold_0") for name in names)
+    return tuple(StudyRun(AS_PUBLISHED, name, "mamaev-2023", folder="fold_0") for name in names)
 
 
-def _honest() -> tuple[Asked, ...]:
+def _honest() -> tuple[StudyRun, ...]:
     """The same recipe for every network."""
     by_image = [("by image", seed, {"kind": "image", "validation": 0.1, "seed": seed}) for seed in range(SEEDS)]
     folds = [
@@ -126,11 +126,11 @@ def _honest() -> tuple[Asked, ...]:
     return tuple(_frozen(label, name, *how) for label, *how in (*official, *folds, *by_image) for name in BACKBONES)
 
 
-def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any], **changes: Any) -> Asked:
-    return Asked(label, backbone, settings={**_FROZEN, "seed": seed, "split": split, **changes})
+def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any], **changes: Any) -> StudyRun:
+    return StudyRun(label, backbone, settings={**_FROZEN, "seed": seed, "split": split, **changes})
 
 
-def _best() -> tuple[Asked, ...]:
+def _best() -> tuple[StudyRun, ...]:
     """One step at a time. Each seed draws other validation subjects from the training fold: they choose the recipe."""
     alike = {"class_weights": False}
     mean = alike | {"flips": "views", "average_views": True}
@@ -142,7 +142,7 @@ def _best() -> tuple[Asked, ...]:
         "as they come, eight views": (("mobilenet",), alike | {"flips": "views"}),
         "as they come, the last block learns": (
             ("mobilenet",),
-            alike | {"cut": "block13", "learning_rate": 1e-4, "epochs": 8},
+            alike | {"train_from": "block13", "learning_rate": 1e-4, "epochs": 8},
         ),
         "mean over eight views": (("mobilenet",), mean),
         "mean over eight views, rate 0.03": (("mobilenet",), mean | {"learning_rate": 0.03}),
@@ -184,7 +184,7 @@ STUDIES = {
 }
 
 
-def configs(study: Study, data: Path) -> list[tuple[Asked, RunConfig, RunConfig]]:
+def configs(study: Study, data: Path) -> list[tuple[StudyRun, RunConfig, RunConfig]]:
     """Return what a study asks for: each run's config as a whole, and with what is taken back without a GPU.
 
     Args:
@@ -199,8 +199,8 @@ def configs(study: Study, data: Path) -> list[tuple[Asked, RunConfig, RunConfig]
     return [(asked, *(_config(asked, sets[asked.folder], whole) for whole in (True, False))) for asked in study.asked]
 
 
-def _config(asked: Asked, dataset: Dataset, whole: bool) -> RunConfig:
-    smaller = {} if whole else asked.smaller
+def _config(asked: StudyRun, dataset: Dataset, whole: bool) -> RunConfig:
+    smaller = {} if whole else asked.cpu_overrides
     split = {**asked.settings.get("split", {}), **smaller.get("split", {})}
     config = make_config(asked.preset, asked.backbone, dataset, **{**asked.settings, **smaller, "split": split})
     if config.split.counts:  # validation and test keep their size while they can; training takes what there is
@@ -212,22 +212,22 @@ def _config(asked: Asked, dataset: Dataset, whole: bool) -> RunConfig:
     return config
 
 
-def found(config: RunConfig, runs: Iterable[Run]) -> Run | None:
+def find_matching_run(config: RunConfig, runs: Iterable[Run]) -> Run | None:
     """Return the run with these settings: a finished one if there is one, else one to go on with, else None."""
     same = [run for run in runs if _what_counts(run.config) == _what_counts(config)]
     return next((run for run in same if run.metrics), next(iter(same), None))
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedStudyRun:
     """A finished run of a study: its label there, and what was taken back, as setting → [asked for, taken]."""
 
     label: str
     run: Run
-    smaller: dict[str, list[Any]]
+    cpu_overrides: dict[str, list[Any]]
 
 
-def note(name: str, asked: Asked, config: RunConfig, whole: RunConfig, run: Run) -> None:
+def record_study_run(name: str, asked: StudyRun, config: RunConfig, whole: RunConfig, run: Run) -> None:
     """Write down which run answers for what in ``studies.json``, beside the runs, so that results need no data.
 
     A study is about one set of cells: runs on others give way. A run that nobody named is called by what it tries.
@@ -246,7 +246,7 @@ def note(name: str, asked: Asked, config: RunConfig, whole: RunConfig, run: Run)
     write_whole(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
 
 
-def _label(asked: Asked, config: RunConfig) -> str:
+def _label(asked: StudyRun, config: RunConfig) -> str:
     """Words for a run among the others of its network."""
     split, words = config.split, [asked.label]
     if split.folds:
@@ -298,18 +298,18 @@ def _packed(table: pd.DataFrame) -> bytes:
     return gzip.compress(table.to_csv(index=False).encode(), mtime=0)
 
 
-def done() -> dict[str, list[Done]]:
+def done() -> dict[str, list[FinishedStudyRun]]:
     """Return the finished runs of each study that has any, in the order in which they are asked for."""
     root, index = settings.checkpoints(), _index()
     runs = {
-        name: [Done(row["label"], Run(root / row["run"]), row["smaller"]) for row in index.get(name, [])]
+        name: [FinishedStudyRun(row["label"], Run(root / row["run"]), row["smaller"]) for row in index.get(name, [])]
         for name in STUDIES
     }
     runs = {name: [one for one in rows if one.run.metrics] for name, rows in runs.items()}
     return {name: rows for name, rows in runs.items() if rows}
 
 
-def noted() -> set[str]:
+def study_run_ids() -> set[str]:
     """Return the ids of all runs that answer for a study."""
     return {row["run"] for rows in _index().values() for row in rows}
 

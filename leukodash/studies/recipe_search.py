@@ -9,7 +9,7 @@ from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.published import PUBLISHED
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import Done
+from leukodash.studies.catalogue import FinishedStudyRun
 
 AVERAGED = "all averaged"
 EVERY_STEP = "all steps, averaged"
@@ -42,7 +42,7 @@ def judged(cells: pd.DataFrame, run: Run) -> dict[str, Any]:
     return evaluate(cells["label"].to_numpy(), probabilities, classes, run.metrics["positive"], subjects=subjects)
 
 
-def step_rows(done: Sequence[Done]) -> list[dict[str, Any]]:
+def step_rows(done: Sequence[FinishedStudyRun]) -> list[dict[str, Any]]:
     """Return a row for each step and network, and one for each mean: of a step's networks, of a network's steps.
 
     Where there are more than three, the three that held-out subjects find best are averaged as well. Only steps that
@@ -119,7 +119,7 @@ def _reaches(row: dict[str, Any]) -> str:
     )
 
 
-def _groups(done: Sequence[Done], folds: Sequence[int]) -> dict[tuple[str, str], list[Run]]:
+def _groups(done: Sequence[FinishedStudyRun], folds: Sequence[int]) -> dict[tuple[str, str], list[Run]]:
     """Return the runs of each step and network that were tested on every fold."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for one in done:

@@ -15,7 +15,7 @@ from leukodash.jobs.estimate import duration_words
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.leaderboard import marks
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import AS_PUBLISHED, STUDIES, Done, Study
+from leukodash.studies.catalogue import AS_PUBLISHED, STUDIES, FinishedStudyRun, Study
 from leukodash.studies.recipe_search import averaged, judged, step_rows, steps_table, steps_words
 
 PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
@@ -42,7 +42,7 @@ class Row:
     words: Mapping[str, str] = field(default_factory=dict)
 
 
-def results_page(done: Mapping[str, Sequence[Done]], folder: str = "results") -> tuple[str, dict[str, str]]:
+def results_page(done: Mapping[str, Sequence[FinishedStudyRun]], folder: str = "results") -> tuple[str, dict[str, str]]:
     """Return the page as Markdown, and its figures as SVG by file name.
 
     Args:
@@ -105,7 +105,7 @@ def _intro(runs: Sequence[Run]) -> str:
     )
 
 
-def recipe_rows(done: Sequence[Done]) -> list[Row]:
+def recipe_rows(done: Sequence[FinishedStudyRun]) -> list[Row]:
     """A row for each recipe of a study; runs that differ in their seed, draw or part stand in one row."""
     rows = []
     for (backbone, label), members in _grouped(done).items():
@@ -120,7 +120,7 @@ def recipe_rows(done: Sequence[Done]) -> list[Row]:
         line = Line(f"{title}, {label}", backbone, cells["right"].mean(), *(interval or ()), others=others)
         words = {
             "network": title,
-            "what": label + (" (smaller, see below)" if any(one.smaller for one in members) else ""),
+            "what": label + (" (smaller, see below)" if any(one.cpu_overrides for one in members) else ""),
             "runs": str(len(runs)),
             "trained on": _span([int((run.split["part"] == "train").sum()) for run in runs]),
             "epochs": _span([run.metrics["epochs"] for run in runs]),
@@ -142,7 +142,7 @@ def _marks(numbers: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(words for one in said for words in one.split(", ") if words))
 
 
-def _together(done: Sequence[Done], labels: Sequence[str]) -> list[Row]:
+def _together(done: Sequence[FinishedStudyRun], labels: Sequence[str]) -> list[Row]:
     """A row for the mean of all networks' probabilities, for each label that two networks or more have."""
     rows = []
     for label in labels:
@@ -165,7 +165,7 @@ def _together(done: Sequence[Done], labels: Sequence[str]) -> list[Row]:
     return rows
 
 
-def _theirs(done: Sequence[Done], paper: str | None) -> list[Row]:
+def _theirs(done: Sequence[FinishedStudyRun], paper: str | None) -> list[Row]:
     backbones = {one.run.config.backbone for one in done}
     return [_printed(row) for row in PUBLISHED if row.paper == paper and row.backbone in backbones]
 
@@ -191,18 +191,20 @@ def _tested_words(cells: pd.DataFrame) -> str:
     return f"{len(cells):,} cells" + (f" of {subjects} subjects" if subjects else "")
 
 
-def _grouped(done: Sequence[Done]) -> dict[tuple[str, str], list[Done]]:
-    groups: dict[tuple[str, str], list[Done]] = {}
+def _grouped(done: Sequence[FinishedStudyRun]) -> dict[tuple[str, str], list[FinishedStudyRun]]:
+    groups: dict[tuple[str, str], list[FinishedStudyRun]] = {}
     for one in done:
         groups.setdefault((one.run.config.backbone, one.label), []).append(one)
     return groups
 
 
-def taken_back(done: Sequence[Done]) -> str:
+def taken_back(done: Sequence[FinishedStudyRun]) -> str:
     """Say what was taken back for want of a GPU, in a line for all recipes of a network that share it."""
     recipes: dict[tuple[str, str], list[str]] = {}
     for one in done:
-        changes = [f"{_words(name)} {_value(ours)}, not {_value(asked)}" for name, (asked, ours) in one.smaller.items()]
+        changes = [
+            f"{_words(name)} {_value(ours)}, not {_value(asked)}" for name, (asked, ours) in one.cpu_overrides.items()
+        ]
         if changes:
             recipes.setdefault((BACKBONES[one.run.config.backbone].title, "; ".join(changes)), []).append(one.label)
     lines = [
@@ -221,7 +223,7 @@ def _otherwise(study: Study) -> str:
     return "Left open by the paper, or done otherwise here:\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _inflation(done: Sequence[Done]) -> str:
+def _inflation(done: Sequence[FinishedStudyRun]) -> str:
     """By how many points a split by image flatters, on the cells that both ways have tested."""
     groups, rows = _grouped(done), []
     for backbone in dict.fromkeys(backbone for backbone, _ in groups):
@@ -248,7 +250,7 @@ def _inflation(done: Sequence[Done]) -> str:
     )
 
 
-def _steps(done: Sequence[Done]) -> str:
+def _steps(done: Sequence[FinishedStudyRun]) -> str:
     """Weighted F1 of each step, on the subjects that may choose and on those that may not."""
     rows = step_rows(done)
     if not rows:

@@ -14,7 +14,7 @@ from threading import Thread
 from filelock import Timeout
 
 from leukodash.errors import LeukoDashError
-from leukodash.jobs.queue import POLL_SECONDS, give_way, turn
+from leukodash.jobs.queue import POLL_SECONDS, lower_priority, wait_for_device
 from leukodash.runs.locks import Stopped, run_lock, stop_requested
 from leukodash.runs.status import Status
 
@@ -36,7 +36,9 @@ def main(folder: Path) -> int:
         status.fields |= {"state": "queued", "pid": os.getpid(), "seconds_left": None, **blank}
         signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
         try:
-            with turn(folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead), asked) as device:
+            with wait_for_device(
+                folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead), asked
+            ) as device:
                 _use(device)
                 status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
                 Thread(target=_leave_when_asked, args=(folder, status), daemon=True).start()
@@ -100,5 +102,5 @@ def _title(device: str) -> str:
 
 
 if __name__ == "__main__":
-    give_way()
+    lower_priority()
     sys.exit(main(Path(sys.argv[1])))

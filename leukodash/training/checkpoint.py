@@ -74,7 +74,7 @@ class Checkpoint:
         for variable, value in zip(self._weights(), self._best, strict=True):
             variable.assign(value)
 
-    def save_now_and_then(self) -> None:
+    def save_if_due(self) -> None:
         """Save if that keeps the time spent on saving below its share."""
         if time.monotonic() - self._saved >= max(1.0, self._cost / SHARE):
             self.save()

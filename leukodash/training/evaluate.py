@@ -15,7 +15,7 @@ from leukodash.data.split import find_leaks, split_words
 from leukodash.evaluation.cell_area import area_auc, cell_area
 from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_places
-from leukodash.models.build import class_probabilities, cut, frozen_layer
+from leukodash.models.build import class_probabilities, frozen_layer, split_model
 from leukodash.runs.run_folder import cells_hash
 from leukodash.training.batches import Batches
 from leukodash.training.feature_store import release
@@ -79,7 +79,7 @@ def novelty(
     channels = pool.input.shape[-1] if batches.config.pooling == "flatten" else pool.output.shape[-1]
     after = None if batches.features is None else frozen_layer(batches.config)
     if after != "pool":
-        prefix, _ = cut(model, after)
+        prefix, _ = split_model(model, after)
         to_pool = keras.Model(prefix.outputs if prefix else model.input, pool.output)
         to_pool.jit_compile = suffix.jit_compile
     rng, pooled = np.random.default_rng(batches.config.seed), {}

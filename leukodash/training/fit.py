@@ -45,7 +45,7 @@ def train(folder: Path, device: str, status: Status) -> None:
         LeukoDashError: the data or settings cannot be used; the message is for the person who started the run.
         Stopped: someone asked for it; what was reached is in ``resume/``.
     """
-    run, clock, progress = Run(folder), Clock(), stoppable(folder, status)
+    run, clock, progress = Run(folder), Clock(), cancellable(folder, status)
     config, dataset, part, model, suffix, batches = prepare(run, device, status, clock)
     features, views = batches.features, config.answer_views
 
@@ -83,7 +83,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     print(f"Finished in {sum(clock.seconds.values()):.1f} s: {run.path}")
 
 
-def stoppable(folder: Path, status: Status) -> Callable[[float, str], None]:
+def cancellable(folder: Path, status: Status) -> Callable[[float, str], None]:
     """Return a progress callback that writes the status, and raises Stopped where someone asked for it."""
 
     def progress(fraction: float, message: str) -> None:
@@ -107,18 +107,21 @@ class Prepared(NamedTuple):
 
 def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
     """Read the cells, build the network, and compute what its frozen layers see, where nobody has done so yet."""
-    config, progress = run.config, stoppable(run.path, status)
+    config, progress = run.config, cancellable(run.path, status)
 
     # --- preparing: which cells, in which part, decoded
     dataset = load_dataset(config.data, progress)
     classes, part = dataset.classes, _parts(run, dataset)
     weights, config = _starting_weights(run, config, progress)
     precision = choose_precision(
-        config.precision, config.row, device, lambda: _fidelity(config, weights, cell_store(dataset, config.input_size))
+        config.precision,
+        config.spec,
+        device,
+        lambda: _fidelity(config, weights, cell_store(dataset, config.input_size)),
     )
     model = models.build(config, len(classes), weights, precision)
     after = None if config.full_path else models.frozen_layer(config)
-    prefix, suffix = models.cut(model, after)
+    prefix, suffix = models.split_model(model, after)
     store = prefix and store_folder(
         cells=cell_store_key(dataset, config.input_size),
         weights=identity(weights),
@@ -172,7 +175,7 @@ def _starting_weights(run: Run, config: RunConfig, progress: Any) -> tuple[Path 
     """Find or download the pretrained weights; without any, the whole network is trained from random numbers."""
     if config.weights == "imagenet" and not run.model.get("random_start"):
         try:
-            return obtain_weights(config.row, progress), config
+            return obtain_weights(config.spec, progress), config
         except WeightsError as error:
             if run.model:  # a resumed run had them
                 raise
@@ -184,7 +187,7 @@ def _fidelity(config: RunConfig, weights: Path | None, cells: np.ndarray) -> flo
     """Return the lowest cosine similarity between float32 and bfloat16 features of a few cells."""
     some = np.asarray(cells[np.linspace(0, len(cells) - 1, 16).astype(int)])
     exact, short = (
-        models.cut(models.build(config, 2, weights, precision), "pool")[0].predict_on_batch(some)
+        models.split_model(models.build(config, 2, weights, precision), "pool")[0].predict_on_batch(some)
         for precision in ("float32", "bfloat16")
     )
     return lowest_cosine(np.asarray(exact), np.asarray(short))
@@ -205,7 +208,7 @@ def _write_model_file(
             "weights_file": weights.name if weights else None,
             "weights_sha256": identity(weights) if weights else None,
             **made,
-            "cut": config.cut,
+            "train_from": config.train_from,
             "batchnorm": config.batchnorm,
             "parameters": model.count_params(),
             "trained_parameters": sum(math.prod(v.shape) for v in model.trainable_variables),
@@ -243,18 +246,18 @@ def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, 
                     f"smaller learning rate than {config.learning_rate:g}, or with precision float32."
                 )
             status.progress((done + 1) / total, f"epoch {epoch} of {config.epochs}", epoch=epoch)
-            steps.append_now_and_then(done + 1, epoch, _short(state.loss), _short(state.accuracy))
+            steps.append_if_due(done + 1, epoch, _short(state.loss), _short(state.accuracy))
             if stop_requested(run.path):
                 state.save()
                 raise Stopped
-            state.save_now_and_then()
+            state.save_if_due()
         loss, accuracy = results.loss_and_accuracy(suffix, batches, batches.rows["validation"])
         seconds = round(time.perf_counter() - since, 3)
         rate = learning_rate(config, epoch * batches.steps() - 1, batches.steps())
         row = (state.loss, state.accuracy, loss, accuracy, rate)
         state.end_epoch(loss)
         history.append(epoch, *map(_short, row), seconds)
-        state.save_now_and_then()
+        state.save_if_due()
         batches.release()
     return state
 
@@ -335,7 +338,7 @@ class _Rows:
         self._writer.writerow(values)
         self._file.flush()
 
-    def append_now_and_then(self, *values: object) -> None:
+    def append_if_due(self, *values: object) -> None:
         if time.monotonic() - self._written >= STEP_SECONDS:
             self._written = time.monotonic()
             self.append(*values)

@@ -4,12 +4,17 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.app.common import plain
-from leukodash.cam.overlay_files import Look, overlays_zip
+from leukodash.cam.overlay_files import OverlayStyle, overlays_zip
 from leukodash.data.images import Source
 
 
 def save_popover(
-    files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str], look: Look
+    files: list[Source],
+    table: pd.DataFrame,
+    maps: list,
+    truth: dict[int, str],
+    names: dict[str, str],
+    style: OverlayStyle,
 ) -> None:
     """Offer the table, and the pictures once they are asked for."""
     with st.popover("Save", icon=":material/download:"):
@@ -24,16 +29,16 @@ def save_popover(
             on_click="ignore",
             width="stretch",
         )
-        _pictures(files, table, maps, look)
+        _pictures(files, table, maps, style)
 
 
 @st.fragment
-def _pictures(files: list[Source], table: pd.DataFrame, maps: list, look: Look) -> None:
+def _pictures(files: list[Source], table: pd.DataFrame, maps: list, style: OverlayStyle) -> None:
     place = st.empty()
     count = sum(heat is not None for heat in maps)
     if place.button(f"Heat maps ({count:,} pictures)", icon=":material/photo_library:", width="stretch"):
         bar = place.progress(0.0, "Drawing …")
-        data = overlays_zip(files, table, maps, look, lambda share, words: bar.progress(share, plain(words)))
+        data = overlays_zip(files, table, maps, style, lambda share, words: bar.progress(share, plain(words)))
         place.download_button(
             f"Heat maps (ZIP, {len(data) / 1e6:.1f} MB)", data, "heat-maps.zip", "application/zip",
             icon=":material/folder_zip:", type="primary", on_click="ignore", width="stretch",

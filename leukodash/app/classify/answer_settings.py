@@ -6,7 +6,7 @@ import streamlit as st
 
 from leukodash.app.common import plain
 from leukodash.cam.methods import METHODS
-from leukodash.cam.overlay_files import Look
+from leukodash.cam.overlay_files import OverlayStyle
 from leukodash.data.dataset import label_title
 from leukodash.figures.heat_overlay import COLOR_MAPS
 from leukodash.inference.answer_summary import decision_words
@@ -40,13 +40,13 @@ class Settings:
     method: str = "gradcam"
     target: str | None = None
     layers: dict[str, str] = field(default_factory=dict)
-    look: Look = field(default_factory=Look)
+    style: OverlayStyle = field(default_factory=OverlayStyle)
     rule: str = "likeliest"
     calibrated: bool = True
 
 
 def heat_popover(loaded: list, names: dict[str, str]) -> Settings:
-    """Let the user choose the heat map: method, class, layer and look."""
+    """Let the user choose the heat map: method, class, layer and style."""
     with st.popover("Heat map", icon=":material/gradient:"):
         method = st.selectbox(
             "Method", list(METHODS), key="method", bind="query-params", format_func=lambda key: METHODS[key].title
@@ -79,8 +79,8 @@ def heat_popover(loaded: list, names: dict[str, str]) -> Settings:
         colors = right.segmented_control("Colors", list(COLOR_MAPS), default="inferno", required=True, key="colors")
         opacity = st.slider("Opacity", 0, 100, 50, 5, format="%d %%", key="opacity", disabled=beside) / 100
         bright = st.toggle("Brighten the cells (for the eye only)", value=True, key="bright")
-    look = Look(opacity, colors, bright, beside)
-    return Settings(method, None if target == LIKELIEST else target, layers, look)
+    style = OverlayStyle(opacity, colors, bright, beside)
+    return Settings(method, None if target == LIKELIEST else target, layers, style)
 
 
 def decision_popover(runs: list[Run], names: dict[str, str], chosen: Settings) -> Settings:

@@ -30,15 +30,15 @@ from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.live_status import readable
 from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import noted
+from leukodash.studies.catalogue import study_run_ids
 
 
 @st.cache_resource
 def answers():  # noqa: ANN201  (its class would import TensorFlow)
     """Return what was answered before, for whoever asks again."""
-    from leukodash.inference.classify_files import Known
+    from leukodash.inference.classify_files import AnswerCache
 
-    return Known()
+    return AnswerCache()
 
 
 def choose_runs() -> list[Run]:
@@ -50,7 +50,7 @@ def choose_runs() -> list[Run]:
         st.stop()
     asked = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
     start = [run_id for run_id in asked if run_id in runs][:MAX_MODELS]
-    start = start or [first_run(list(runs.values()), noted()).id]
+    start = start or [first_run(list(runs.values()), study_run_ids()).id]
     labels = {run_id: run_label(run) for run_id, run in runs.items()}
     alike = Counter(labels.values())  # Streamlit tells choices apart by their words alone
     labels = {run_id: f"{words} · {run_id[-4:]}" if alike[words] > 1 else words for run_id, words in labels.items()}

@@ -76,8 +76,8 @@ def trust_part(
         st.markdown(f"{ICONS[findings[0].passed]} **Place.** {findings[0].words}")
         return
     start.empty()
-    asked, curves, forgetting = kept()[key]
-    findings += [judge_hiding(curves), judge_forgetting(forgetting)]
+    asked, curves, randomized = kept()[key]
+    findings += [judge_hiding(curves), judge_forgetting(randomized)]
     level, words = verdict(findings)
     {"good": st.success, "partly": st.warning, "bad": st.error}[level](words)
     for title, finding in zip(("Place", "Covering", "Forgetting"), findings, strict=True):
@@ -86,7 +86,7 @@ def trust_part(
         with st.container(width=(SHOWN + 16) * 3):
             st.caption("**Forgetting**: the map of this cell, and those of the same network with random weights")
             with st.container(horizontal=True):
-                pictures(image, forgetting)
+                pictures(image, randomized)
         with st.container(width="stretch"):
             st.caption("**Covering**: how sure the network is while the cell is covered, or uncovered, bit by bit")
             figure = curves_figure(*curves, classifier.run.config.backbone, label_title(asked))
@@ -94,13 +94,13 @@ def trust_part(
             st.caption(alt_text(figure))
 
 
-def pictures(image: np.ndarray, forgetting) -> None:  # noqa: ANN001
+def pictures(image: np.ndarray, randomized) -> None:  # noqa: ANN001
     """Show the first cell's maps: of the run, without what it learnt, and of random weights."""
     cell = lift(square(image, 2 * SHOWN))
     maps = {
-        "this run": forgetting.own[0],
-        "what it learnt here forgotten": None if forgetting.untrained is None else forgetting.untrained[0],
-        "everything forgotten": forgetting.random[0],
+        "this run": randomized.own[0],
+        "what it learnt here forgotten": None if randomized.untrained is None else randomized.untrained[0],
+        "everything forgotten": randomized.random[0],
     }
     for words, heat in maps.items():
         if heat is not None:
@@ -111,7 +111,7 @@ def pictures(image: np.ndarray, forgetting) -> None:  # noqa: ANN001
 
 def check(classifier, image, heat, method, target, layer, key, place) -> None:  # noqa: ANN001
     """Run the two checks that ask the network, with a progress bar in `place`, and keep what they found."""
-    from leukodash.explain.sanity_checks import forget, hide_and_show
+    from leukodash.explain.sanity_checks import deletion_insertion, randomization_test
 
     since = time.monotonic()
 
@@ -126,10 +126,10 @@ def check(classifier, image, heat, method, target, layer, key, place) -> None:  
     asked = target or classifier.classes[int(classifier.predict([image])[0].argmax())]
     slow = METHODS[method].asks
     others = cells_of_class(classifier, asked, 1 if slow else OTHERS)
-    curves = hide_and_show(classifier, image, heat, asked, progress(0, 0.5))
+    curves = deletion_insertion(classifier, image, heat, asked, progress(0, 0.5))
     how = {"layer": layer, "progress": progress(0.5, 0.5)} | ({"draws": 1} if slow else {})
-    forgetting = forget(classifier, [image, *others], method, asked, **how)
-    kept()[key] = asked, curves, forgetting
+    randomized = randomization_test(classifier, [image, *others], method, asked, **how)
+    kept()[key] = asked, curves, randomized
     if len(kept()) > KEPT:
         kept().pop(next(iter(kept())))
 

@@ -30,7 +30,7 @@ def inside_part(classifier, name: str, image: np.ndarray) -> None:  # noqa: ANN0
 def _maps(classifier, name: str, image: np.ndarray) -> None:  # noqa: ANN001
     from leukodash.explain.feature_maps import SHOWN, look_inside
 
-    title = classifier.run.config.row.title
+    title = classifier.run.config.spec.title
     st.markdown(
         f"How {title} takes **{plain(name)}** apart, from its first layer to its last. Of each layer the {SHOWN} maps "
         "that differ most across the picture are shown, each from its own lowest value (dark) to its highest (light)."

@@ -35,7 +35,7 @@ from leukodash.runs.leaderboard import (
     test_groups,
 )
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import noted
+from leukodash.studies.catalogue import study_run_ids
 
 MOST = 12  # more lines than that in one chart and none can be followed
 KEPT = "compared"  # chosen runs outlive a visit to another page
@@ -70,13 +70,13 @@ def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[R
     by_key = {group.key: group for group in groups}
     if st.session_state.get("group") not in by_key:  # the first visit, or the group's last run is gone
         first = next((group for group in groups if asked and asked[0] in group.runs), None)
-        st.session_state["group"] = (first or first_group(groups, noted())).key
+        st.session_state["group"] = (first or first_group(groups, study_run_ids())).key
     group = by_key[left.selectbox(
         "Tested on", list(by_key), format_func=lambda key: by_key[key].words, key="group",
         help="Only runs tested on the same cells, to the byte, can be compared. The others are in other groups.",
     )]  # fmt: skip
     by_id = {run.id: name for name, run in run_names(group.runs).items()}
-    first = [run for run in asked if run in group.runs] or default_runs(group.runs, noted())
+    first = [run for run in asked if run in group.runs] or default_runs(group.runs, study_run_ids())
     kept = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MOST])
     st.session_state[f"runs-{group.key}"] = [run_id for run_id in kept if run_id in by_id]
     chosen = right.multiselect(

@@ -40,7 +40,7 @@ def choose_thresholds(comparison: Comparison) -> Thresholds:
     value = 0.5
     title = label_title(comparison.positive)
     if rule == "fixed":
-        value = right.slider(f"{title} from a probability of", 0.01, 0.99, 0.5, 0.01, key="cut", bind="query-params")
+        value = right.slider(f"{title} from a probability of", 0.01, 0.99, 0.5, 0.01, key="at", bind="query-params")
     elif rule == "sensitivity":
         value = right.slider("Sensitivity on validation", 0.5, 1.0, 0.95, 0.01, key="sensitivity", bind="query-params")
     at, problem = thresholds(comparison, rule, value)

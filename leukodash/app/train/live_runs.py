@@ -117,7 +117,7 @@ def _seconds(ids: tuple[str, ...], done: int, _live: list[Run], _runs: list[Run]
     found = []
     for place, run in enumerate(_live):
         config = run.config
-        if config.weights == "imagenet" and find_weights(config.row) is None:
+        if config.weights == "imagenet" and find_weights(config.spec) is None:
             config = config.as_random_start()
         try:
             before = [run.config for run in _live[:place]]

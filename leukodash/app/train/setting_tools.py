@@ -44,7 +44,7 @@ def finder(config: RunConfig, key: str) -> None:
         run = st.session_state.pop("finder") and None
     busy = bool(run) and run.state in LIVE
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = f"Find a learning rate for {config.row.title}"
+        words = f"Find a learning rate for {config.spec.title}"
         help_ = "A short training in which the rate rises from tiny to far too large: the loss tells where it learns."
         pressed = st.button(words, icon=":material/search:", help=help_, disabled=busy, key="find-rate")
         if busy:
@@ -73,6 +73,6 @@ def _search(run: Run, key: str, busy: bool) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             use = {"on_click": st.session_state.update, "args": ({key: rate},)}
             st.button(f"Use {rate:g}", key="use-rate", icon=":material/check:", **use)
-            st.caption(f"{run.config.row.title}: the loss falls fastest at a rate of {rate:g}.")
+            st.caption(f"{run.config.spec.title}: the loss falls fastest at a rate of {rate:g}.")
     elif not busy and status["state"] == "finished":
         st.caption("The loss fell at no rate: look at the data and at the other settings first.")

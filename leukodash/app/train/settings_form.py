@@ -40,7 +40,7 @@ def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> tuple[dic
 
     Raises RunError where a text is not what its setting takes.
     """
-    settings = {setting.name: setting for setting in settings_of(base.row)}
+    settings = {setting.name: setting for setting in settings_of(base.spec)}
     shown = {name: start.get(name, value_of(base, name)) for name in settings}
     values: dict[str, Any] = {}
     with st.container(horizontal=True):

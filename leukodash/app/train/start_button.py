@@ -21,7 +21,7 @@ def split_said(fingerprint: str, split: Split, _cells: pd.DataFrame) -> str:
 
 def without_weights(configs: list[RunConfig]) -> list[RunConfig]:
     """Those whose pretrained weights are not on this machine."""
-    return [config for config in configs if config.weights == "imagenet" and find_weights(config.row) is None]
+    return [config for config in configs if config.weights == "imagenet" and find_weights(config.spec) is None]
 
 
 def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str:
@@ -29,7 +29,7 @@ def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str
     missing = without_weights(configs)
     randomly = [config.as_random_start() if config in missing else config for config in configs]
     longer = estimate_together(randomly, dataset, runs) if missing else None
-    said = estimate_words([config.row.title for config in configs], estimate_together(configs, dataset, runs), longer)
+    said = estimate_words([config.spec.title for config in configs], estimate_together(configs, dataset, runs), longer)
     return f"{said} · {split_said(dataset.fingerprint, configs[0].split, dataset.cells)}"
 
 
@@ -47,7 +47,7 @@ def start_row(dataset: Dataset, planned: list[Planned], problem: str, runs: list
     if problem:
         st.error(problem, icon=":material/error:")
     elif missing := without_weights(configs):
-        names = ", ".join(dict.fromkeys(config.row.title for config in missing))
+        names = ", ".join(dict.fromkeys(config.spec.title for config in missing))
         st.info(
             f"The ImageNet weights of {names} are not on this machine: the run tries to download them. Where that "
             "fails it trains from random weights, which takes longer and is marked “random start”.",

@@ -68,7 +68,7 @@ def chosen_runs(dataset: Dataset) -> list[Planned]:
         start, key = differences(before.config, base), f"{key}-{before.id}"
         st.caption(f":material/replay: Filled from {before.title}. Another recipe sets it back.")
     values, tabs = settings_form(base, start, key)
-    vary, tried = sweep_form(base.row)
+    vary, tried = sweep_form(base.spec)
     asked_for = changes(base, values)
     config = make_config(preset, first, dataset, **asked_for)
     with tabs["Augmentation"]:
