@@ -2,3 +2,5 @@
 
 For teaching and research. Not a medical device.
 """
+
+__version__ = "0.2.0"

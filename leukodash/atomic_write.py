@@ -1,12 +1,12 @@
-"""Files that are either whole or not there: written to a temporary name, then moved into place."""
+"""Atomic file writes: to a temporary name, then renamed into place."""
 
 import os
 import threading
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write bytes so that a reader sees the old file or the new one, never a part. Makes the folder if needed."""
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
+    """Write bytes so that a reader sees either the old file or the new one. Creates the folder if needed."""
     temporary = temporary_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary.write_bytes(content)

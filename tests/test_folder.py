@@ -118,7 +118,7 @@ def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypa
 
 def test_a_status_is_written_only_when_it_says_something_new_and_then_even_if_late(tmp_path, monkeypatch):
     written, clock = [], [100.0]
-    monkeypatch.setattr("leukodash.runs.status.write_whole", lambda path, content: written.append(json.loads(content)))
+    monkeypatch.setattr("leukodash.runs.status.write_atomic", lambda path, content: written.append(json.loads(content)))
     monkeypatch.setattr("leukodash.runs.status.time.monotonic", lambda: clock[0])
     status = Status(tmp_path)
     for ahead, moment in ((3, 100.0), (3, 101.0), (3, 102.0), (2, 102.1), (1, 102.2), (1, 103.0), (1, 104.0)):

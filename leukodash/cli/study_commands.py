@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.cli.run_commands import watch
 from leukodash.errors import RunError
 from leukodash.jobs import launch as jobs
@@ -30,9 +30,9 @@ def study(options: argparse.Namespace) -> int:
         if not results:
             raise RunError("No study has a finished run yet. Train some: python -m leukodash study --data DIR")
         page, figures = results_page(results, options.write.stem)
-        write_whole(options.write, page.encode())
+        write_atomic(options.write, page.encode())
         for name, figure in figures.items():
-            write_whole(options.write.with_suffix("") / name, figure.encode())
+            write_atomic(options.write.with_suffix("") / name, figure.encode())
         print(options.write)
     if options.share:
         print(f"{options.share}: {share(options.share) / 1e6:.1f} MB")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.errors import RunError
 
 FILE = "novelty.npz"
@@ -80,7 +80,7 @@ class Novelty:
         """Write ``novelty.npz`` into a run's folder, whole. The same fit gives the same bytes."""
         buffer = io.BytesIO()
         np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
-        write_whole(folder / FILE, buffer.getvalue())
+        write_atomic(folder / FILE, buffer.getvalue())
 
     @classmethod
     def load(cls, folder: Path) -> Novelty | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leukodash import settings
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.errors import LeukoDashError, RunError
 from leukodash.export.export_formats import FORMATS
 from leukodash.export.model_export import Exported, export
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str]) -> int:
     place = _place(run)
 
     def progress(fraction: float, words: str) -> None:
-        write_whole(place / f"{format}.now", json.dumps({"fraction": fraction, "words": words}).encode())
+        write_atomic(place / f"{format}.now", json.dumps({"fraction": fraction, "words": words}).encode())
 
     try:
         done = export(run, format, place, progress)
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  (whatever a converter raises, the page must be able to say so)
         traceback.print_exc()
         result = {"error": f"The {FORMATS[format].title} file of {run.title} could not be made: {_short(error)}"}
-    write_whole(place / f"{format}.json", json.dumps(result).encode())
+    write_atomic(place / f"{format}.json", json.dumps(result).encode())
     _make_room(place)
     return 2 if "error" in result else 0
 

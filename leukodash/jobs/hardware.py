@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from leukodash import settings
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.jobs.queue import devices
 
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # what Linux calls them; Arm's says bf16
@@ -59,7 +59,7 @@ def matrix_gflops() -> float:
         times.append(time.perf_counter() - since)
     gflops = 2 * MATRIX**3 / min(times) / 1e9
     with contextlib.suppress(OSError):  # a cache that cannot be written: measured again by the next process
-        write_whole(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode())
+        write_atomic(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode())
     return gflops
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from leukodash import settings
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
@@ -145,8 +145,8 @@ def import_predictions(
         found["area_auc"] = other.metrics["area_auc"]
     try:
         run = Run(_claim(settings.checkpoints()))
-        write_whole(run.path / "predictions.csv", table.to_csv(index=False).encode())
-        write_whole(run.path / "split.csv", split.to_csv(index=False).encode())
+        write_atomic(run.path / "predictions.csv", table.to_csv(index=False).encode())
+        write_atomic(run.path / "split.csv", split.to_csv(index=False).encode())
         run.write("about.json", {"title": title or Path(printable(name)).stem, "owner": owner, "notes": ""})
         run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
         run.write("metrics.json", found)

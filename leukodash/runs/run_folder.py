@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from leukodash import settings
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.config.run_config import RunConfig, checked
 from leukodash.errors import RunError
 from leukodash.runs.locks import STARTING_SECONDS, is_held
@@ -148,7 +148,7 @@ class Run:
 
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file whole: to a temporary name first, then moved into place."""
-        write_whole(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
+        write_atomic(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
 
 
 def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "", prefix: str = "") -> Run:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 
 WRITE_SECONDS = 0.25  # a status that only moves forward is written this often, not at every step
 
@@ -55,4 +55,4 @@ class Status:
     def _write(self) -> None:
         self._written, self._unwritten = time.monotonic(), False
         self.fields["updated"] = time.time()
-        write_whole(self.path, json.dumps(self.fields, indent=1).encode())
+        write_atomic(self.path, json.dumps(self.fields, indent=1).encode())

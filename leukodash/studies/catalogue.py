@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from leukodash import settings
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
@@ -243,7 +243,7 @@ def record_study_run(name: str, asked: StudyRun, config: RunConfig, whole: RunCo
         if row["cells"] == new["cells"] and (row["run"], row["label"]) != (run.id, asked.label)
     ]
     index[name] = [*kept, new]
-    write_whole(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
+    write_atomic(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
 
 
 def _label(asked: StudyRun, config: RunConfig) -> str:
@@ -276,7 +276,7 @@ def share(folder: Path) -> int:
         index[name] = [row for row in index[name] if row["run"] in {one.run.id for one in rows}]
     files[INDEX] = json.dumps(index, indent=1).encode()
     for name, content in files.items():
-        write_whole(folder / name, content)
+        write_atomic(folder / name, content)
     return sum(map(len, files.values()))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.errors import RunError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Checkpoint:
         best = {f"b{number}": value for number, value in enumerate(self._best)}
         buffer = io.BytesIO()
         np.savez(buffer, **place, **variables, **best)
-        write_whole(self._file, buffer.getbuffer())
+        write_atomic(self._file, buffer.getbuffer())
         self._saved = time.monotonic()
         self._cost = self._saved - start
 

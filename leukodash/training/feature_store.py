@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name, write_whole
+from leukodash.atomic_write import temporary_name, write_atomic
 from leukodash.data.views import view
 from leukodash.errors import DataError
 
@@ -113,7 +113,7 @@ def compute_features(
                 _make_room(folder, len(missing) * _bytes_per_view(prefix, len(images)))
                 for done, number in enumerate(missing):
                     pace = _compute_view(prefix, images, folder, number, _scaled(progress, folder, done, len(missing)))
-                    write_whole(folder / "ms_per_image", f"{pace:.3f}".encode())
+                    write_atomic(folder / "ms_per_image", f"{pace:.3f}".encode())
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
                 _trim()
@@ -190,7 +190,7 @@ def _scaled(progress: Progress, folder: Path, done: int, total: int) -> Progress
         overall = (done + fraction) / total
         words = message if total == 1 else f"view {done + 1} of {total}: {message}"
         progress(overall, words)
-        write_whole(folder / "progress", f"{overall:.4f}".encode())
+        write_atomic(folder / "progress", f"{overall:.4f}".encode())
 
     return report
 

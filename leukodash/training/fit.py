@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, cell_store_key
@@ -351,7 +351,7 @@ def _most_memory() -> int:
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    write_whole(path, table.to_csv(index=False).encode())
+    write_atomic(path, table.to_csv(index=False).encode())
 
 
 def _short(value: float) -> str:

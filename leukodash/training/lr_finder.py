@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leukodash.atomic_write import write_whole
+from leukodash.atomic_write import write_atomic
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.run_folder import Run
 from leukodash.runs.status import Status
@@ -63,4 +63,4 @@ def find_rates(folder: Path, device: str, status: Status) -> None:
 
 def _write(folder: Path, rows: list[tuple[float, float, float]]) -> None:
     table = pd.DataFrame(rows, columns=["rate", "loss", "smooth"])
-    write_whole(folder / "rates.csv", table[np.isfinite(table["loss"])].to_csv(index=False).encode())
+    write_atomic(folder / "rates.csv", table[np.isfinite(table["loss"])].to_csv(index=False).encode())
