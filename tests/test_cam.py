@@ -8,13 +8,21 @@ import numpy as np
 import pytest
 
 from leukodash.cam.gradients import PREDICTED, GradientModel
-from leukodash.cam.methods import ASKED, AT_ONCE, METHODS, eigen_cam, heat, masked_class_probability, score_cam
+from leukodash.cam.methods import (
+    METHODS,
+    SCORE_CAM_BATCH,
+    SCORE_CAM_CHANNELS,
+    eigen_cam,
+    heat_maps,
+    masked_class_probability,
+    score_cam,
+)
 from leukodash.config.run_config import RunConfig
 from leukodash.data.images import read_image, square
 from leukodash.errors import RunError
 from leukodash.models.backbones import BACKBONES
 
-# Two channels on two by two places, worked by hand. Gradients of the first class' logit.
+# Two channels on two by two places, worked by hand. Gradients of the first class's logit.
 ACTIVATIONS = np.stack([[[1, 2], [0, 4]], [[0, 0], [0, 1]]], axis=-1).astype(np.float32)
 GRADIENTS = np.stack([[[1, 0], [0, 2]], [[2, 3], [1, -1]]], axis=-1).astype(np.float32)
 
@@ -35,7 +43,7 @@ def config(backbone, **settings):
 
 
 def two_layers(weights):
-    """Input, a layer `maps` that hands it on, and a dense layer: gradients are the dense weights themselves."""
+    """Input, an identity layer `maps`, and a dense layer: gradients are the dense weights themselves."""
     import keras
 
     cell = keras.Input((2, 2, 2))
@@ -52,9 +60,9 @@ def two_layers(weights):
 
 
 @pytest.mark.parametrize("method", BY_HAND)
-def test_a_rule_gives_the_map_that_was_worked_by_hand(method):
+def test_a_rule_gives_the_map_worked_out_by_hand(method):
     expected = np.array(BY_HAND[method])
-    (found,) = heat(method, ACTIVATIONS[None], GRADIENTS[None])
+    (found,) = heat_maps(method, ACTIVATIONS[None], GRADIENTS[None])
     np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
 
 
@@ -68,34 +76,34 @@ def test_eigen_cam_is_the_projection_on_the_first_eigenvector_of_the_channels():
         np.testing.assert_allclose(found, expected * np.sign(expected.sum()), rtol=1e-4)
 
 
-def test_score_cam_weighs_each_channel_by_the_answer_to_it_and_leaves_out_what_is_the_same_everywhere():
+def test_score_cam_weights_channels_by_masked_probability_and_skips_constant_ones():
     asked = []
 
-    def ask(number, maps):
+    def masked_probability(number, maps):
         asked.append((number, maps))
         return np.array([0.75, 0.25])
 
     activations = np.concatenate([ACTIVATIONS, np.full((2, 2, 1), 5, np.float32)], axis=-1)
-    (found,) = score_cam(activations[None], None, ask)
+    (found,) = score_cam(activations[None], None, masked_probability)
     ((number, maps),) = asked
     assert number == 0
     np.testing.assert_array_equal(maps, ACTIVATIONS.transpose(2, 0, 1))  # the first varies more
     np.testing.assert_allclose(found, 0.75 * ACTIVATIONS[..., 0] + 0.25 * ACTIVATIONS[..., 1])
 
 
-def test_channels_that_score_cam_does_not_ask_about_weigh_as_much_as_the_others_on_average():
-    activations = np.random.default_rng(7).random((1, 3, 3, ASKED + 6)).astype(np.float32)
+def test_channels_that_score_cam_does_not_test_get_the_mean_weight():
+    activations = np.random.default_rng(7).random((1, 3, 3, SCORE_CAM_CHANNELS + 6)).astype(np.float32)
     order = np.argsort(-activations[0].std(axis=(0, 1)))
-    weights = np.random.default_rng(8).random(ASKED)
+    weights = np.random.default_rng(8).random(SCORE_CAM_CHANNELS)
     found = score_cam(activations, None, lambda number, maps: weights)
-    expected = np.full(ASKED + 6, weights.mean())
-    expected[order[:ASKED]] = weights
+    expected = np.full(SCORE_CAM_CHANNELS + 6, weights.mean())
+    expected[order[:SCORE_CAM_CHANNELS]] = weights
     np.testing.assert_allclose(found[0], activations[0] @ expected, rtol=1e-5)
 
 
-def test_an_image_is_seen_through_maps_scaled_to_its_size_and_to_one():
+def test_masks_are_resized_to_the_image_and_scaled_to_one():
     images = np.random.default_rng(9).random((2, 6, 6, 3)).astype(np.float32)
-    maps = np.random.default_rng(10).random((AT_ONCE + 3, 6, 6)).astype(np.float32) * 7 - 2
+    maps = np.random.default_rng(10).random((SCORE_CAM_BATCH + 3, 6, 6)).astype(np.float32) * 7 - 2
     seen = []
 
     def probabilities(batch):
@@ -103,7 +111,7 @@ def test_an_image_is_seen_through_maps_scaled_to_its_size_and_to_one():
         return np.stack([batch.sum(axis=(1, 2, 3)), np.full(len(batch), np.nan)], axis=1)
 
     answers = masked_class_probability(images, np.array([1, 0]), probabilities)(1, maps)
-    assert [len(batch) for batch in seen] == [AT_ONCE, 3]
+    assert [len(batch) for batch in seen] == [SCORE_CAM_BATCH, 3]
     masks = (maps - maps.min(axis=(1, 2), keepdims=True)) / np.ptp(maps, axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(np.concatenate(seen), images[1] * masks[..., None], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(answers, (images[1] * masks[..., None]).sum(axis=(1, 2, 3)), rtol=1e-4)
@@ -116,11 +124,13 @@ def test_an_image_is_seen_through_maps_scaled_to_its_size_and_to_one():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_maps_are_scaled_to_their_own_maximum_image_by_image(method):
+def test_each_map_is_scaled_to_its_own_maximum(method):
     rng = np.random.default_rng(1)
     activations = rng.random((4, 5, 6, 7)).astype(np.float32) * np.array([1, 10, 100, 1000]).reshape(4, 1, 1, 1)
     gradients = rng.random((4, 5, 6, 7)).astype(np.float32)
-    maps = heat(method, activations.astype(np.float32), gradients, lambda number, maps: np.linspace(0.1, 1, len(maps)))
+    maps = heat_maps(
+        method, activations.astype(np.float32), gradients, lambda number, maps: np.linspace(0.1, 1, len(maps))
+    )
     assert maps.shape == (4, 5, 6)
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps.max(axis=(1, 2)), 1)
@@ -128,22 +138,22 @@ def test_maps_are_scaled_to_their_own_maximum_image_by_image(method):
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("eigencam", "scorecam")])
-def test_a_map_is_zero_where_nothing_speaks_for_the_class(method):
-    assert not heat(method, ACTIVATIONS[None], -np.ones_like(GRADIENTS)[None]).any()
-    assert not heat(method, np.zeros_like(ACTIVATIONS)[None], GRADIENTS[None]).any()
+def test_a_map_without_evidence_for_the_class_is_zero(method):
+    assert not heat_maps(method, ACTIVATIONS[None], -np.ones_like(GRADIENTS)[None]).any()
+    assert not heat_maps(method, np.zeros_like(ACTIVATIONS)[None], GRADIENTS[None]).any()
 
 
-def test_an_unknown_method_is_refused_with_the_known_ones():
+def test_an_unknown_method_raises_an_error_that_lists_the_methods():
     with pytest.raises(RunError, match=r"no heat map method 'saliency'.*gradcam, gradcam\+\+"):
-        heat("saliency", ACTIVATIONS[None], GRADIENTS[None])
+        heat_maps("saliency", ACTIVATIONS[None], GRADIENTS[None])
 
 
-# ------------------------------------------------------------------------------------------------ the cut
+# ------------------------------------------------------------------------------------------------ split models
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", BY_HAND)
-def test_a_two_layer_network_gives_the_map_that_was_worked_by_hand(method):
+def test_a_two_layer_network_gives_the_map_worked_out_by_hand(method):
     gradient_model = GradientModel(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
     logits, activations, gradients, pooled = gradient_model.gradients(ACTIVATIONS[None], np.array([0]))
     np.testing.assert_array_equal(pooled[0], ACTIVATIONS.ravel())
@@ -151,14 +161,14 @@ def test_a_two_layer_network_gives_the_map_that_was_worked_by_hand(method):
     np.testing.assert_array_equal(gradients[0], GRADIENTS)
     assert logits[0, 0] == (ACTIVATIONS * GRADIENTS).sum()
     expected = np.array(BY_HAND[method])
-    np.testing.assert_allclose(heat(method, activations, gradients)[0], expected / expected.max(), rtol=1e-6)
+    np.testing.assert_allclose(heat_maps(method, activations, gradients)[0], expected / expected.max(), rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_score_cam_of_a_two_layer_network_is_the_map_that_was_worked_by_hand():
+def test_score_cam_of_a_two_layer_network_gives_the_map_worked_out_by_hand():
     from leukodash.models.build import class_probabilities
 
-    # Through the first channel, (1/4, 1/2, 0, 1), the logit is 1/4 + 8 - 1; through the second, (0, 0, 0, 1), 8 - 1.
+    # Masked by the first channel, (1/4, 1/2, 0, 1), the logit is 1/4 + 8 - 1; by the second, (0, 0, 0, 1), 8 - 1.
     gradient_model = GradientModel(two_layers([GRADIENTS, np.zeros_like(GRADIENTS)]), "maps", classes=2)
     evidence = gradient_model.gradients(ACTIVATIONS[None], np.array([0]))
 
@@ -166,13 +176,13 @@ def test_score_cam_of_a_two_layer_network_is_the_map_that_was_worked_by_hand():
         return class_probabilities(gradient_model.logits(images)[0], 2)
 
     ask = masked_class_probability(ACTIVATIONS[None], np.array([0]), probabilities)
-    (found,) = heat("scorecam", evidence.activations, evidence.gradients, ask)
+    (found,) = heat_maps("scorecam", evidence.activations, evidence.gradients, ask)
     expected = (ACTIVATIONS / (1 + np.exp([-7.25, -7.0]))).sum(axis=-1)
     np.testing.assert_allclose(found, expected / expected.max(), rtol=1e-6)
 
 
 @pytest.mark.slow
-def test_without_a_target_each_image_is_explained_for_its_own_likeliest_class():
+def test_without_a_target_each_image_is_explained_for_its_predicted_class():
     gradient_model = GradientModel(two_layers([GRADIENTS, -GRADIENTS]), "maps", classes=2)
     images = np.stack([ACTIVATIONS, np.zeros_like(ACTIVATIONS)])
     images[1, 1, 1, 1] = 1  # its gradient is -1, so the second class is likelier
@@ -195,7 +205,7 @@ def test_an_output_unit_beyond_the_classes_is_never_explained():
 
 
 @pytest.mark.slow
-def test_nothing_before_the_layer_is_run_backward():
+def test_layers_before_the_split_point_do_not_run_backward():
     import keras
     import tensorflow as tf
 
@@ -219,7 +229,7 @@ def test_nothing_before_the_layer_is_run_backward():
 
 
 @pytest.mark.slow
-def test_a_layer_without_feature_maps_is_refused():
+def test_a_layer_without_feature_maps_raises_an_error():
     model = two_layers([GRADIENTS, GRADIENTS])
     for layer in ("pool", "nowhere"):
         with pytest.raises(RunError, match=f"no layer '{layer}' with feature maps"):
@@ -231,13 +241,13 @@ def test_a_layer_without_feature_maps_is_refused():
     ("layer", "pooling", "precision"),
     [
         ("conv5_block3_out", "average", "float32"),
-        ("conv5_block3_1_relu", "flatten", "float32"),  # inside a block: the shortcut crosses the cut too
+        ("conv5_block3_1_relu", "flatten", "float32"),  # inside a block: the shortcut crosses the split point too
         ("conv4_block6_out", "max", "float32"),
         ("conv4_block6_out", "average", "bfloat16"),
         ("conv4_block6_out", "blocks", "float32"),  # its average reaches the head past the later blocks too
     ],
 )
-def test_gradients_at_any_layer_equal_those_through_the_whole_network(layer, pooling, precision):
+def test_gradients_at_any_layer_equal_those_of_the_whole_network(layer, pooling, precision):
     import keras
     import tensorflow as tf
 
@@ -261,7 +271,7 @@ def test_gradients_at_any_layer_equal_those_through_the_whole_network(layer, poo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_is_explained_at_its_layer(backbone):
+def test_every_backbone_gives_heat_maps_at_its_layer(backbone):
     from leukodash.models.build import build
 
     settings = config(backbone)
@@ -275,17 +285,17 @@ def test_every_backbone_is_explained_at_its_layer(backbone):
     np.testing.assert_allclose(logits, alone[0], atol=1e-4 * np.abs(logits).max())
     np.testing.assert_allclose(pooled, alone[1], atol=1e-4 * np.abs(pooled).max())
     assert activations.shape[1] >= 2
-    for method in [name for name in METHODS if not METHODS[name].asks]:
-        maps = [heat(method, activations, gradients), heat(method, activations, others.gradients)]
+    for method in [name for name in METHODS if not METHODS[name].needs_predictions]:
+        maps = [heat_maps(method, activations, gradients), heat_maps(method, activations, others.gradients)]
         assert np.isfinite(maps).all()
-        assert max(map(np.ptp, maps)) > 0.01  # one of two classes at least has something that speaks for it
+        assert max(map(np.ptp, maps)) > 0.01  # at least one of two classes has evidence for it
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("jax"), reason="JAX is not installed")
 def test_jax_gives_the_maps_of_the_two_layer_network_too():
-    words = f"{Path(__file__).name}::test_a_two_layer_network_gives_the_map_that_was_worked_by_hand"
-    more = f"{Path(__file__).name}::test_without_a_target_each_image_is_explained_for_its_own_likeliest_class"
+    words = f"{Path(__file__).name}::test_a_two_layer_network_gives_the_map_worked_out_by_hand"
+    more = f"{Path(__file__).name}::test_without_a_target_each_image_is_explained_for_its_predicted_class"
     command = [sys.executable, "-m", "pytest", "-q", f"tests/{words}", f"tests/{more}"]
     root = Path(__file__).resolve().parents[1]
     jax = os.environ | {"KERAS_BACKEND": "jax"}
@@ -319,14 +329,14 @@ def test_maps_of_real_cells_agree_with_those_of_tf_keras_vis(backbone, real_weig
     assert len(images) == 20
     evidence = GradientModel(model, row.cam_layer, 2).gradients(images, np.full(20, PREDICTED))
 
-    # Theirs gets the network up to the logits. Of the probabilities, Grad-CAM is another map for two classes: their
-    # gradients are those of the difference of the two logits.
+    # tf-keras-vis gets the network up to the logits. On probabilities of two classes, Grad-CAM differs: their gradients
+    # are those of the difference of the two logits.
     logits = keras.Model(model.input, model.get_layer("logits").output)
     classes = evidence.logits.argmax(axis=1).tolist()
     how = {"penultimate_layer": row.cam_layer, "seek_penultimate_conv_layer": False, "expand_cam": False}
     for method, theirs in (("gradcam", gradcam.Gradcam), ("gradcam++", gradcam.GradcamPlusPlus)):
-        ours = heat(method, evidence.activations, evidence.gradients)
-        expected = [  # five at a time: they keep every layer's output, 200 MB a cell for VGG16
+        ours = heat_maps(method, evidence.activations, evidence.gradients)
+        expected = [  # five at a time: tf-keras-vis keeps every layer's output, 200 MB per cell for VGG16
             theirs(logits, clone=False)(scores.CategoricalScore(classes[i : i + 5]), images[i : i + 5], **how)
             for i in range(0, 20, 5)
         ]

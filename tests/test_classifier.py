@@ -1,4 +1,4 @@
-"""Finished runs, loaded to classify: the same numbers as in training, and sentences for what cannot be."""
+"""Finished runs, loaded to classify: the same numbers as in training, and error messages."""
 
 import hashlib
 from pathlib import Path
@@ -14,14 +14,14 @@ from leukodash.errors import RunError, WeightsError
 
 @pytest.fixture
 def alexnet_weights(tmp_path_factory, monkeypatch):
-    """A file of random numbers where AlexNet's ImageNet weights are looked for."""
+    """A file of random numbers in place of AlexNet's ImageNet weights."""
     import keras
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     from leukodash.models.alexnet import AlexNet
     from leukodash.models.backbones import BACKBONES
 
-    folder = tmp_path_factory.getbasetemp() / "alexnet"  # one file for all tests: a tiny run remembers its checksum
+    folder = tmp_path_factory.getbasetemp() / "alexnet"  # one file for all tests: a tiny run stores its checksum
     path = folder / BACKBONES["alexnet"].weights.name
     if not path.exists():
         folder.mkdir()
@@ -47,13 +47,13 @@ def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, 
     expected = rows[["p_all", "p_hem"]].to_numpy()
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-5)
     np.testing.assert_allclose(served.classify_with_maps(images)[0], expected, atol=1e-5)
-    assert np.ptp(expected[:, 0]) > 1e-4  # or the test would not tell cells apart
+    assert np.ptp(expected[:, 0]) > 1e-4  # otherwise the test could not tell cells apart
     assert (served.classes, served.positive, served.size) == (("all", "hem"), "all", 64)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("train_from", ["head", "all"])  # stored features of eight views, and pixels that are turned
-def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run, alexnet_weights, train_from):
+def test_a_run_that_averages_views_answers_with_the_mean_over_eight_views(tiny_run, alexnet_weights, train_from):
     from leukodash.inference.classifier import load
 
     common = {"weights": "imagenet", "train_from": train_from, "flips": "views", "precision": "float32"}
@@ -70,15 +70,15 @@ def test_a_run_that_averages_answers_with_the_mean_over_the_eight_turns(tiny_run
     answers, maps = served.classify_with_maps(images)
     np.testing.assert_allclose(answers, expected, atol=1e-5)
     found = [served.classes[k] for k in expected.argmax(axis=1)]
-    upright = [
+    single_view = [
         alone.classify_with_maps([image], target=label)[1][0] for image, label in zip(images, found, strict=True)
     ]
-    np.testing.assert_allclose(maps, upright, atol=1e-4)
-    np.testing.assert_allclose(served.predict(images, upright=True), alone.predict(images), atol=1e-6)
+    np.testing.assert_allclose(maps, single_view, atol=1e-4)
+    np.testing.assert_allclose(served.predict(images, single_view=True), alone.predict(images), atol=1e-6)
 
 
 @pytest.mark.slow
-def test_a_run_that_pools_every_block_says_so_and_without_weights_it_does_not(tiny_run, alexnet_weights):
+def test_a_run_that_pools_every_block_says_so_unless_it_started_from_random_weights(tiny_run, alexnet_weights):
     from leukodash.inference.classifier import load
 
     run = tiny_run(weights="imagenet", pooling="blocks")
@@ -91,7 +91,7 @@ def test_a_run_that_pools_every_block_says_so_and_without_weights_it_does_not(ti
 
 
 @pytest.mark.slow
-def test_images_of_any_size_are_squared_as_for_training(tiny_run):
+def test_images_of_any_size_are_padded_to_a_square_as_for_training(tiny_run):
     from leukodash.inference.classifier import load
 
     served = load(tiny_run())
@@ -118,7 +118,7 @@ def test_maps_follow_the_target_class_and_the_layer(tiny_run, cells):
     early, early_maps = served.classify_with_maps(images, layer="conv2")
     assert early_maps.shape == (len(cells), 7, 7)
     np.testing.assert_allclose(early, probabilities, atol=1e-6)
-    with pytest.raises(RunError, match=r"knows no class 'cat'\. Choose one of all, hem"):
+    with pytest.raises(RunError, match=r"has no class 'cat'\. Choose one of all, hem"):
         served.classify_with_maps(images, target="cat")
 
 
@@ -133,7 +133,7 @@ def test_a_run_that_has_not_finished_cannot_classify(tiny_run):
 
 
 @pytest.mark.slow
-def test_other_pretrained_weights_than_those_of_the_run_are_refused(tiny_run, tmp_path, monkeypatch):
+def test_pretrained_weights_that_differ_from_the_runs_raise_an_error(tiny_run, tmp_path, monkeypatch):
     from leukodash.inference.classifier import load
 
     run = tiny_run()
@@ -148,7 +148,7 @@ def test_other_pretrained_weights_than_those_of_the_run_are_refused(tiny_run, tm
 
 
 @pytest.mark.slow
-def test_damaged_trained_layers_get_a_sentence(tiny_run):
+def test_damaged_trained_layers_raise_an_error(tiny_run):
     from leukodash.inference.classifier import load
 
     run = tiny_run()
@@ -159,9 +159,9 @@ def test_damaged_trained_layers_get_a_sentence(tiny_run):
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_heat_lies_on_the_cell_where_a_trained_mobilenet_sees_one(real_weights, real_cnmc):
+def test_heat_lies_on_the_cell_for_a_pretrained_mobilenet(real_weights, real_cnmc):
     from leukodash.cam.gradients import GradientModel
-    from leukodash.cam.methods import heat
+    from leukodash.cam.methods import heat_maps
     from leukodash.models.backbones import BACKBONES
     from leukodash.models.build import build
     from leukodash.models.weights import find_weights
@@ -173,7 +173,7 @@ def test_heat_lies_on_the_cell_where_a_trained_mobilenet_sees_one(real_weights, 
     images = np.stack([square(read_image(path), 224) for path in files])
     gradient_model = GradientModel(model, row.cam_layer, 2)
     _, activations, gradients, _ = gradient_model.gradients(images.astype(np.float32), np.zeros(len(images)))
-    maps = heat("eigencam", activations, gradients)  # of no class: the head is untrained
-    middle = maps[:, 2:5, 2:5].mean(axis=(1, 2))  # cells lie in the middle of their frames
+    maps = heat_maps("eigencam", activations, gradients)  # needs no class: the head is untrained
+    middle = maps[:, 2:5, 2:5].mean(axis=(1, 2))  # cells are in the middle of the image
     border = np.concatenate([maps[:, 0], maps[:, 6]], axis=1).mean(axis=1)
     assert (middle > border).mean() >= 0.9

@@ -1,4 +1,4 @@
-"""Image files, classified by several runs at once."""
+"""Classification of image files by several runs."""
 
 import zipfile
 from dataclasses import replace
@@ -16,7 +16,7 @@ SECRETS = "<script>alert(1)</script>" * 9 + ".png"
 
 
 @pytest.mark.slow
-def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run, cells, tmp_path):
+def test_bad_files_get_an_error_message_and_the_others_are_classified(tiny_run, cells, tmp_path):
     from leukodash.inference.classifier import load
     from leukodash.inference.classify_files import classify_files
 
@@ -48,7 +48,7 @@ def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run,
     assert failed["p_all"].isna().all()
     assert failed["file"].str.len().max() <= max(80, len(str(tmp_path / "missing.png")))
     fine = table[table["error"] == ""]
-    named = ["good.png", "good.png (2)", '\'=HYPERLINK("a.png")']  # the last one begins as a formula does
+    named = ["good.png", "good.png (2)", '\'=HYPERLINK("a.png")']  # the last one starts like a formula
     assert list(fine["file"]) == [name for name in named for _ in range(3)]
     assert list(fine["run"]) == [one.run.id, two.run.id, AVERAGE] * 3
     assert list(table["position"]) == [0, 0, 0, 1, 2, 3, 4, 5, 5, 5, 6, 7, 7, 7]
@@ -59,41 +59,41 @@ def test_bad_files_get_one_sentence_each_and_the_others_are_classified(tiny_run,
 
 
 @pytest.mark.slow
-def test_the_same_bytes_are_computed_once_and_known_answers_are_not_computed_again(tiny_run, cells, monkeypatch):
+def test_identical_files_are_classified_once_and_cached_answers_are_reused(tiny_run, cells, monkeypatch):
     from leukodash.inference import classify_files as module
     from leukodash.inference.classifier import load
 
     served, asked = load(tiny_run()), []
     compute = served.answer
     monkeypatch.setattr(served, "answer", lambda images, *rest: asked.append(len(images)) or compute(images, *rest))
-    known = module.AnswerCache()
+    cache = module.AnswerCache()
     files = [cells[0], cells[1], ("again.png", cells[0].read_bytes())]
-    first, maps = module.classify_files([served], files, known=known)
+    first, maps = module.classify_files([served], files, cache=cache)
     assert asked == [2]
-    again, same_maps = module.classify_files([served], files, known=known)
+    again, same_maps = module.classify_files([served], files, cache=cache)
     assert asked == [2]
     pd.testing.assert_frame_equal(first, again)
     assert maps[0] is same_maps[0] is same_maps[2]
-    _, other_maps = module.classify_files([served], files, "layercam", known=known)
-    assert asked == [2]  # another weighting of the same gradients
+    _, other_maps = module.classify_files([served], files, "layercam", cache=cache)
+    assert asked == [2]  # other weights for the same gradients
     np.testing.assert_allclose(other_maps[0], served.classify_with_maps([read_image(cells[0])], "layercam")[1][0])
-    module.classify_files([served], files, rule="validation", known=known)
+    module.classify_files([served], files, rule="validation", cache=cache)
     assert asked == [2, 1]  # by classify_with_maps above; a threshold needs no network
-    module.classify_files([served], files, target="hem", known=known)
-    module.classify_files([served], files, layers={served.run.id: "conv2"}, known=known)
+    module.classify_files([served], files, target="hem", cache=cache)
+    module.classify_files([served], files, layers={served.run.id: "conv2"}, cache=cache)
     assert asked == [2, 1, 2, 2]
 
 
 @pytest.mark.slow
-def test_answers_that_are_kept_are_bounded_by_their_size(monkeypatch):
+def test_the_size_of_the_answer_cache_is_bounded(monkeypatch):
     from leukodash.inference import classify_files as module
     from leukodash.inference.classifier import Answer
 
     monkeypatch.setattr(module, "KEPT_BYTES", 1000)
-    known = module.AnswerCache()
+    cache = module.AnswerCache()
     for number in range(20):
-        known[number,] = Answer(np.zeros(2), np.zeros((5, 5), np.float32), 0.0)
-    assert list(known) == [(number,) for number in range(10, 20)]
+        cache[number,] = Answer(np.zeros(2), np.zeros((5, 5), np.float32), 0.0)
+    assert list(cache) == [(number,) for number in range(10, 20)]
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_an_image_unlike_the_training_cells_is_marked_with_its_score(tiny_run, c
 
 
 @pytest.mark.slow
-def test_any_layer_with_places_can_be_shown_and_large_ones_go_in_small_batches(tiny_run, cells, monkeypatch):
+def test_any_spatial_layer_can_be_shown_and_large_layers_use_small_batches(tiny_run, cells, monkeypatch):
     from leukodash.inference import classifier as predict
 
     served = predict.load(tiny_run())
@@ -127,12 +127,12 @@ def test_any_layer_with_places_can_be_shown_and_large_ones_go_in_small_batches(t
         heat = served.classify_with_maps(images, layer=layer)[1]
         assert heat.shape == (3, *served.model.get_layer(layer).output.shape[1:3])
     whole = served.classify_with_maps(images, layer="conv2")[1]
-    monkeypatch.setattr(predict, "LARGEST", 1)
+    monkeypatch.setattr(predict, "MAX_BATCH_VALUES", 1)
     np.testing.assert_allclose(served.classify_with_maps(images, layer="conv2")[1], whole, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_score_cam_asks_about_the_class_that_is_explained(tiny_run, cells):
+def test_score_cam_uses_the_class_that_is_explained(tiny_run, cells):
     from leukodash.inference.classifier import load
 
     served = load(tiny_run())
@@ -144,12 +144,12 @@ def test_score_cam_asks_about_the_class_that_is_explained(tiny_run, cells):
 
 
 @pytest.mark.slow
-def test_an_interrupted_call_keeps_the_answers_that_it_had(tiny_run, cells, monkeypatch):
+def test_an_interrupted_call_keeps_its_answers(tiny_run, cells, monkeypatch):
     from leukodash.inference import classify_files as module
     from leukodash.inference.classifier import load
 
     monkeypatch.setattr(module, "BATCH", 2)
-    known, heard = {}, []
+    cache, heard = {}, []
 
     def stop_halfway(fraction, words):
         heard.append((fraction, words))
@@ -157,14 +157,14 @@ def test_an_interrupted_call_keeps_the_answers_that_it_had(tiny_run, cells, monk
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        module.classify_files([load(tiny_run())], cells[:4], known=known, progress=stop_halfway)
-    assert len({key[0] for key in known}) == 2
+        module.classify_files([load(tiny_run())], cells[:4], cache=cache, progress=stop_halfway)
+    assert len({key[0] for key in cache}) == 2
     assert heard[0][0] == 0
     assert "0 of 4 cells" in heard[0][1]
 
 
 @pytest.mark.slow
-def test_the_command_line_and_the_page_say_the_same(tiny_run, cells, tmp_path):
+def test_the_command_line_and_the_page_give_the_same_table(tiny_run, cells, tmp_path):
     from leukodash.inference.classifier import load
     from leukodash.inference.classify_files import classify_files, classify_paths
 
@@ -187,8 +187,8 @@ def test_the_command_line_and_the_page_say_the_same(tiny_run, cells, tmp_path):
 
 
 @pytest.mark.slow
-def test_folders_archives_and_smears_stand_for_their_cells(tiny_run, cells, tmp_path):
-    from leukodash.inference.classify_files import classify_paths, gather
+def test_folders_zips_and_smears_yield_their_cells(tiny_run, cells, tmp_path):
+    from leukodash.inference.classify_files import classify_paths, collect_cells
 
     folder = tmp_path / "folder" / "deep"
     folder.mkdir(parents=True)
@@ -204,7 +204,7 @@ def test_folders_archives_and_smears_stand_for_their_cells(tiny_run, cells, tmp_
     cv2.circle(smear, (200, 200), 34, (110, 60, 160), -1)
     cv2.imwrite(str(tmp_path / "smear.png"), smear[..., ::-1])
     paths = [tmp_path / "folder", tmp_path / "some.zip", tmp_path / "broken.zip", tmp_path / "smear.png"]
-    files, faults = gather(paths)
+    files, faults = collect_cells(paths)
     assert files[0] == folder / "cell.png"
     names = [file[0] for file in files[1:]]
     assert names[0] == f"{tmp_path / 'some.zip'}/in/cell.png"
@@ -218,7 +218,7 @@ def test_folders_archives_and_smears_stand_for_their_cells(tiny_run, cells, tmp_
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_gets_a_sentence(tiny_run, cells, tmp_path):
+def test_a_folder_that_cannot_be_written_raises_an_error(tiny_run, cells, tmp_path):
     from leukodash.inference.classify_files import classify_paths
 
     (tmp_path / "file").write_bytes(b"")

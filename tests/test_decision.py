@@ -1,4 +1,4 @@
-"""Which cells are offered, and what becomes of answers: classes, words, pictures. Without a network."""
+"""Sample cells, decisions, summaries and overlay files, without a network."""
 
 import zipfile
 from dataclasses import replace
@@ -11,14 +11,14 @@ import pytest
 from leukodash.cam.overlay_files import OverlayStyle, write_overlays
 from leukodash.config.run_config import RunConfig
 from leukodash.evaluation.calibration import Temperature
-from leukodash.inference.answer_summary import decision_words, disagreements, in_order, percent, summary
-from leukodash.inference.decision import AVERAGE, decided, decision, novel, together
-from leukodash.inference.sample_cells import draw, unseen_cells
+from leukodash.inference.answer_summary import decision_words, disagreements, display_order, percent, summary
+from leukodash.inference.decision import AVERAGE, apply_decisions, average_decision, decision, novel_positions
+from leukodash.inference.sample_cells import draw_samples, unseen_cells
 from leukodash.runs.run_folder import create_run
 
 
 def fake_run(rows, part="test", data="."):
-    """A run folder with a split of (file, label, part, content) and a result, that no network stands behind."""
+    """A run folder with a split of (file, label, part, content) and a result, without a network."""
     run = create_run(RunConfig(data=str(data), backbone="mobilenet"))
     table = pd.DataFrame(rows, columns=["file", "label", "part", "sha256"]).assign(subject="1")
     table.to_csv(run.path / "split.csv", index=False)
@@ -26,7 +26,7 @@ def fake_run(rows, part="test", data="."):
     return run
 
 
-def test_samples_are_cells_that_all_runs_were_tested_on_and_none_learnt_from(tmp_path):
+def test_samples_are_cells_that_all_runs_were_tested_on_and_none_was_trained_on(tmp_path):
     one = fake_run([("a", "all", "test", "A"), ("b", "hem", "test", "B"), ("c", "all", "test", "C")], data=tmp_path)
     two = fake_run([("a", "all", "test", "A"), ("b", "hem", "train", "B"), ("c", "all", "unused", "C")], data=tmp_path)
     assert list(unseen_cells([one])["file"]) == ["a", "b", "c"]
@@ -34,7 +34,7 @@ def test_samples_are_cells_that_all_runs_were_tested_on_and_none_learnt_from(tmp
     assert unseen_cells([one])["path"][0] == tmp_path / "a"
 
 
-def test_a_test_cell_with_the_bytes_of_a_training_cell_is_no_sample(tmp_path):
+def test_a_test_cell_with_the_bytes_of_a_training_cell_is_not_a_sample(tmp_path):
     run = fake_run(
         [("a", "all", "test", "A"), ("copy of b", "hem", "test", "B"), ("b", "hem", "train", "B")], data=tmp_path
     )
@@ -46,23 +46,23 @@ def test_a_run_without_a_test_part_offers_its_validation_cells(tmp_path):
     assert list(unseen_cells([run])["file"]) == ["a"]
 
 
-def test_there_are_no_samples_where_the_data_set_has_gone(tmp_path):
+def test_there_are_no_samples_without_the_data_set(tmp_path):
     run = fake_run([("a", "all", "test", "A")], data=tmp_path / "gone")
     assert unseen_cells([run]).empty
     assert unseen_cells([]).empty
 
 
-def test_samples_are_drawn_from_each_class_in_turn_and_alike_for_the_same_seed(tmp_path):
+def test_samples_alternate_between_classes_and_are_reproducible_by_seed(tmp_path):
     rows = [(f"{i}", "hem" if i % 5 == 0 else "all", "test", f"{i}") for i in range(50)]
     cells = unseen_cells([fake_run(rows, data=tmp_path)])
-    drawn = draw(cells, 8, seed=3)
+    drawn = draw_samples(cells, 8, seed=3)
     assert list(drawn["label"]) == ["all", "hem"] * 4
-    assert list(drawn["file"]) == list(draw(cells, 8, seed=3)["file"])
-    assert list(drawn["file"]) != list(draw(cells, 8, seed=4)["file"])
+    assert list(drawn["file"]) == list(draw_samples(cells, 8, seed=3)["file"])
+    assert list(drawn["file"]) != list(draw_samples(cells, 8, seed=4)["file"])
 
 
-def said_table(**classes):
-    """A table in which run r calls image i ``classes[r][i]``: in capitals where it finds it unlike its training cells.
+def answer_table(**classes):
+    """A table in which run r assigns ``classes[r][i]`` to image i; capitals mark images unlike its training cells.
 
     "-" is an image that cannot be read.
     """
@@ -75,42 +75,42 @@ def said_table(**classes):
     return pd.DataFrame(rows)
 
 
-def test_images_that_runs_disagree_on_come_first():
-    table = said_table(one="ah-ah", two="aa-hh")
+def test_images_on_which_runs_disagree_come_first():
+    table = answer_table(one="ah-ah", two="aa-hh")
     assert disagreements(table) == {1, 3}
-    assert in_order(table) == [1, 3, 0, 4]
+    assert display_order(table) == [1, 3, 0, 4]
 
 
-def test_an_image_unlike_the_training_cells_comes_last_and_is_no_disagreement():
-    table = said_table(one="aAha", two="hHhh")
+def test_an_image_unlike_the_training_cells_comes_last_and_is_not_a_disagreement():
+    table = answer_table(one="aAha", two="hHhh")
     assert disagreements(table) == {0, 3}
-    assert in_order(table) == [0, 3, 2, 1]
+    assert display_order(table) == [0, 3, 2, 1]
 
 
-def test_a_run_that_knows_no_such_image_has_no_say_in_a_disagreement():
-    assert disagreements(said_table(one="A", two="h", three="h")) == set()
-    assert novel(said_table(one="A", two="h", three="h")) == set()
-    assert disagreements(said_table(one="H", two="h", three="a")) == {0}
+def test_a_run_that_finds_an_image_novel_is_ignored_in_disagreements():
+    assert disagreements(answer_table(one="A", two="h", three="h")) == set()
+    assert novel_positions(answer_table(one="A", two="h", three="h")) == set()
+    assert disagreements(answer_table(one="H", two="h", three="a")) == {0}
 
 
 @pytest.mark.parametrize(
     ("classes", "truth", "sentence"),
     [
         ({"one": "aah-"}, {}, "3 cells: 2 ALL blast, 1 normal."),
-        ({"one": "a"}, {0: "hem"}, "1 cell: 1 ALL blast. 0 of 1 test cell right."),
+        ({"one": "a"}, {0: "hem"}, "1 cell: 1 ALL blast. 0 of 1 test cell correct."),
         ({"one": "aah", "two": "aah"}, {}, "3 cells: all 2 runs agree on each."),
         ({"one": "a", "two": "h"}, {}, "1 cell: the 2 runs disagree on it."),
         (
             {"one": "aahh", "two": "ahhh"},
             {0: "all", 1: "all", 2: "hem"},
-            "4 cells: the 2 runs disagree on 1, shown first, and agree on 3. Of 3 test cells, right: A 3, B 2.",
+            "4 cells: the 2 runs disagree on 1 (shown first) and agree on 3. Correct on 3 test cells: A 3, B 2.",
         ),
         ({"one": "A"}, {}, "1 image is unlike the training cells: not counted."),
         (
             {"one": "aAHh"},
             {0: "all", 1: "hem"},
             "2 cells: 1 ALL blast, 1 normal. 2 images are unlike the training cells: not counted, shown last. "
-            "1 of 1 test cell right.",
+            "1 of 1 test cell correct.",
         ),
         (
             {"one": "aA", "two": "ah"},
@@ -119,13 +119,13 @@ def test_a_run_that_knows_no_such_image_has_no_say_in_a_disagreement():
         ),
     ],
 )
-def test_a_sentence_says_what_was_found(classes, truth, sentence):
-    assert summary(said_table(**classes), truth, {"one": "A", "two": "B"}) == sentence
+def test_the_summary_counts_classes_agreement_and_correct_answers(classes, truth, sentence):
+    assert summary(answer_table(**classes), truth, {"one": "A", "two": "B"}) == sentence
 
 
-def test_no_probability_is_shown_as_nothing_or_all():
+def test_no_probability_is_shown_as_0_or_100_percent():
     assert [percent(share) for share in (0.0, 0.0049, 0.005, 0.5, 0.9949, 0.995, 1.0)] == [
-        "<1 %", "<1 %", "0 %", "50 %", "99 %", ">99 %", ">99 %",
+        "<1%", "<1%", "0%", "50%", "99%", ">99%", ">99%",
     ]  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def predictions(run, rows):
 
 
 def answered(**p_all):
-    """A table as the networks answer it: run r gives image i the probability ``p_all[r][i]`` of being a blast."""
+    """A table of answers: run r gives image i the blast probability ``p_all[r][i]``."""
     rows = [
         {"position": i, "file": str(i), "run": run, "p_all": p[i], "p_hem": 1 - p[i], "novelty": 1.0, "novel": False}
         for i in range(len(next(iter(p_all.values()))))
@@ -152,30 +152,30 @@ BLAST_FROM_07 = [
 ]
 
 
-def test_the_threshold_is_chosen_on_validation_and_by_default_the_likeliest_class_is_taken():
+def test_the_threshold_is_chosen_on_validation_and_the_default_is_the_likeliest_class():
     run = predictions(fake_run([]), [*BLAST_FROM_07, ("t", "hem", "test", 0.99)])
     table = answered(one=[0.69, 0.75, 0.3])
-    assert list(decided(table, {"one": decision(run)})["class"]) == ["all", "all", "hem"]
+    assert list(apply_decisions(table, {"one": decision(run)})["class"]) == ["all", "all", "hem"]
     chosen = decision(run, "validation")
     assert chosen.threshold == pytest.approx(0.725)  # half-way between 0.65 and 0.8
-    assert list(decided(table, {"one": chosen}, "validation")["class"]) == ["hem", "all", "hem"]
+    assert list(apply_decisions(table, {"one": chosen}, "validation")["class"]) == ["hem", "all", "hem"]
 
 
-def test_a_run_without_validation_cells_of_both_classes_says_so_and_takes_the_likeliest_class():
+def test_a_run_without_validation_cells_of_both_classes_says_so_and_uses_the_likeliest_class():
     run = predictions(fake_run([]), [("a", "all", "validation", 0.9)])
     chosen = decision(run, "validation")
     assert chosen.threshold is None
     words = decision_words("M", chosen, calibrated=True)
     assert words == (
         "M: only 1 validation cells, too few to calibrate on; "
-        "no validation cells of both classes, so the likeliest class is taken."
+        "no validation cells of both classes, so the likeliest class is used."
     )
 
 
 def test_the_average_is_the_mean_of_calibrated_probabilities_and_has_a_threshold_of_its_own():
     one = replace(decision(predictions(fake_run([]), BLAST_FROM_07), "validation"), temperature=Temperature(2.0))
     two = replace(decision(predictions(fake_run([]), BLAST_FROM_07), "validation"), temperature=Temperature(0.5))
-    table = decided(answered(one=[0.9, 0.9], two=[0.6, 0.9]), {"one": one, "two": two}, "validation")
+    table = apply_decisions(answered(one=[0.9, 0.9], two=[0.6, 0.9]), {"one": one, "two": two}, "validation")
     assert list(table["run"]) == ["one", "two", AVERAGE] * 2
     mean = table[table["run"] == AVERAGE]
     # odds 9 to the power 1/2 are 3; odds 3/2 squared are 9/4
@@ -183,34 +183,34 @@ def test_the_average_is_the_mean_of_calibrated_probabilities_and_has_a_threshold
     assert list(mean["class"]) == ["hem", "all"]  # 0.72 is below the threshold of 0.74
     assert mean["p_all"].isna().all()
     np.testing.assert_allclose(table["calibrated_all"] + table["calibrated_hem"], 1)
-    own = together([one, two], "validation")
+    own = average_decision([one, two], "validation")
     assert own.threshold == pytest.approx(
         np.mean([scaled.temperature.scale(np.array([p, 1 - p]))[0] for scaled in (one, two) for p in (0.65, 0.8)])
     )
 
 
-def test_runs_with_other_validation_cells_average_without_a_threshold():
+def test_runs_with_different_validation_cells_are_averaged_without_a_threshold():
     one = decision(predictions(fake_run([]), BLAST_FROM_07), "validation")
     two = decision(predictions(fake_run([]), [("x", *row[1:]) for row in BLAST_FROM_07]), "validation")
-    both = together([one, two], "validation")
+    both = average_decision([one, two], "validation")
     assert both.threshold is None
     assert "different validation cells" in decision_words("The average", both, calibrated=False)
-    assert together([one, replace(two, classes=("all", "hem", "other"))]) is None
+    assert average_decision([one, replace(two, classes=("all", "hem", "other"))]) is None
 
 
-def test_the_average_is_unlike_the_training_cells_where_half_of_the_runs_say_so():
+def test_the_average_is_novel_where_half_of_the_runs_find_the_image_novel():
     table = answered(one=[0.9, 0.9], two=[0.9, 0.9], three=[0.9, 0.9])
     table.loc[[0, 1, 3], "novel"] = True
-    table.loc[5, "novelty"] = np.nan  # one run cannot say
+    table.loc[5, "novelty"] = np.nan  # one run has no novelty score
     plain = decision(predictions(fake_run([]), []))
-    found = decided(table, dict.fromkeys(("one", "two", "three"), plain))
+    found = apply_decisions(table, dict.fromkeys(("one", "two", "three"), plain))
     assert list(found.loc[found["run"] == AVERAGE, "novel"]) == [True, True]
     table.loc[5, "novelty"] = 1.0
-    found = decided(table, dict.fromkeys(("one", "two", "three"), plain))
+    found = apply_decisions(table, dict.fromkeys(("one", "two", "three"), plain))
     assert list(found.loc[found["run"] == AVERAGE, "novel"]) == [True, False]
 
 
-def test_pictures_get_names_that_every_system_can_write(tmp_path):
+def test_pictures_get_names_that_every_file_system_accepts(tmp_path):
     image = np.zeros((20, 20, 3), np.uint8)
     png = cv2.imencode(".png", image)[1].tobytes()
     names = ["a.png", "A.png", "a-2.png", "../../etc/passwd", "smear.jpg, cell 3", "<b>.png", "..."]
@@ -224,7 +224,7 @@ def test_pictures_get_names_that_every_system_can_write(tmp_path):
         assert archive.testzip() is None
 
 
-def test_a_picture_is_faded_to_grey_or_stands_beside_its_cell(tmp_path):
+def test_a_map_is_drawn_in_grey_or_beside_its_cell(tmp_path):
     cell = np.full((40, 40, 3), (90, 10, 120), np.uint8)
     png = cv2.imencode(".png", cell[..., ::-1])[1].tobytes()
     table = answered(run=[0.5, 0.5])

@@ -10,7 +10,7 @@ from leukodash.data.demo_cells import IMAGE_SIZE, demo_cell, make_demo, subject_
 from leukodash.data.images import read_image
 from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
-from leukodash.inference.smear_summary import UNLIKE, cell_name, count_cells, slide_words
+from leukodash.inference.smear_summary import UNLIKE, cell_name, count_cells, smear_words
 from leukodash.smears import segmentation as white_cells
 from leukodash.smears.detection import FILLS, Box, cut_out, cut_outs, find_white_cells, looks_like_smear, overlap
 
@@ -217,8 +217,8 @@ def test_a_slide_is_summed_up_by_the_average_of_its_runs_without_what_is_no_cell
     assert counts["ALL blast"].to_list() == [1, 1, 0]
     assert counts["normal"].to_list() == [1, 0, 0]
     assert counts[UNLIKE].to_list() == [1, 0, 0]
-    assert slide_words(counts) == "3 white cells: 1 ALL blast · 1 normal · 1 unlike the training cells"
-    assert slide_words(counts[1:]) == "1 white cell: 1 ALL blast"
+    assert smear_words(counts) == "3 white cells: 1 ALL blast · 1 normal · 1 unlike the training cells"
+    assert smear_words(counts[1:]) == "1 white cell: 1 ALL blast"
     assert cell_name("a.jpg", 3) == "a.jpg, cell 3"
 
 

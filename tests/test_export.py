@@ -14,7 +14,7 @@ from leukodash.errors import RunError
 from leukodash.export import export_jobs
 from leukodash.export import model_export as exporting
 from leukodash.export.export_formats import FORMATS, METADATA, NOTICE
-from leukodash.export.export_jobs import look, memory_left, start
+from leukodash.export.export_jobs import job_status, memory_left, start_export
 from leukodash.export.model_export import Exported, export, metadata
 
 PLAIN_KERAS = """
@@ -40,7 +40,7 @@ def cells():
 
 @pytest.fixture
 def spread_run(tmp_path, cells):
-    """Return a function that makes a run of random weights whose head spreads the cells from 0 to 1."""
+    """Return a function that makes a run with random weights whose probabilities spread from 0 to 1."""
 
     def make(backbone, **settings):
         import keras
@@ -77,7 +77,7 @@ def app_answers(run, cells):
     from leukodash.inference.classifier import load
 
     answers = load(run).predict(cells)
-    assert np.ptp(answers[:, 0]) > 0.3  # or any file would agree
+    assert np.ptp(answers[:, 0]) > 0.3  # otherwise any file would agree
     return answers
 
 
@@ -85,11 +85,11 @@ def app_answers(run, cells):
 
 
 @pytest.mark.slow
-def test_onnx_runtime_gives_the_apps_probabilities_and_finds_no_rare_operations(spread_run, cells, tmp_path):
+def test_onnx_runtime_gives_the_apps_probabilities_and_the_file_has_no_rare_operations(spread_run, cells, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     import onnx
 
-    run = spread_run("googlenet", outputs=3)  # Mamaev's third unit is left out
+    run = spread_run("googlenet", outputs=3)  # Mamaev's third unit is removed
     made = export(run, "onnx", tmp_path / "out")
     (found,) = runtime.InferenceSession(str(made.path)).run(["probabilities"], {"cell": cells.astype(np.float32)})
     np.testing.assert_allclose(found, app_answers(run, cells), atol=1e-4)
@@ -99,7 +99,7 @@ def test_onnx_runtime_gives_the_apps_probabilities_and_finds_no_rare_operations(
 
 
 @pytest.mark.slow
-def test_a_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_of_them(spread_run, cells, tmp_path):
+def test_the_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_views(spread_run, cells, tmp_path):
     import keras
 
     run = spread_run("alexnet")
@@ -149,7 +149,7 @@ def check_notes(fields, classes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [0.01, np.nan])
-def test_a_file_that_gives_other_probabilities_is_not_offered(wrong, spread_run, tmp_path, monkeypatch):
+def test_a_file_that_gives_different_probabilities_is_discarded(wrong, spread_run, tmp_path, monkeypatch):
     def outputs(path, images):
         assert path.is_file()
         return right.outputs(path, images) + wrong
@@ -162,7 +162,7 @@ def test_a_file_that_gives_other_probabilities_is_not_offered(wrong, spread_run,
 
 
 @pytest.mark.slow
-def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_said(spread_run, cells, tmp_path):
+def test_a_run_in_bfloat16_is_exported_in_float32_and_the_difference_is_reported(spread_run, cells, tmp_path):
     from leukodash.jobs.hardware import cpu_has_bfloat16
 
     if not cpu_has_bfloat16():
@@ -178,7 +178,7 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_the_distance_is_said(sprea
 
 
 @pytest.mark.slow
-def test_cells_of_the_run_itself_are_checked_from_the_least_to_the_most_probable(tiny_run):
+def test_the_check_uses_cells_of_the_run_from_the_least_to_the_most_probable(tiny_run):
     from leukodash.data.images import read_image, square
 
     run = tiny_run()
@@ -189,7 +189,7 @@ def test_cells_of_the_run_itself_are_checked_from_the_least_to_the_most_probable
         np.testing.assert_array_equal(cell, square(read_image(Path(run.config.data) / file), 64))
 
 
-def test_without_the_data_set_generated_cells_are_checked():
+def test_without_the_data_set_the_check_uses_generated_cells():
     cells = exporting.check_cells(made_run(), 32)
     assert cells.shape == (8, 32, 32, 3)
     assert cells.dtype == np.float32
@@ -197,7 +197,7 @@ def test_without_the_data_set_generated_cells_are_checked():
     assert 100 < cells.max() <= 255
 
 
-def test_metadata_hold_the_threshold_and_temperature_of_the_validation_cells():
+def test_metadata_contain_the_threshold_and_temperature_of_the_validation_cells():
     from leukodash.inference.decision import decision
 
     run = made_run(skill=0.8)
@@ -211,22 +211,22 @@ def test_metadata_hold_the_threshold_and_temperature_of_the_validation_cells():
 @pytest.mark.parametrize(
     ("precision", "app_difference", "other_class", "sentence"),
     [
-        ("float32", 3e-7, 0, "Checked on 8 cells: its probabilities are the app's, to within 0.000001."),
-        ("bfloat16", 0.012, 0, "by up to 0.01 and no class."),
-        ("bfloat16", 0.012, 1, "by up to 0.01 and moves 1 of them to the other class."),
+        ("float32", 3e-7, 0, "Checked on 8 cells: its probabilities equal the app's to within 0.000001."),
+        ("bfloat16", 0.012, 0, "by up to 0.01 and changes no class."),
+        ("bfloat16", 0.012, 1, "by up to 0.01 and changes the class of 1 of them."),
     ],
 )
-def test_a_sentence_says_how_true_a_file_is(precision, app_difference, other_class, sentence):
+def test_a_sentence_says_how_closely_a_file_matches_the_app(precision, app_difference, other_class, sentence):
     made = Exported(Path("x.keras"), 8, 3e-7, precision, app_difference, other_class)
     assert made.words.endswith(sentence)
 
 
-def test_unknown_formats_get_a_sentence(tmp_path):
+def test_an_unknown_format_raises_an_error(tmp_path):
     with pytest.raises(RunError, match=r"no format 'pdf'\. Choose one of keras, onnx, litert"):
         export(made_run(), "pdf", tmp_path)
 
 
-# ---------------------------------------------------------------------------------------------- the line of exports
+# ---------------------------------------------------------------------------------------------- export jobs
 
 
 class Child:
@@ -244,8 +244,8 @@ class Child:
 def children(monkeypatch):
     Child.all = []
     monkeypatch.setattr(export_jobs.subprocess, "Popen", Child)
-    monkeypatch.setattr(export_jobs, "_child", None)
-    monkeypatch.setattr(export_jobs, "_waiting", [])
+    monkeypatch.setattr(export_jobs, "_running", None)
+    monkeypatch.setattr(export_jobs, "_queue", [])
     return Child.all
 
 
@@ -255,44 +255,44 @@ def finished_run(**more):
     return run
 
 
-def test_one_export_runs_at_a_time_and_the_others_wait_in_line(children):
+def test_one_export_runs_at_a_time_and_the_others_are_queued(children):
     one, two = finished_run(seed=1), finished_run(seed=2)
-    for run in (one, two, one):  # the third is asked for already
-        start(run, "onnx")
+    for run in (one, two, one):  # the third is queued already
+        start_export(run, "onnx")
     assert [child.asked for child in children] == [[str(one.path), "onnx"]]
-    assert (look(one, "onnx").state, look(two, "onnx").state) == ("running", "waiting")
-    assert look(one, "keras").state == "none"
+    assert (job_status(one, "onnx").state, job_status(two, "onnx").state) == ("running", "waiting")
+    assert job_status(one, "keras").state == "none"
     children[0].code = 0
-    assert look(two, "onnx").state == "running"
+    assert job_status(two, "onnx").state == "running"
     assert [child.asked for child in children] == [[str(one.path), "onnx"], [str(two.path), "onnx"]]
 
 
 def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
     run = finished_run()
-    start(run, "onnx")
+    start_export(run, "onnx")
     children[0].code = -9
-    job = look(run, "onnx")
+    job = job_status(run, "onnx")
     assert job.state == "failed"
     assert "perhaps for lack of memory" in job.words
-    start(run, "onnx")
+    start_export(run, "onnx")
     assert len(children) == 2
-    assert look(run, "onnx").state == "running"
+    assert job_status(run, "onnx").state == "running"
 
 
-def test_an_export_is_refused_where_the_memory_does_not_suffice(children, monkeypatch):
+def test_an_export_is_refused_if_memory_is_too_low(children, monkeypatch):
     monkeypatch.setattr(export_jobs, "memory_left", lambda: 500_000_000)
-    with pytest.raises(RunError, match=r"takes about 1\.\d GB of memory, and 0\.5 GB are left"):
-        start(finished_run(), "onnx")
+    with pytest.raises(RunError, match=r"takes about 1\.\d GB of memory, but only 0\.5 GB are free"):
+        start_export(finished_run(), "onnx")
     assert not children
 
 
-def test_a_run_without_its_layers_cannot_be_exported():
-    job = look(made_run(), "keras")
+def test_a_run_without_trained_layers_cannot_be_exported():
+    job = job_status(made_run(), "keras")
     assert job.state == "failed"
     assert "no trained layers" in job.words
 
 
-def test_memory_left_is_that_of_the_container_where_it_is_less_than_the_machines(tmp_path):
+def test_memory_left_is_limited_by_the_container(tmp_path):
     machine = tmp_path / "meminfo"
     machine.write_text("MemTotal: 9000000 kB\nMemAvailable:    4000000 kB\n")
     assert memory_left(tmp_path / "none", machine) == 4_096_000_000
@@ -305,7 +305,7 @@ def test_memory_left_is_that_of_the_container_where_it_is_less_than_the_machines
     assert memory_left(tmp_path / "none", tmp_path / "none") is None
 
 
-def test_the_oldest_files_make_room_and_the_newest_stays(tmp_path, monkeypatch):
+def test_the_oldest_exports_are_evicted_and_the_newest_is_kept(tmp_path, monkeypatch):
     import os
 
     for age, name in enumerate(("new", "middle", "old")):
@@ -313,31 +313,31 @@ def test_the_oldest_files_make_room_and_the_newest_stays(tmp_path, monkeypatch):
         (tmp_path / name / "file").write_bytes(b"x" * 100)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     monkeypatch.setattr(export_jobs, "KEPT_BYTES", 250)
-    export_jobs._make_room(tmp_path / "old")
+    export_jobs._evict_oldest(tmp_path / "old")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
 @pytest.mark.slow
-def test_the_process_of_an_export_leaves_a_checked_file_for_everybody(spread_run):
+def test_the_export_process_leaves_a_checked_file_in_the_cache(spread_run):
     run = spread_run("alexnet")
     assert export_jobs.main([str(run.path), "keras"]) == 0
-    job = look(run, "keras")
+    job = job_status(run, "keras")
     assert job.state == "ready"
     assert job.exported.path.is_file()
     assert "to within" in job.exported.words
-    start(run, "keras")  # nothing to do
-    assert look(run, "keras").state == "ready"
+    start_export(run, "keras")  # nothing to do
+    assert job_status(run, "keras").state == "ready"
 
 
-def test_an_export_that_fails_leaves_its_sentence(monkeypatch):
+def test_a_failed_export_leaves_its_error_message(monkeypatch):
     run = finished_run()
 
     def fail(*_):
         raise ValueError("no such operation\nand much more")
 
-    (export_jobs._place(run)).mkdir(parents=True)
+    (export_jobs._export_folder(run)).mkdir(parents=True)
     monkeypatch.setattr(export_jobs, "export", fail)
     assert export_jobs.main([str(run.path), "litert"]) == 2
-    job = look(run, "litert")
+    job = job_status(run, "litert")
     assert job.state == "failed"
     assert job.words.endswith("could not be made: ValueError: no such operation")

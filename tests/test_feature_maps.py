@@ -9,7 +9,7 @@ from leukodash.figures.network_charts import blocks_figure, tile
 from leukodash.figures.theme import alt_text
 
 
-def test_a_tile_shows_each_place_as_a_square_from_dark_to_light():
+def test_a_tile_shows_each_position_as_a_square_from_dark_to_light():
     picture = tile(np.array([[0.0, 5.0], [10.0, 10.0]]), 100, "viridis")
     assert picture.shape == (100, 100, 3)
     assert picture.dtype == np.uint8
@@ -18,12 +18,12 @@ def test_a_tile_shows_each_place_as_a_square_from_dark_to_light():
     assert (picture[:50, :50] == picture[0, 0]).all()
 
 
-def test_a_silent_map_is_drawn_dark():
+def test_a_constant_map_is_drawn_dark():
     assert (tile(np.full((7, 7), 3.0)) == tile(np.zeros((7, 7)))).all()
     assert len(np.unique(tile(np.zeros((7, 7))).reshape(-1, 3), axis=0)) == 1
 
 
-def test_the_figure_of_blocks_says_where_most_parameters_are():
+def test_the_alt_text_of_the_blocks_figure_says_where_most_parameters_are():
     blocks = pd.DataFrame(
         {
             "block": ["input", "block2", "logits"],
@@ -44,7 +44,7 @@ def test_the_figure_of_blocks_says_where_most_parameters_are():
 
 
 def untrained(backbone, **settings):
-    """What `layer_table` needs of a classifier, from random weights."""
+    """The attributes of a classifier that `layer_table` reads, with random weights."""
     from leukodash.config.run_config import RunConfig
     from leukodash.models.build import build
 
@@ -54,8 +54,8 @@ def untrained(backbone, **settings):
 
 
 @pytest.mark.slow
-def test_the_rows_of_mobilenet_are_those_that_dhuri_and_guinde_print():
-    from leukodash.explain.feature_maps import block_table, layer_table, table_words
+def test_the_rows_of_mobilenet_match_the_table_of_dhuri_and_guinde():
+    from leukodash.explain.feature_maps import block_table, layer_table, parameter_words
 
     network = untrained("mobilenet", head=(0.5, 2048, 0.5))
     layers = layer_table(network)
@@ -68,7 +68,7 @@ def test_the_rows_of_mobilenet_are_those_that_dhuri_and_guinde_print():
     assert blocks.loc["block1":"block13", "output"].iloc[-1] == "7 × 7 × 1,024"
     assert set(blocks.loc[:"block13", "state"]) == {"frozen"}
     assert list(head["state"]) == ["", "", "trained", "", "trained", ""]
-    assert "5,332,162 parameters. Training changed 2,103,298 of them (39%)" in table_words(network, layers)
+    assert "5,332,162 parameters. Training changed 2,103,298 of them (39%)" in parameter_words(network, layers)
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
 
 
 @pytest.mark.slow
-def test_the_averages_of_all_blocks_are_one_row():
+def test_the_pooled_averages_of_all_blocks_are_one_row():
     from leukodash.explain.feature_maps import block_table, layer_table
 
     blocks = block_table(layer_table(untrained("vgg16", pooling="blocks", head=()))).set_index("block")
@@ -96,7 +96,7 @@ def test_the_averages_of_all_blocks_are_one_row():
 
 
 @pytest.mark.slow
-def test_the_table_counts_what_the_trainer_counted(tiny_run):
+def test_the_table_has_the_trainers_parameter_counts(tiny_run):
     from leukodash.explain.feature_maps import layer_table
     from leukodash.inference.classifier import load
 
@@ -109,12 +109,12 @@ def test_the_table_counts_what_the_trainer_counted(tiny_run):
 
 @pytest.mark.slow
 def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run):
-    from leukodash.explain.feature_maps import look_inside
+    from leukodash.explain.feature_maps import feature_maps
     from leukodash.inference.classifier import load
 
     served = load(tiny_run(precision="float32"))
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    depths = look_inside(served, image)
+    depths = feature_maps(served, image)
     assert [depth.title for depth in depths] == ["First", "Middle", "Last"]
     first = depths[0]
     assert (first.layer, first.total) == ("conv1", 64)
@@ -129,16 +129,16 @@ def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run
     assert (np.diff(spread) <= 0).all()
     assert depths[-1].layer == "conv5"
     assert depths[-1].maps.shape == (3, 3, 12)
-    assert "256 maps of 3 × 3 places" in depths[-1].words
+    assert "256 maps of 3 × 3 positions" in depths[-1].words
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["googlenet", "resnet50"])
 def test_every_backbone_has_three_depths_that_get_coarser(backbone):
-    from leukodash.explain.feature_maps import block_table, layer_table, look_inside
+    from leukodash.explain.feature_maps import block_table, feature_maps, layer_table
 
     network = untrained(backbone, input_size=96, head=())
-    depths = look_inside(network, np.zeros((96, 96, 3), np.uint8))
+    depths = feature_maps(network, np.zeros((96, 96, 3), np.uint8))
     sides = [depth.maps.shape[0] for depth in depths]
     assert sides[0] > sides[1] > sides[2]
     blocks = block_table(layer_table(network))

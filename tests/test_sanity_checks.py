@@ -8,11 +8,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from leukodash.cam.localization import cell_map, cell_mask, generated_masks, heat_fraction_inside
+from leukodash.cam.localization import cell_mask, generated_masks, heat_fraction_inside, ideal_map
 from leukodash.config.run_config import RunConfig
 from leukodash.data.demo_cells import demo_cell, demo_masks, make_demo, subject_stain
 from leukodash.data.images import read_image
-from leukodash.explain.sanity_verdict import Finding, judge_forgetting, judge_hiding, judge_place, verdict
+from leukodash.explain.sanity_verdict import (
+    CheckResult,
+    judge_deletion,
+    judge_localization,
+    judge_randomization,
+    verdict,
+)
 from leukodash.figures.deletion_curves import curves_figure
 from leukodash.figures.theme import alt_text
 
@@ -22,15 +28,15 @@ QUARTER[:32, 32:] = True
 
 
 class LooksAtAQuarter:
-    """A classifier that is as sure of "all" as the share of the upper right quarter that it sees unchanged."""
+    """A classifier whose probability of "all" is the unchanged fraction of the upper right quarter."""
 
     size, classes = SIZE, ("all", "hem")
 
     def __init__(self, image):
         self.image, self.asked = image, 0
 
-    def predict(self, images, progress=None, *, upright):
-        assert upright  # a map is of the image as it lies
+    def predict(self, images, progress=None, *, single_view):
+        assert single_view  # maps are computed for the untransformed image
         self.asked += len(images)
         seen = np.array([(image == self.image).all(axis=2)[QUARTER].mean() for image in images])
         return np.stack([seen, 1 - seen], axis=1)
@@ -47,10 +53,10 @@ def curves_of(heat):
     return deletion_insertion(LooksAtAQuarter(image), image, heat, "all")
 
 
-# ------------------------------------------------------------------------------------------------ place
+# ------------------------------------------------------------------------------------------------ localization
 
 
-def test_the_cell_of_a_generated_picture_is_found_where_it_was_drawn():
+def test_the_mask_of_a_generated_cell_matches_the_drawing():
     for seed in range(6):
         rng = np.random.default_rng(seed)
         image, nucleus, cell = demo_cell(rng, seed % 2 == 0, subject_stain(rng))
@@ -59,7 +65,7 @@ def test_the_cell_of_a_generated_picture_is_found_where_it_was_drawn():
         assert (found & nucleus).sum() / nucleus.sum() > 0.99
 
 
-def test_a_picture_without_black_ground_or_without_anything_has_no_cell():
+def test_an_image_without_black_background_or_without_content_has_no_cell():
     assert cell_mask(noise()) is None
     assert cell_mask(np.zeros((50, 60, 3), np.uint8)) is None
     speck = np.zeros((50, 60, 3), np.uint8)
@@ -67,7 +73,7 @@ def test_a_picture_without_black_ground_or_without_anything_has_no_cell():
     assert cell_mask(speck) is None
 
 
-def test_holes_of_a_cell_belong_to_it_and_specks_beside_it_do_not():
+def test_holes_belong_to_the_cell_and_specks_beside_it_do_not():
     image = np.zeros((100, 120, 3), np.uint8)
     cv2.circle(image, (60, 50), 30, (200, 100, 200), -1)
     filled = image.any(axis=2)
@@ -76,7 +82,7 @@ def test_holes_of_a_cell_belong_to_it_and_specks_beside_it_do_not():
     np.testing.assert_array_equal(cell_mask(image), filled)
 
 
-def test_the_share_of_heat_in_a_mask_is_its_sum_there_over_the_whole_sum():
+def test_the_heat_fraction_is_the_sum_inside_the_mask_over_the_total():
     heat = np.array([[0.1, 0.3], [0.0, 0.6]])
     assert heat_fraction_inside(heat, np.array([[False, True], [False, False]])) == pytest.approx(0.3)
     halves = np.zeros((40, 40), bool)
@@ -87,7 +93,7 @@ def test_the_share_of_heat_in_a_mask_is_its_sum_there_over_the_whole_sum():
     assert np.isnan(heat_fraction_inside(np.zeros((7, 7)), halves))
 
 
-def test_masks_are_known_for_a_generated_cell_that_looks_like_its_file_and_for_no_other(tmp_path):
+def test_masks_are_known_only_for_generated_cells_that_look_like_their_file(tmp_path):
     folder = make_demo(tmp_path / "demo", cells=12, subjects=6)
     first, other = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))[:2]
     image = read_image(folder / first)
@@ -100,12 +106,12 @@ def test_masks_are_known_for_a_generated_cell_that_looks_like_its_file_and_for_n
     assert generated_masks(tmp_path, first, image) is None
 
 
-# ------------------------------------------------------------------------------------------------ hiding
+# ----------------------------------------------------------------------------------------- deletion and insertion
 
 
 @pytest.mark.slow
-def test_curves_of_a_perfect_map_have_the_areas_worked_by_hand():
-    # Covered first, the quarter that counts is gone after a quarter of the way: a triangle of area 1/8.
+def test_curves_of_a_perfect_map_have_the_areas_worked_out_by_hand():
+    # The relevant quarter is fully covered after a quarter of the steps: a triangle of area 1/8.
     from leukodash.explain.sanity_checks import area
 
     curves = curves_of(QUARTER.astype(np.float32))
@@ -113,19 +119,19 @@ def test_curves_of_a_perfect_map_have_the_areas_worked_by_hand():
     assert area(curves.shares, curves.insertion) == pytest.approx(7 / 8, abs=1e-3)
     assert curves.gain == pytest.approx(3 / 4, abs=2e-3)
     assert max(curves.random_gains) < 0.6
-    assert judge_hiding(curves).passed is True
+    assert judge_deletion(curves).passed is True
 
 
 @pytest.mark.slow
-def test_a_map_of_all_the_wrong_places_does_worse_than_random_orders():
+def test_an_inverted_map_does_worse_than_random_orders():
     curves = curves_of((~QUARTER).astype(np.float32))
     assert curves.gain == pytest.approx(-3 / 4, abs=2e-3)
     assert min(curves.random_gains) > curves.gain
-    assert judge_hiding(curves).passed is False
+    assert judge_deletion(curves).passed is False
 
 
 @pytest.mark.slow
-def test_curves_begin_and_end_at_the_whole_the_black_and_the_blurred_cell():
+def test_curves_start_and_end_at_the_original_the_black_and_the_blurred_image():
     curves = curves_of(QUARTER.astype(np.float32))
     for deletion, insertion in [
         (curves.deletion, curves.insertion),
@@ -137,14 +143,14 @@ def test_curves_begin_and_end_at_the_whole_the_black_and_the_blurred_cell():
 
 
 @pytest.mark.slow
-def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
+def test_random_orders_start_on_the_cell_at_the_resolution_of_the_map():
     from leukodash.explain.sanity_checks import deletion_insertion
 
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
-    image[16:48, 16:48] = 200  # a quarter of the picture; of 4 × 4 places, the four in the middle
+    image[16:48, 16:48] = 200  # a quarter of the image; of 4 × 4 map pixels, the four in the middle
 
     class SeesAnything(LooksAtAQuarter):
-        def predict(self, images, progress=None, *, upright):
+        def predict(self, images, progress=None, *, single_view):
             seen = np.array([one.any(axis=2).sum() for one in images]) / image.any(axis=2).sum()
             return np.stack([seen, 1 - seen], axis=1)
 
@@ -152,18 +158,20 @@ def test_random_orders_begin_on_the_cell_as_coarsely_as_the_map():
     middle[1:3, 1:3] = 1
     curves = deletion_insertion(SeesAnything(image), image, middle, "all")
     half = np.searchsorted(curves.shares, 0.5)
-    assert (curves.random_deletion[:, half] < 0.25).all()  # of places in any order, half would be left
+    assert (
+        curves.random_deletion[:, half] < 0.25
+    ).all()  # if pixels beside the cell were covered too, half would be left
     assert curves.gain >= max(curves.random_gains) > 0.3
     even = deletion_insertion(SeesAnything(image), image, np.ones((4, 4), np.float32), "all")
     assert even.gain < min(even.random_gains)
 
 
-# ------------------------------------------------------------------------------------------------ randomized
+# ------------------------------------------------------------------------------------------------ randomization
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_rank_correlation_is_that_of_pandas(seed):
+def test_rank_correlation_equals_pandas(seed):
     from leukodash.explain.sanity_checks import rank_correlation
 
     rng = np.random.default_rng(seed)
@@ -176,7 +184,7 @@ def test_rank_correlation_is_that_of_pandas(seed):
 
 
 def untrained_run(folder, **settings):
-    """A classifier of random weights in the place of a trained run's."""
+    """A classifier with random weights in place of a trained run."""
     from leukodash.inference.classifier import Classifier
     from leukodash.models.build import build
 
@@ -193,7 +201,7 @@ def drawn_cells(count):
 
 
 @pytest.mark.slow
-def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class_does_not(tmp_path):
+def test_randomizing_the_head_changes_class_maps_but_not_eigen_cam(tmp_path):
     from leukodash.explain.sanity_checks import randomization_test
 
     served, images, heard = untrained_run(tmp_path, train_from="head"), drawn_cells(4), []
@@ -203,27 +211,27 @@ def test_a_map_of_no_class_stays_when_only_the_head_forgets_and_a_map_of_a_class
     assert heard == sorted(heard)
     assert 0 <= heard[0] <= heard[-1] <= 1
     np.testing.assert_allclose(eigen.untrained, eigen.own, atol=1e-6)
-    assert eigen.untrained_likeness == pytest.approx(1, abs=1e-3)
-    assert judge_forgetting(eigen).passed is False
+    assert eigen.untrained_similarity == pytest.approx(1, abs=1e-3)
+    assert judge_randomization(eigen).passed is False
     assert np.abs(eigen.random - eigen.own).max() > 0.1
 
     grad = randomization_test(served, images, "gradcam", "all")
     np.testing.assert_array_equal(grad.own, served.classify_with_maps(images, target="all")[1])
     assert np.abs(grad.untrained - grad.own).max() > 0.1
-    assert grad.untrained_likeness < eigen.untrained_likeness
+    assert grad.untrained_similarity < eigen.untrained_similarity
 
 
 @pytest.mark.slow
-def test_a_run_that_trained_every_layer_forgets_everything_at_once(tmp_path):
+def test_a_run_that_trained_every_layer_has_no_separate_untrained_maps(tmp_path):
     from leukodash.explain.sanity_checks import randomization_test
 
     served = untrained_run(tmp_path, train_from="all")
     before = [weights.copy() for weights in served.model.get_weights()]
     found = randomization_test(served, drawn_cells(2), "gradcam", "hem", draws=1)
-    assert found.untrained is found.untrained_likeness is None
+    assert found.untrained is found.untrained_similarity is None
     np.testing.assert_array_equal(found.own, served.classify_with_maps(drawn_cells(2), target="hem")[1])
     for weights, same in zip(before, served.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(weights, same)  # the run itself has forgotten nothing
+        np.testing.assert_array_equal(weights, same)  # the run's own weights are unchanged
 
 
 # ------------------------------------------------------------------------------------------------ verdict
@@ -233,54 +241,52 @@ def found_curves(gain, others):
     return SimpleNamespace(gain=gain, random_gains=others)
 
 
-def likenesses(untrained, random):
-    return SimpleNamespace(untrained_likeness=untrained, random_likeness=random)
+def similarities(untrained, random):
+    return SimpleNamespace(untrained_similarity=untrained, random_similarity=random)
 
 
-def test_place_passes_halfway_between_an_even_map_and_the_best_one():
+def test_localization_passes_halfway_between_a_uniform_and_the_ideal_map():
     cell = np.zeros((10, 10), bool)
-    cell[:5] = True  # half of the picture: with as many places as pixels, 75 % of the heat must lie on it
+    cell[:5] = True  # half of the image: at full resolution, 75% of the heat must lie on it
     heat = cell * 1.0
-    words = (
-        "100% of the heat lies on the cell, which fills 50% of the picture. A map of 10 × 10 places could reach 100%."
-    )
-    assert judge_place(heat, cell) == Finding(True, words)
-    assert judge_place(heat + ~cell * 0.33, cell).passed is True
-    assert judge_place(heat + ~cell * 0.34, cell).passed is False
-    assert judge_place(heat, None).passed is None
+    words = "100% of the heat lies on the cell, which fills 50% of the image. A map of 10 × 10 pixels could reach 100%."
+    assert judge_localization(heat, cell) == CheckResult(True, words)
+    assert judge_localization(heat + ~cell * 0.33, cell).passed is True
+    assert judge_localization(heat + ~cell * 0.34, cell).passed is False
+    assert judge_localization(heat, None).passed is None
     nucleus = cell.copy()
     nucleus[:, 5:] = False
-    assert "50% lies on the nucleus, which fills 25%" in judge_place(heat, cell, nucleus).words
+    assert "50% lies on the nucleus, which fills 25%" in judge_localization(heat, cell, nucleus).words
 
 
-def test_a_coarse_map_is_judged_by_what_a_coarse_map_can_reach():
+def test_a_coarse_map_is_compared_with_the_ideal_coarse_map():
     cell = np.zeros((90, 90), bool)
     cell[40:50, 40:50] = True
     best = np.zeros((3, 3))
     best[1, 1] = 1
-    np.testing.assert_array_equal(cell_map(cell, (3, 3)) > 0, best > 0)
-    found = judge_place(best, cell)
+    np.testing.assert_array_equal(ideal_map(cell, (3, 3)) > 0, best > 0)
+    found = judge_localization(best, cell)
     assert found.passed is True
     assert heat_fraction_inside(best, cell) < 0.2
-    assert judge_place(1 - best, cell).passed is False
-    assert "larger pictures" in judge_place(1 - best, cell).words
-    assert "larger pictures" not in found.words
+    assert judge_localization(1 - best, cell).passed is False
+    assert "larger input size" in judge_localization(1 - best, cell).words
+    assert "larger input size" not in found.words
 
 
-def test_hiding_passes_only_where_every_random_order_does_worse():
-    assert judge_hiding(found_curves(0.4, [0.1, 0.3])).passed is True
-    assert judge_hiding(found_curves(0.4, [0.1, 0.4])).passed is False
+def test_deletion_passes_only_if_every_random_order_does_worse():
+    assert judge_deletion(found_curves(0.4, [0.1, 0.3])).passed is True
+    assert judge_deletion(found_curves(0.4, [0.1, 0.4])).passed is False
     assert (
         "curves 0.40; in random orders 0.20 on average, 0.30 at best"
-        in judge_hiding(found_curves(0.4, [0.1, 0.3])).words
+        in judge_deletion(found_curves(0.4, [0.1, 0.3])).words
     )
 
 
-def test_forgetting_fails_where_either_map_stays_alike():
-    assert judge_forgetting(likenesses(0.2, -0.1)).passed is True
-    assert judge_forgetting(likenesses(0.9, 0.1)).passed is False
-    assert judge_forgetting(likenesses(0.1, 0.9)).passed is False
-    alone = judge_forgetting(likenesses(None, 0.1))
+def test_randomization_fails_if_either_map_stays_similar():
+    assert judge_randomization(similarities(0.2, -0.1)).passed is True
+    assert judge_randomization(similarities(0.9, 0.1)).passed is False
+    assert judge_randomization(similarities(0.1, 0.9)).passed is False
+    alone = judge_randomization(similarities(None, 0.1))
     assert alone.passed is True
     assert "trained on here" not in alone.words
 
@@ -290,13 +296,13 @@ def test_forgetting_fails_where_either_map_stays_alike():
     [
         ([True, True, True], "good", "passes all 3 checks"),
         ([None, True, True], "good", "passes all 2 checks"),
-        ([True, False, True], "partly", "with care: it fails 1 of 3 checks"),
+        ([True, False, True], "partly", "with caution: it fails 1 of 3 checks"),
         ([None, False, True], "partly", "fails 1 of 2 checks"),
         ([False, False, True], "bad", "Do not trust this map: it fails 2 of 3 checks"),
     ],
 )
-def test_a_verdict_counts_the_checks_that_could_be_made(passed, level, words):
-    found = verdict([Finding(one, "") for one in passed])
+def test_the_verdict_counts_only_checks_that_could_be_made(passed, level, words):
+    found = verdict([CheckResult(one, "") for one in passed])
     assert found[0] == level
     assert words in found[1]
 
@@ -304,7 +310,7 @@ def test_a_verdict_counts_the_checks_that_could_be_made(passed, level, words):
 # ------------------------------------------------------------------------------------------------ figure and page
 
 
-def test_the_figure_says_what_a_quarter_of_the_picture_does():
+def test_the_figure_gives_the_probabilities_at_a_quarter_of_the_image():
     shares = np.linspace(0, 1, 5)
     falls, rises, even = 1 - shares, shares, np.full((3, 5), 0.5)
     figure = curves_figure(shares, falls, rises, even, even, "vgg16", "ALL blast")
@@ -318,7 +324,7 @@ def test_the_figure_says_what_a_quarter_of_the_picture_does():
 
 
 def panel():
-    """What the page does, for AppTest."""
+    """The page's part, for AppTest."""
     import streamlit as st
 
     from leukodash.app.classify.map_checks import trust_part
@@ -327,7 +333,7 @@ def panel():
 
 
 @pytest.mark.slow
-def test_the_panel_says_where_heat_lies_at_once_and_gives_its_verdict_after_a_click(tmp_path):
+def test_the_panel_shows_the_location_at_once_and_the_verdict_after_a_click(tmp_path):
     st.cache_resource.clear()
     served, image = untrained_run(tmp_path, train_from="head"), drawn_cells(1)[0]
     heat = served.classify_with_maps([image])[1][0]
@@ -343,11 +349,11 @@ def test_the_panel_says_where_heat_lies_at_once_and_gives_its_verdict_after_a_cl
     assert [element.value.split("**")[1] for element in at.markdown[1:4]] == ["Place.", "Covering.", "Forgetting."]
     assert not at.button
     said = [element.value for element in at.markdown]
-    assert [element.value for element in at.run().markdown] == said  # remembered, not computed again
+    assert [element.value for element in at.run().markdown] == said  # cached, not computed again
 
 
 @pytest.mark.slow
-def test_the_panel_has_nothing_to_check_in_an_empty_map(tmp_path):
+def test_the_panel_does_not_check_an_empty_map(tmp_path):
     at = AppTest.from_function(panel, default_timeout=120)
     at.session_state["cell"] = (
         untrained_run(tmp_path, train_from="head"),

@@ -1,4 +1,4 @@
-"""Where a map's heat lies: on a cell on black, and on generated cells, whose nucleus is known, in the nucleus."""
+"""Locating heat: how much of it lies on the cell and, for generated cells, whose masks are known, on the nucleus."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from leukodash.data.demo_cells import FILE_NAME, RECORD, demo_masks
 from leukodash.data.images import read_image, square
 from leukodash.errors import DataError, ImageError
 
-BLACK = 12  # gray levels that still count as black: JPEG leaves some noise
+BLACK_LEVEL = 12  # highest gray level that counts as black: JPEG leaves some noise
 
 
 def cell_mask(image: np.ndarray) -> np.ndarray | None:
-    """Find the cell of a picture whose ground is black.
+    """Segment the cell of an image with a black background.
 
     Args:
         image: uint8 (H, W, 3), RGB.
 
     Returns:
-        bool (H, W), holes filled; None where the picture's edge is not black, or nothing is on it.
+        bool (H, W), holes filled; None if the border of the image is not black, or the image is empty.
     """
-    bright = image.max(axis=2) > BLACK
+    bright = image.max(axis=2) > BLACK_LEVEL
     edge = np.concatenate([bright[0], bright[-1], bright[:, 0], bright[:, -1]])
     if edge.mean() > 0.25 or not bright.any():
         return None
@@ -31,31 +31,31 @@ def cell_mask(image: np.ndarray) -> np.ndarray | None:
     return mask if mask.mean() > 0.01 else None
 
 
-def cell_map(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
-    """Return the best map of a cell, float32 of that shape: how much of each place is cell. All ones without a mask."""
+def ideal_map(mask: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    """Return the ideal map of a cell: the fraction of cell in each map pixel, float32. All ones without a mask."""
     if mask is None:
         return np.ones(shape, np.float32)
     return cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
 
 
 def heat_fraction_inside(heat: np.ndarray, mask: np.ndarray) -> float:
-    """Return which share of a map's heat, scaled up smoothly, lies in a mask; NaN for a map without heat.
+    """Return the fraction of a map's heat that lies inside a mask; NaN for a map without heat.
 
     Args:
         heat: float (h, w), 0 to 1.
         mask: bool (H, W).
     """
-    large = scaled(heat, mask.shape)
+    large = resize_map(heat, mask.shape)
     return float(large[mask].sum() / large.sum()) if large.sum() > 0 else float("nan")
 
 
 def generated_masks(folder: Path, name: str, image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return where nucleus and cell are, bool (H, W) each, if an image is a generated cell of a data set.
+    """Return the masks of nucleus and cell, bool (H, W) each, if an image is a generated cell of a data set.
 
     Args:
-        folder: of the data set that a run was trained on.
-        name: what the image is called; what is before the last slash does not matter.
-        image: uint8 RGB; it must look like the file of that name, for a name proves nothing.
+        folder: the data set that a run was trained on.
+        name: file name of the image; folders before it are ignored.
+        image: uint8 RGB; compared with the file of that name, since a name proves nothing.
     """
     name, generated = Path(name).name, (folder / RECORD).is_file()
     path = next(folder.rglob(name), None) if generated and FILE_NAME.fullmatch(name) else None
@@ -66,10 +66,10 @@ def generated_masks(folder: Path, name: str, image: np.ndarray) -> tuple[np.ndar
         known = read_image(path)
     except (DataError, ImageError):
         return None
-    small = [square(one, 64).astype(np.int16) for one in (known, image)]
+    small = [square(picture, 64).astype(np.int16) for picture in (known, image)]
     return (nucleus, cell) if np.abs(small[0] - small[1]).mean() < 3 else None
 
 
-def scaled(heat: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Scale a map (h, w) up to (H, W) smoothly, as an overlay does."""
+def resize_map(heat: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize a map (h, w) to (H, W) by linear interpolation, as the overlay does."""
     return cv2.resize(np.asarray(heat, np.float32), shape[::-1], interpolation=cv2.INTER_LINEAR)

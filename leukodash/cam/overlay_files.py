@@ -1,4 +1,4 @@
-"""Heat maps over cells as pictures, on the page and in files. Light: no Keras."""
+"""Heat maps drawn over cells, for the page and as files. Does not import Keras."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -28,9 +28,9 @@ class OverlayStyle:
 
     Attributes:
         opacity: of the map over the cell, 0 to 1.
-        colors: a key of `figures.overlay.COLOR_MAPS`.
-        bright: whether the cell is brightened for the eye (`figures.cells.lift`).
-        beside: whether the map stands beside the cell rather than over it.
+        colors: a key of `figures.heat_overlay.COLOR_MAPS`.
+        bright: whether the cell is brightened for display (`figures.cell_pictures.lift`).
+        beside: whether the map is shown beside the cell rather than over it.
     """
 
     opacity: float = 0.5
@@ -42,13 +42,13 @@ class OverlayStyle:
 def draw_over(
     cell: np.ndarray, heat: np.ndarray, style: OverlayStyle = OverlayStyle(), faded: bool = False
 ) -> np.ndarray:
-    """Show a heat map with its cell.
+    """Draw a heat map over its cell.
 
     Args:
-        cell: uint8 (H, W, 3), RGB, brightened already where it should be.
+        cell: uint8 (H, W, 3), RGB, already brightened if wanted.
         heat: float (h, w), 0 to 1.
-        look: how; beside the cell the map is opaque.
-        faded: in grey, for an answer that should not be trusted.
+        style: how to draw it; beside the cell the map is opaque.
+        faded: draw in grey, for an answer that should not be trusted.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -68,14 +68,14 @@ def write_overlays(
     """Write each heat map with its cell as a PNG file, ``<file>.<run>.png``, one at a time.
 
     Args:
-        target: a folder, made where it is missing; or a ZIP, as a path that ends in ``.zip`` or as an open file.
+        target: a folder, created if missing; or a ZIP: a path that ends in ``.zip``, or an open file.
         files: what was classified.
-        table, maps: from `predict.classify_files`.
-        look: how; with `beside`, cell and map stand side by side in one picture.
-        progress: hears the share that is done.
+        table, maps: from `classify_files.classify_files`.
+        style: how to draw them; with `beside`, cell and map are side by side in one picture.
+        progress: called with the fraction done.
 
     Raises:
-        RunError: the place cannot be written.
+        RunError: the target cannot be written.
     """
     pictures = _pictures(files, table, maps, style, progress)
     try:
@@ -95,8 +95,8 @@ def write_overlays(
         ) from error
 
 
-def overlays_zip(*args: object, **options: object) -> bytes:
-    """Return what `write_overlays` writes (arguments as there, but for the place) as one ZIP file."""
+def overlays_zip(*args: Any, **options: Any) -> bytes:
+    """Return what `write_overlays` writes as one ZIP file; takes its arguments except the target."""
     archive = io.BytesIO()
     write_overlays(archive, *args, **options)
     return archive.getvalue()
@@ -110,23 +110,24 @@ def _pictures(
     progress: Progress | None,
 ) -> Iterator[tuple[str, bytes]]:
     stems = _stems(files)
-    shown, cell = None, None
-    for number, (row, heat) in enumerate(zip(table.itertuples(), maps, strict=True)):
+    shown, cell = None, np.empty(0)
+    positions, runs, novel = table["position"], table["run"], table["novel"].astype(bool)
+    for number, (position, run, faded, heat) in enumerate(zip(positions, runs, novel, maps, strict=True)):
         if progress:
             progress(number / len(maps), f"{number:,} of {len(maps):,} pictures")
         if heat is None:
             continue
-        if row.position != shown:
-            source = files[row.position]
+        if position != shown:
+            source = files[position]
             image = square(read_image(source if isinstance(source, Path) else source[1]), SIZE)
-            shown, cell = row.position, lift(image) if style.bright else image
-        picture = draw_over(cell, heat, style, faded=row.novel)
+            shown, cell = position, lift(image) if style.bright else image
+        picture = draw_over(cell, heat, style, faded)
         picture = np.hstack([cell, picture]) if style.beside else picture
-        yield f"{stems[row.position]}.{row.run}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+        yield f"{stems[position]}.{run}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
 
 
 def _stems(files: Sequence[Source]) -> list[str]:
-    """Name each picture after its file, in letters that every system can write, and no two alike."""
+    """Return a unique name for each picture, made from its file's name in characters that every file system accepts."""
     stems: list[str] = []
     taken: set[str] = set()
     for file in files:
@@ -134,7 +135,7 @@ def _stems(files: Sequence[Source]) -> list[str]:
         stem = name[: -len(Path(name).suffix)] if 1 < len(Path(name).suffix) <= 5 else name
         stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "cell"
         number, numbered = 1, stem
-        while numbered.lower() in taken:  # some systems take "A" for "a"
+        while numbered.lower() in taken:  # some file systems ignore case
             number += 1
             numbered = f"{stem}-{number}"
         taken.add(numbered.lower())

@@ -1,4 +1,4 @@
-"""Inside a network: feature maps of one cell at three depths, and the table of layers as papers print it."""
+"""Feature maps of one cell at three depths of a network, and the table of its layers as papers print it."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from leukodash.data.images import square
 from leukodash.inference.classifier import Classifier
 from leukodash.models.build import POOLED, ancestors
 
-SHOWN = 12  # channels of a depth
+CHANNELS_SHOWN = 12  # per depth
 
 
 @dataclass(frozen=True)
-class Depth:
-    """What one layer makes of a cell.
+class LayerMaps:
+    """Feature maps of one cell in one layer.
 
     Attributes:
         title: ``"First"``, ``"Middle"`` or ``"Last"``.
-        layer: its name in the network.
-        maps: float32 (h, w, n), the channels that differ most from place to place, the strongest first.
-        channels: their numbers in the layer, int (n,).
-        total: how many channels the layer has.
-        silent: how many of these give the same everywhere on this cell.
+        layer: name of the layer.
+        maps: float32 (h, w, n), the channels with the largest standard deviation, largest first.
+        channels: their indices in the layer, int (n,).
+        total: number of channels of the layer.
+        silent: how many of them are constant on this cell.
     """
 
     title: str
@@ -35,40 +35,37 @@ class Depth:
 
     @property
     def words(self) -> str:
-        """What a reader without a course in deep learning can see in it."""
+        """Explanation for readers without a course in deep learning."""
         height, width = self.maps.shape[:2]
-        size = f"{self.total:,} maps of {width} × {height} places"
-        quiet = f" On this cell, {self.silent:,} of them are silent." if self.silent else ""
-        return f"{size}. {_SEEN[self.title]}{quiet}"
+        size = f"{self.total:,} maps of {width} × {height} positions"
+        quiet = f" {self.silent:,} of them are constant on this cell." if self.silent else ""
+        return f"{size}. {_EXPLANATIONS[self.title]}{quiet}"
 
 
-_SEEN = {
-    "First": "Each map is the picture after one small filter: edges in one direction, a color, a grain. The cell can "
-    "still be recognized in most of them.",
-    "Middle": "Each place now sums up a patch of the picture, and each map answers to a pattern of earlier patterns, "
-    "such as clumps or the rim of the nucleus. The outline blurs; few of these patterns have a name.",
-    "Last": "Each place has seen most of the picture, so little of the cell's shape is left: a map says whether, and "
-    "roughly where, its pattern occurs. The head decides from these alone.",
+_EXPLANATIONS = {
+    "First": "Each map is the image after one small filter: edges in one direction, a color, a texture. Most of them "
+    "still show the cell.",
+    "Middle": "Each position now summarizes a patch of the image, and each map responds to a combination of earlier "
+    "patterns, such as clumps or the rim of the nucleus. The outline blurs; few of these patterns have a name.",
+    "Last": "Each position has seen most of the image, so little of the cell's shape is left: a map says whether, and "
+    "roughly where, its pattern occurs. The head decides from these maps alone.",
 }
 
 
-def look_inside(classifier: Classifier, image: np.ndarray, shown: int = SHOWN) -> list[Depth]:
-    """Run one image through the network, and keep what its first, middle and last blocks make of it.
+def feature_maps(classifier: Classifier, image: np.ndarray, shown: int = CHANNELS_SHOWN) -> list[LayerMaps]:
+    """Return the feature maps of one image in the first, middle and last block of the network.
 
-    Strong is a channel whose activation differs much from place to place (standard deviation): one that is as high on
-    the black around the cell as on the cell says nothing of the cell.
+    Channels are ranked by the standard deviation of their activation over positions: a channel that is as high on the
+    black background as on the cell says nothing about the cell.
 
     Args:
-        classifier: from `predict.load`.
+        classifier: from `classifier.load`.
         image: uint8 (H, W, 3), RGB, of any size.
-        shown: channels to keep of each depth.
+        shown: number of channels to keep at each depth.
     """
-    model, row = classifier.model, classifier.run.config.spec
-    layers = {
-        "First": _first_layer(model),
-        "Middle": row.blocks[len(row.blocks) // 2].after,
-        "Last": row.cam_layer,
-    }
+    model, spec = classifier.model, classifier.run.config.spec
+    middle = spec.blocks[len(spec.blocks) // 2].after
+    layers = {"First": _first_layer(model), "Middle": middle, "Last": spec.cam_layer}
     part = keras.Model(model.input, [model.get_layer(name).output for name in layers.values()])
     batch = square(image, classifier.size)[None].astype(np.float32)
     depths = []
@@ -76,7 +73,7 @@ def look_inside(classifier: Classifier, image: np.ndarray, shown: int = SHOWN) -
         maps = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))[0]
         spread = maps.std(axis=(0, 1))
         strongest = np.argsort(-spread, kind="stable")[:shown]
-        depths.append(Depth(title, name, maps[..., strongest], strongest, len(spread), int((spread == 0).sum())))
+        depths.append(LayerMaps(title, name, maps[..., strongest], strongest, len(spread), int((spread == 0).sum())))
     return depths
 
 
@@ -84,13 +81,14 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
     """Return every layer, in the order of the graph.
 
     Returns:
-        Columns block (as the backbone's row calls it; "input" before the first one, "head" from the pooling on),
+        Columns block (named as in the backbone's spec; "input" before the first one, "head" from the pooling on),
         layer, kind (class), output (such as ``"112 × 112 × 64"``), parameters, trained_parameters, and state
         ("trained", "frozen", or "" for a layer without parameters).
     """
-    model, row = classifier.model, classifier.run.config.spec
-    names, rows = {}, []
-    boundaries = [(block.name, block.after) for block in row.blocks]
+    model, blocks = classifier.model, classifier.run.config.spec.blocks
+    names: dict[str, str] = {}
+    rows = []
+    boundaries = [(block.name, block.after) for block in blocks]
     starts = ["input", *(name for name, _ in boundaries)]
     ends = [*(after for _, after in boundaries), "pool"]
     for block, end in zip(starts, ends, strict=True):
@@ -115,14 +113,14 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
 
 
 def block_table(layers: pd.DataFrame) -> pd.DataFrame:
-    """Sum the layers of each block up, as papers do, and those that pool; the layers of the head stay single.
+    """Sum up the layers of each block, as papers do, and the pooling layers; layers of the head stay separate.
 
     Args:
         layers: from `layer_table`.
 
     Returns:
-        Its columns but kind; layers, the number of them, instead of layer; and the state "partly" where a block has
-        layers of both states.
+        The same columns without kind, and with layers (a count) instead of layer. The state is "partly" where a block
+        has trained and frozen layers.
     """
     single = layers["layer"].where(~layers["layer"].str.startswith(POOLED), "pool")
     keys = layers["block"].where(layers["block"] != "head", single)
@@ -142,18 +140,18 @@ def block_table(layers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table_words(classifier: Classifier, layers: pd.DataFrame) -> str:
-    """Say how large the network is and how much of it was trained."""
+def parameter_words(classifier: Classifier, layers: pd.DataFrame) -> str:
+    """Return a sentence on the size of the network and how much of it was trained."""
     total, trained = int(layers["parameters"].sum()), int(layers["trained_parameters"].sum())
     share = f"{trained / total:.2%}" if trained < total / 100 else f"{trained / total:.0%}"
     return (
         f"{classifier.run.config.spec.title} with its head: {len(layers)} layers, {total:,} parameters. "
-        f"Training changed {trained:,} of them ({share}); the other {total - trained:,} stayed."
+        f"Training changed {trained:,} of them ({share}); the other {total - trained:,} are unchanged."
     )
 
 
 def _first_layer(model: keras.Model) -> str:
-    """Return the first layer behind a nonlinearity: the last one whose maps are made of pixels alone."""
+    """Return the first layer with a nonlinearity: the last one that is computed from pixels alone."""
     for layer in model.layers:
         named = getattr(layer, "activation", None)
         if isinstance(layer, keras.layers.ReLU) or (named is not None and named is not keras.activations.linear):

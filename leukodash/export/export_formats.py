@@ -1,4 +1,4 @@
-"""The kinds of file that a network is exported to: how each is written, and how each is run. Light at import."""
+"""Export formats: how each file is written, and how it is run. Imports TensorFlow only when needed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ NOTICE = "For teaching and research. Not a medical device, not for diagnosis."
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """An export format.
 
     Attributes:
-        title: its name for people.
-        suffix: of the file's name.
-        one_line: who can use it.
+        title: display name.
+        suffix: file extension.
+        one_line: what can run the file.
         write: (model, path, metadata) → None.
         outputs: (path, images float32 (n, size, size, 3)) → probabilities (n, K), by running the file itself.
     """
@@ -43,7 +43,7 @@ class Format:
 
 def _write_keras(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
     model.save(path)
-    _enclose(path, fields)
+    _embed_metadata(path, fields)
 
 
 def _write_onnx(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
@@ -51,19 +51,19 @@ def _write_onnx(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
 
     try:
         import onnx
-        import tf2onnx  # noqa: F401  (Keras would say that it is missing in a traceback)
+        import tf2onnx  # noqa: F401  (without it, Keras fails with a traceback)
     except ImportError as error:
         raise RunError(
             f"ONNX files need the packages onnx and tf2onnx ({error}). Install them, or choose another format."
         ) from error
-    taken = keras.InputSpec(shape=model.input_shape, dtype="float32", name="cell")
-    model.export(path, format="onnx", verbose=False, input_signature=[taken])
+    signature = keras.InputSpec(shape=model.input_shape, dtype="float32", name="cell")
+    model.export(path, format="onnx", verbose=False, input_signature=[signature])
     written = onnx.load(path)
-    (given,) = written.graph.output
+    (output,) = written.graph.output
     for node in written.graph.node:
-        node.output[:] = [OUTPUT if name == given.name else name for name in node.output]
-    given.name = OUTPUT
-    for tensor in (written.graph.input[0], given):
+        node.output[:] = [OUTPUT if name == output.name else name for name in node.output]
+    output.name = OUTPUT
+    for tensor in (written.graph.input[0], output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "cells"
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
     onnx.helper.set_model_props(written, texts)
@@ -72,13 +72,13 @@ def _write_onnx(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
 
 
 def _write_litert(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
-    # Built-in operations alone: a file with TensorFlow's own would need more than the interpreter.
+    # Built-in operations only: TensorFlow operations would need more than the interpreter.
     model.export(path, format="litert", verbose=False, target_spec={"supported_ops": ["TFLITE_BUILTINS"]})
-    _enclose(path, fields)
+    _embed_metadata(path, fields)
 
 
-def _enclose(path: Path, fields: dict[str, Any]) -> None:
-    """Put the metadata into the file: a .keras file is a ZIP, and LiteRT files carry their notes as one at the end."""
+def _embed_metadata(path: Path, fields: dict[str, Any]) -> None:
+    """Add the metadata to the file: a .keras file is a ZIP, and LiteRT files store metadata in a ZIP at their end."""
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(METADATA, json.dumps(fields, indent=1, ensure_ascii=False))
 
@@ -90,7 +90,7 @@ def _keras_outputs(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _onnx_outputs(path: Path, images: np.ndarray) -> np.ndarray:
-    # OpenCV is here anyway and shares no code with what wrote the file; onnx's own evaluator takes minutes for VGG16.
+    # OpenCV is installed anyway and shares no code with the converter; onnx's evaluator takes minutes for VGG16.
     network = cv2.dnn.readNetFromONNX(str(path))
     outputs = []
     for image in images:
@@ -104,12 +104,12 @@ def _litert_outputs(path: Path, images: np.ndarray) -> np.ndarray:
 
     interpreter = tf.lite.Interpreter(str(path))
     interpreter.allocate_tensors()
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (given,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     outputs = []
     for image in images:
-        interpreter.set_tensor(taken["index"], image[None])
+        interpreter.set_tensor(given["index"], image[None])
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(given["index"]))
+        outputs.append(interpreter.get_tensor(output["index"]))
     return np.concatenate(outputs).astype(np.float64)
 
 
@@ -117,7 +117,7 @@ FORMATS = {
     "keras": Format(
         "Keras",
         ".keras",
-        "Python with Keras 3: to go on training, or to take it apart",
+        "Python with Keras 3: to continue training, or to inspect the network",
         _write_keras,
         _keras_outputs,
     ),
@@ -131,7 +131,7 @@ FORMATS = {
     "litert": Format(
         "LiteRT",
         ".tflite",
-        "phones and small computers (LiteRT was TensorFlow Lite)",
+        "phones and small computers (formerly TensorFlow Lite)",
         _write_litert,
         _litert_outputs,
     ),

@@ -1,4 +1,4 @@
-"""Image files, classified by several runs at once: what the classify page and the command line both call."""
+"""Classification of image files by several runs, for the classify page and the command line."""
 
 import hashlib
 import threading
@@ -15,19 +15,24 @@ from leukodash.data.dataset import printable
 from leukodash.data.images import Source, read_image, square
 from leukodash.errors import ImageError
 from leukodash.inference.classifier import BATCH, Answer, Classifier, load
-from leukodash.inference.decision import Rule, decided, decision
+from leukodash.inference.decision import Rule, apply_decisions, decision
 from leukodash.inference.smear_summary import cell_name
 from leukodash.runs.run_folder import Run
 from leukodash.smears.detection import cut_outs, find_white_cells, looks_like_smear
 
-KEPT_BYTES = 64 * 2**20  # of answers: a map of 7 × 7 takes 200 bytes, one of the first layer 200,000
-TOGETHER = ("gradcam", "gradcam++", "hirescam", "layercam")  # once one is known, the others cost next to nothing
+KEPT_BYTES = 64 * 2**20  # of cached answers: a map of 7 × 7 takes 200 bytes, one of the first layer 200,000
+GRADIENT_METHODS = (
+    "gradcam",
+    "gradcam++",
+    "hirescam",
+    "layercam",
+)  # once one is computed, the others cost next to nothing
 
 Progress = Callable[[float, str], None]
 
 
 class AnswerCache(dict[tuple, Answer]):
-    """Answers that are kept, by key; beyond `KEPT_BYTES` the oldest are dropped. Sessions may share it."""
+    """Cache of answers; drops the oldest beyond `KEPT_BYTES`. Sessions can share it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,67 +52,69 @@ def classify_files(
     classifiers: Sequence[Classifier],
     files: Sequence[Source],
     method: str = "gradcam",
-    known: MutableMapping[tuple, Answer] | None = None,
+    cache: MutableMapping[tuple, Answer] | None = None,
     progress: Progress | None = None,
     *,
     target: str | None = None,
     layers: Mapping[str, str] | None = None,
     rule: Rule = "likeliest",
 ) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
-    """Classify image files with several runs. A file that is no image gets a sentence, and the others go on.
+    """Classify image files with several runs. Files that are not images get an error message.
 
     Args:
         classifiers: from `load`.
-        files: paths, or (name, bytes) of uploads. Names may come from anyone.
-        method: a key of `cam.METHODS`.
-        known: answers by (SHA-256 of the file, run id, method, target, layer). Those found here are not computed
-            again, new ones are added batch by batch, so that an interrupted call loses little.
-        progress: hears the share that is done, and may raise to stop.
-        target: the class that maps explain; by default each image's likeliest.
-        layers: by run id the layer that maps are of; by default the backbone's last.
-        rule: how probabilities become a class; see `decide.decision`.
+        files: paths, or (name, bytes) of uploads. Names are untrusted.
+        method: a key of `cam.methods.METHODS`.
+        cache: answers by (SHA-256 of the file, run id, method, target, layer). Cached answers are not computed again;
+            new ones are added batch by batch, so that an interrupted call loses little.
+        progress: called with the fraction done; may raise to stop.
+        target: the class that maps explain; by default the predicted class of each image.
+        layers: layer of the maps, by run id; by default the backbone's last.
+        rule: how probabilities become a class; see `decision.decision`.
 
     Returns:
-        table: a row a file and run, files in order: ``position`` (0 for the first file), ``file``, ``run`` (id),
-            ``class`` (by the rule), for each class of any run ``p_<class>`` (the network's own probability) and
+        table: one row per file and run, files in order: ``position`` (0 for the first file), ``file``, ``run`` (id),
+            ``class`` (by the rule), for each class of any run ``p_<class>`` (uncalibrated) and
             ``calibrated_<class>``, ``novelty``, ``novel`` (bool, unlike the training cells), ``error``. An unreadable
-            file has one row, with no run and the sentence in ``error``; elsewhere ``error`` is empty. With several
-            runs, each file has a last row with the run `decide.AVERAGE`.
-        maps: each row's heat map as in `Answer`, None where there is an error and for the average.
+            file has one row, without a run and with a message in ``error``; elsewhere ``error`` is empty. With
+            several runs, each file has a last row with the run `decision.AVERAGE`.
+        maps: heat map of each row as in `Answer`; None for errors and for the average.
     """
-    known = {} if known is None else known
-    names, answers = _names(files), {}
+    cache = {} if cache is None else cache
+    names = _names(files)
+    answers: dict[tuple[int, str], Answer] = {}
+    errors: dict[int, str] = {}
     total = max(1, len(classifiers) * len(files))
     for number, classifier in enumerate(classifiers):
-        asked = (method, target, (layers or {}).get(classifier.run.id))
+        request = (method, target, (layers or {}).get(classifier.run.id))
         for start in range(0, len(files), BATCH):
             if progress:
                 done = number * len(files) + start
                 progress(done / total, f"{classifier.run.title}: {start:,} of {len(files):,} cells")
             positions = range(start, min(start + BATCH, len(files)))
-            chunk = [position for position in positions if not isinstance(answers.get(position), str)]
-            for position, answer in _answers(classifier, [(p, files[p], names[p]) for p in chunk], asked, known):
+            batch = [(position, files[position], names[position]) for position in positions if position not in errors]
+            for position, answer in _answers(classifier, batch, request, cache):
                 if isinstance(answer, str):
-                    answers[position] = answer
+                    errors[position] = answer
                 else:
                     answers[position, classifier.run.id] = answer
     rows = []
     for position, name in enumerate(names):
-        row = {"position": position, "file": name, "run": "", "novel": False, "error": ""}
-        if isinstance(answers.get(position), str):
-            rows.append({**row, "error": answers[position]})
+        row = {"position": position, "file": name, "run": "", "novel": False, "error": errors.get(position, "")}
+        if position in errors:
+            rows.append(row)
             continue
         for classifier in classifiers:
             answer = answers[position, classifier.run.id]
-            odds = {f"p_{label}": float(p) for label, p in zip(classifier.classes, answer.probabilities, strict=True)}
+            shares = {f"p_{label}": float(p) for label, p in zip(classifier.classes, answer.probabilities, strict=True)}
             novel = classifier.novelty is not None and answer.novelty > classifier.novelty.limit
-            rows.append({**row, "run": classifier.run.id, **odds, "novelty": answer.novelty, "novel": novel})
+            rows.append({**row, "run": classifier.run.id, **shares, "novelty": answer.novelty, "novel": novel})
     labels = dict.fromkeys(label for classifier in classifiers for label in classifier.classes)
     columns = ["position", "file", "run", *(f"p_{label}" for label in labels), "novelty", "novel", "error"]
     decisions = {classifier.run.id: decision(classifier.run, rule) for classifier in classifiers}
-    table = decided(pd.DataFrame(rows, columns=columns), decisions, rule)
-    found = [answers.get(key) for key in zip(table["position"], table["run"], strict=True)]
-    return table, [answer and answer.heat for answer in found]
+    table = apply_decisions(pd.DataFrame(rows, columns=columns), decisions, rule)
+    keys = zip(table["position"], table["run"], strict=True)
+    return table, [answers[key].heat if key in answers else None for key in keys]
 
 
 def classify_paths(
@@ -121,29 +128,27 @@ def classify_paths(
     layer: str | None = None,
     rule: Rule = "likeliest",
 ) -> pd.DataFrame:
-    """Classify images as the command line does; the table is that of `classify_files`, without ``position``.
+    """Classify images for the command line; returns the table of `classify_files` without ``position``.
 
-    With `overlays`, each cell's heat map is written over the cell, ``<file>.<run>.png``, into that folder, or into
-    that ZIP file where it ends in ``.zip``; see `overlays.write_overlays`.
+    With `overlays`, each heat map is written over its cell as ``<file>.<run>.png`` into that folder, or into that ZIP
+    file if the name ends in ``.zip``; see `overlay_files.write_overlays`.
 
     Args:
-        paths: image files, folders of them, ZIPs of them, whole smears; see `gather`.
+        paths: image files, folders or ZIPs of images, whole smears; see `collect_cells`.
         runs: finished runs.
-        overlays: where heat maps go, if anywhere.
-        progress: hears the share that is done.
-        method, target, rule: as for `classify_files`.
-        layer: of the heat maps, in every run.
+        overlays: where to write heat maps, if anywhere.
+        progress: called with the fraction done.
+        method, target, rule: as in `classify_files`.
+        layer: layer of the heat maps, for every run.
 
     Raises:
-        RunError: a run that has not finished; a method, target or layer that a run does not have; a place that cannot
-            be written.
-        WeightsError: a run whose weights cannot be had.
+        RunError: a run has not finished; a run lacks the method, target or layer; the overlays cannot be written.
+        WeightsError: the weights of a run are unavailable.
     """
-    files, faults = gather(paths)
+    files, faults = collect_cells(paths)
     classifiers = [load(run, progress) for run in runs]
     layers = {run.id: layer for run in runs} if layer else None
-    choice = {"target": target, "layers": layers, "rule": rule}
-    table, maps = classify_files(classifiers, files, method, progress=progress, **choice)
+    table, maps = classify_files(classifiers, files, method, progress=progress, target=target, layers=layers, rule=rule)
     if overlays:
         write_overlays(overlays, files, table, maps, progress=progress)
     table = table.drop(columns="position")
@@ -152,15 +157,15 @@ def classify_paths(
     return table
 
 
-def gather(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[str, str]]]:
-    """Find the cells that paths stand for, as the classify page does with uploads.
+def collect_cells(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[str, str]]]:
+    """Return the cells in these paths, as the classify page does for uploads.
 
-    A folder stands for the images in it and below, in order of their names; a ZIP for the images in it,
-    ``"some.zip/image.png"``; a whole smear for its white cells, ``"smear.jpg, cell 3"``.
+    A folder yields the images in it and below, in order of their names; a ZIP its images, as
+    ``"some.zip/image.png"``; a whole smear its white cells, as ``"smear.jpg, cell 3"``.
 
     Returns:
-        The cells, and (name, sentence) for what a ZIP holds and cannot be had. Files that are no images are among the
-        cells: whoever reads them says why.
+        The cells, and (name, message) for each file in a ZIP that cannot be used. Files that are not images are among
+        the cells: reading them raises the error.
     """
     files: list[Source] = []
     faults: list[tuple[str, str]] = []
@@ -169,19 +174,19 @@ def gather(paths: Sequence[Path]) -> tuple[list[Source], list[tuple[str, str]]]:
             files += [file for file in sorted(path.rglob("*")) if file.suffix.lower().removeprefix(".") in IMAGES]
         elif path.suffix.lower() == ".zip" and path.is_file():
             try:
-                inside = unpack(path.read_bytes(), path.name, MAX_MEMBERS, MAX_UNPACKED_MB * 10**6)
+                unpacked = unpack(path.read_bytes(), path.name, MAX_MEMBERS, MAX_UNPACKED_MB * 10**6)
             except (OSError, ImageError) as error:
                 faults.append((str(path), str(error)))
                 continue
-            files += [(f"{path}/{name}", data) for name, data in inside.files]
-            faults += [(str(path), sentence) for sentence in [*inside.faults, *inside.left_out]]
+            files += [(f"{path}/{name}", data) for name, data in unpacked.files]
+            faults += [(str(path), sentence) for sentence in [*unpacked.faults, *unpacked.left_out]]
         else:
             files.append(path)
     return [cell for file in files for cell in _cells(file)], faults
 
 
 def _cells(file: Source) -> list[Source]:
-    """Return the white cells of a smear; anything else as it is."""
+    """Return the white cells of a smear; any other file unchanged."""
     name, data = (str(file), file) if isinstance(file, Path) else file
     try:
         image = read_image(data, name)
@@ -197,18 +202,18 @@ def _cells(file: Source) -> list[Source]:
 def _answers(
     classifier: Classifier,
     files: Iterable[tuple[int, Source, str]],
-    asked: tuple[str, str | None, str | None],
-    known: MutableMapping[tuple, Answer],
+    request: tuple[str, str | None, str | None],
+    cache: MutableMapping[tuple, Answer],
 ) -> Iterator[tuple[int, Answer | str]]:
-    """Answer for a batch of (position, source, name): from what is known, else by the network, else a sentence."""
-    method, target, layer = asked
+    """Yield an answer, from the cache or the network, or an error message for each (position, source, name)."""
+    method, target, layer = request
     waiting: dict[str, list[int]] = {}
     images: dict[str, np.ndarray] = {}
     for position, source, name in files:
         try:
             data = _bytes(source, name)
             content = hashlib.sha256(data).hexdigest()
-            answer = known.get((content, classifier.run.id, *asked))
+            answer = cache.get((content, classifier.run.id, *request))
             if answer is not None:
                 yield position, answer
                 continue
@@ -219,11 +224,11 @@ def _answers(
             yield position, str(error)
     if not images:
         return
-    methods = TOGETHER if method in TOGETHER else (method,)
+    methods = GRADIENT_METHODS if method in GRADIENT_METHODS else (method,)
     answers = classifier.answer(list(images.values()), methods, target, layer)
     for number, content in enumerate(images):
-        for one in methods:
-            known[content, classifier.run.id, one, target, layer] = answers[one][number]
+        for key in methods:
+            cache[content, classifier.run.id, key, target, layer] = answers[key][number]
         for position in waiting[content]:
             yield position, answers[method][number]
 
@@ -238,10 +243,10 @@ def _bytes(source: Source, name: str) -> bytes:
 
 
 def _names(files: Sequence[Source]) -> list[str]:
-    """Name each file: a path as it is; an upload's name shortened, and numbered where it came before.
+    """Return a name for each file: paths unchanged, names of uploads shortened and numbered if repeated.
 
-    A spreadsheet takes what begins with ``=``, ``+``, ``-`` or ``@`` for a formula and would run it: such names get an
-    apostrophe, which tells it not to (OWASP, CSV injection).
+    Spreadsheets run cells that begin with ``=``, ``+``, ``-`` or ``@`` as formulas: such names get an apostrophe, which
+    prevents that (OWASP, CSV injection).
     """
     names: list[str] = []
     times: dict[str, int] = {}

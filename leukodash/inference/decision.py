@@ -1,6 +1,6 @@
-"""From probabilities to a class: a run's temperature, its threshold, and what several runs say together.
+"""From probabilities to a class: a run's temperature, its threshold, and the average of several runs.
 
-Light: no Keras. Both numbers are chosen on a run's own validation cells, from its predictions.csv.
+Does not import Keras. Temperature and threshold are chosen on the run's own validation cells, from its predictions.csv.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from leukodash.evaluation.calibration import Temperature, fit_temperature
 from leukodash.evaluation.metrics import predicted, threshold_for
 from leukodash.runs.run_folder import Run
 
-AVERAGE = "average"  # stands for a run id where all runs speak together
+AVERAGE = "average"  # in place of a run id: the average of all runs
 RULES = {"likeliest": "Likeliest class", "validation": "Best on validation"}
 
 Rule = Literal["likeliest", "validation"]
@@ -23,16 +23,16 @@ Rule = Literal["likeliest", "validation"]
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """How a run, or several together, put a cell into a class.
+    """How a run, or the average of several, assigns a class to a cell.
 
     Attributes:
         classes: labels, in the order of the columns of probabilities.
-        positive: the class that the threshold is about.
-        temperature: for calibrated probabilities; of an average, which is of calibrated ones already, 1.
-        threshold: the positive class is taken from this probability on; None takes the likeliest class.
-        note: why there is no threshold though one was asked for, else "".
-        validation: float (m, K), the probabilities that a threshold is chosen on, for the validation cells.
-        cells: the validation cells that these rows are of: columns file, label.
+        positive: the class that the threshold is for.
+        temperature: for calibrated probabilities; 1 for an average, whose inputs are calibrated already.
+        threshold: the positive class is predicted from this probability; None predicts the likeliest class.
+        note: why there is no threshold although one was requested, else "".
+        validation: float (m, K), probabilities of the validation cells, on which the threshold is chosen.
+        cells: the validation cells of these rows: columns file, label.
     """
 
     classes: tuple[str, ...]
@@ -44,21 +44,21 @@ class Decision:
     cells: pd.DataFrame
 
     def labels(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the class of each row of (not yet calibrated) probabilities, str (n,)."""
+        """Return the class of each row of uncalibrated probabilities, str (n,)."""
         return predicted(probabilities, self.classes, self.positive, self.threshold)
 
     @property
     def shown_threshold(self) -> float | None:
-        """The threshold for calibrated probabilities: which cells lie above it is the same."""
+        """The equivalent threshold for calibrated probabilities."""
         if self.threshold is None:
             return None
         return float(self.temperature.scale(np.array([self.threshold, 1 - self.threshold]))[0])
 
 
 def decision(run: Run, rule: Rule = "likeliest") -> Decision:
-    """Choose a run's temperature, and by the rule "validation" its threshold, the one with the highest Youden index.
+    """Return a run's temperature and, by the rule "validation", the threshold with the highest Youden index.
 
-    A run whose predictions are gone, or without validation cells of both classes, takes the likeliest class.
+    A run without predictions, or without validation cells of both classes, predicts the likeliest class.
     """
     classes, positive = tuple(run.model["classes"]), run.model["positive"]
     table = run.predictions
@@ -73,10 +73,10 @@ def decision(run: Run, rule: Rule = "likeliest") -> Decision:
     return Decision(classes, positive, temperature, threshold, note, validation, known[["file", "label"]])
 
 
-def together(decisions: Sequence[Decision], rule: Rule = "likeliest") -> Decision | None:
-    """Return how the mean of these runs' calibrated probabilities decides; None where their classes differ.
+def average_decision(decisions: Sequence[Decision], rule: Rule = "likeliest") -> Decision | None:
+    """Return the decision for the mean of these runs' calibrated probabilities; None if their classes differ.
 
-    Its own threshold can be chosen where all runs have the same validation cells.
+    It has a threshold only if all runs have the same validation cells.
     """
     first = decisions[0]
     if any(other.classes != first.classes for other in decisions):
@@ -85,52 +85,53 @@ def together(decisions: Sequence[Decision], rule: Rule = "likeliest") -> Decisio
     if not same:
         note = "the runs have different validation cells" if rule == "validation" else ""
         return Decision(first.classes, first.positive, Temperature(), None, note, np.zeros((0, 2)), first.cells[:0])
-    validation = np.mean([one.temperature.scale(one.validation) for one in decisions], axis=0)
+    validation = np.mean([own.temperature.scale(own.validation) for own in decisions], axis=0)
     codes = np.array([first.classes.index(label) for label in first.cells["label"]], dtype=int)
     threshold, note = _threshold(validation, codes, first.classes, first.positive, rule)
     return Decision(first.classes, first.positive, Temperature(), threshold, note, validation, first.cells)
 
 
-def decided(table: pd.DataFrame, decisions: Mapping[str, Decision], rule: Rule = "likeliest") -> pd.DataFrame:
-    """Put every answer into a class, and add what the runs say together where there are several.
+def apply_decisions(table: pd.DataFrame, decisions: Mapping[str, Decision], rule: Rule = "likeliest") -> pd.DataFrame:
+    """Assign a class to every answer, and add the average of the runs if there are several.
 
     Args:
-        table: a row a file and run: position, file, run, ``p_<class>``, novelty, novel, error; as `classify_files`
-            makes it.
+        table: one row per file and run: position, file, run, ``p_<class>``, novelty, novel, error; as in
+            `classify_files`.
         decisions: by run id.
-        rule: as for `decision`; the average chooses by the same one.
+        rule: as for `decision`; also used for the average.
 
     Returns:
-        The table with the columns ``class`` and ``calibrated_<class>``, and behind the rows of each file one with
-        the run `AVERAGE`, whose calibrated probabilities are the mean of the others'. It is novel where at least half
-        of the runs that can say so find it novel.
+        The table with the columns ``class`` and ``calibrated_<class>``, and after the rows of each file one with the
+        run `AVERAGE`, whose calibrated probabilities are the mean of the others'. It is novel if at least half of the
+        runs that have a novelty score find it novel.
     """
-    labels = list(dict.fromkeys(label for one in decisions.values() for label in one.classes))
+    labels = list(dict.fromkeys(label for own in decisions.values() for label in own.classes))
     shares = [f"calibrated_{label}" for label in labels]
-    table = table.assign(**{"class": "", **dict.fromkeys(shares, np.nan)})
-    for run, one in decisions.items():
+    table = table.assign(**dict.fromkeys(shares, np.nan))
+    table["class"] = ""
+    for run, own in decisions.items():
         mine = table["run"] == run
-        p = table.loc[mine, [f"p_{label}" for label in one.classes]].to_numpy(dtype=np.float64)
+        p = table.loc[mine, [f"p_{label}" for label in own.classes]].to_numpy(dtype=np.float64)
         if len(p):
-            table.loc[mine, "class"] = one.labels(p)
-            table.loc[mine, [f"calibrated_{label}" for label in one.classes]] = one.temperature.scale(p)
-    all_ = together(list(decisions.values()), rule) if len(decisions) > 1 else None
+            table.loc[mine, "class"] = own.labels(p)
+            table.loc[mine, [f"calibrated_{label}" for label in own.classes]] = own.temperature.scale(p)
+    average = average_decision(list(decisions.values()), rule) if len(decisions) > 1 else None
     fine = table[table["error"] == ""]
-    if all_ is not None and len(fine):
+    if average is not None and len(fine):
         groups = fine.groupby("position", sort=False)
         mean = groups[shares].mean()
         rows = groups[["file"]].first().assign(run=AVERAGE, error="", novelty=np.nan, **mean)
-        rows = rows.assign(novel=rows.index.isin(novel(fine)), **{"class": all_.labels(mean.to_numpy())})
+        rows = rows.assign(novel=rows.index.isin(novel_positions(fine)), **{"class": average.labels(mean.to_numpy())})
         table = pd.concat([table, rows.reset_index()], ignore_index=True)
         table = table.sort_values("position", kind="stable", ignore_index=True)
     odds = [f"p_{label}" for label in labels]
     return table[["position", "file", "run", "class", *odds, *shares, "novelty", "novel", "error"]]
 
 
-def novel(table: pd.DataFrame) -> set[int]:
-    """Return the positions of the images that at least half of the runs, of those that can say, find novel."""
-    said = table[(table["run"] != AVERAGE) & table["novelty"].notna()]
-    share = said.groupby("position")["novel"].mean()
+def novel_positions(table: pd.DataFrame) -> set[int]:
+    """Return the positions of the images that at least half of the runs with a novelty score find novel."""
+    scored = table[(table["run"] != AVERAGE) & table["novelty"].notna()]
+    share = scored.groupby("position")["novel"].mean()
     return {int(position) for position in share.index[share >= 0.5]}
 
 
@@ -143,4 +144,4 @@ def _threshold(
     try:
         return threshold_for(codes == place, p[:, place]), ""
     except DataError:
-        return None, "no validation cells of both classes, so the likeliest class is taken"
+        return None, "no validation cells of both classes, so the likeliest class is used"

@@ -10,7 +10,7 @@ from leukodash.cam.overlay_files import OverlayStyle
 from leukodash.data.dataset import label_title
 from leukodash.figures.heat_overlay import COLOR_MAPS
 from leukodash.inference.answer_summary import decision_words
-from leukodash.inference.decision import RULES, decision, together
+from leukodash.inference.decision import RULES, average_decision, decision
 from leukodash.runs.run_folder import Run
 
 LIKELIEST = "the class found"
@@ -93,7 +93,7 @@ def decision_popover(runs: list[Run], names: dict[str, str], chosen: Settings) -
         calibrated = st.toggle("Calibrated probabilities", value=True, key="calibrated", help=CALIBRATED_HELP)
         decisions = [decision(run, rule) for run in runs]
         said = [decision_words(names[run.id], one, calibrated) for run, one in zip(runs, decisions, strict=True)]
-        average = together(decisions, rule) if len(runs) > 1 else None
+        average = average_decision(decisions, rule) if len(runs) > 1 else None
         said += [decision_words("The average", average, False)] if average else []
         st.caption("  \n".join(plain(sentence) for sentence in said if sentence))
     return replace(chosen, rule=rule, calibrated=calibrated)

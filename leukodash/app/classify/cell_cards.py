@@ -12,8 +12,8 @@ from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
 from leukodash.figures.cell_pictures import lift
-from leukodash.inference.answer_summary import disagreements, in_order, percent
-from leukodash.inference.decision import AVERAGE, novel
+from leukodash.inference.answer_summary import disagreements, display_order, percent
+from leukodash.inference.decision import AVERAGE, novel_positions
 
 CARDS = 12  # cells at once
 DECODED = 300  # pixels a side, behind the full-screen view
@@ -31,7 +31,7 @@ def results(
     files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str], chosen: Settings
 ) -> None:
     """Show the cells, those that runs disagree on first. Runs as a fragment: turning the page computes nothing."""
-    order, apart, odd = in_order(table), disagreements(table), novel(table)
+    order, apart, odd = display_order(table), disagreements(table), novel_positions(table)
     pages = max(1, -(-len(order) // CARDS))
     page = st.pagination(pages, key="card-page") if pages > 1 else 1
     by_position = dict(list(table.groupby("position")))

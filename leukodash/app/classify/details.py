@@ -11,7 +11,7 @@ from leukodash.app.classify.export_part import export_part
 from leukodash.app.classify.map_checks import trust_part
 from leukodash.app.classify.network_view import inside_part
 from leukodash.data.images import Source, read_image
-from leukodash.inference.answer_summary import in_order
+from leukodash.inference.answer_summary import display_order
 
 
 def more_parts(
@@ -44,7 +44,7 @@ def _choose(key: str, loaded: list, table: pd.DataFrame, names: dict[str, str]) 
     named = short.where(~short.duplicated(keep=False), files + [f" ({place + 1})" for place in files.index])
     left, right = st.columns(2)
     # Streamlit tells choices apart by their words alone, so no two may read the same.
-    position = left.selectbox("Cell", in_order(table), key=f"{key}-cell", format_func=named.to_dict().get)
+    position = left.selectbox("Cell", display_order(table), key=f"{key}-cell", format_func=named.to_dict().get)
     if len(loaded) == 1:
         return loaded[0], position
     return right.selectbox("Run", loaded, key=f"{key}-run", format_func=lambda one: names[one.run.id]), position

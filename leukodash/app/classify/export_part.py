@@ -5,7 +5,7 @@ import streamlit as st
 from leukodash.app.common import plain
 from leukodash.errors import LeukoDashError
 from leukodash.export.export_formats import FORMATS, NOTICE
-from leukodash.export.export_jobs import Job, look, start
+from leukodash.export.export_jobs import Job, job_status, start_export
 from leukodash.export.model_export import CHECKED_CELLS
 from leukodash.jobs.live_status import curve_names
 from leukodash.runs.run_folder import Run
@@ -29,14 +29,14 @@ def export_part(runs: list[Run]) -> None:
             format_func=names.get,
         )  # fmt: skip
     run = by_id[chosen]
-    working = any(look(run, format).state in UNDER_WAY for format in FORMATS)
+    working = any(job_status(run, format).state in UNDER_WAY for format in FORMATS)
     st.fragment(_formats, run_every="1s" if working else None)(run, working)
     st.caption(f"{NOTICE} Each file says so too, with its classes, its threshold and where it comes from.")
 
 
 def _formats(run: Run, working: bool) -> None:
     """One card a format. Runs as a fragment."""
-    jobs = {format: look(run, format) for format in FORMATS}
+    jobs = {format: job_status(run, format) for format in FORMATS}
     if working and not any(job.state in UNDER_WAY for job in jobs.values()):
         st.rerun(scope="app")  # nothing to poll for any more
     for column, (format, job) in zip(st.columns(len(jobs)), jobs.items(), strict=True):
@@ -58,7 +58,7 @@ def _card(run: Run, format: str, job: Job) -> None:
     label = "Try again" if job.state == "failed" else "Make the file"
     if st.button(label, key=f"export-{run.id}-{format}", icon=":material/deployed_code:"):
         try:
-            start(run, format)
+            start_export(run, format)
         except LeukoDashError as error:
             st.error(plain(str(error)), icon=":material/error:")
         else:

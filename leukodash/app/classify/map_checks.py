@@ -13,12 +13,12 @@ from leukodash.cam.methods import METHODS
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image, square
 from leukodash.errors import ImageError
-from leukodash.explain.sanity_verdict import judge_forgetting, judge_hiding, judge_place, verdict
+from leukodash.explain.sanity_verdict import judge_deletion, judge_localization, judge_randomization, verdict
 from leukodash.figures.cell_pictures import lift
 from leukodash.figures.deletion_curves import curves_figure
 from leukodash.figures.heat_overlay import overlay
 from leukodash.figures.theme import alt_text
-from leukodash.inference.sample_cells import draw, unseen_cells
+from leukodash.inference.sample_cells import draw_samples, unseen_cells
 from leukodash.jobs.estimate import duration_words
 
 KEPT = 200  # results of checks: some kilobytes each
@@ -63,7 +63,7 @@ def trust_part(
         return
     masks = generated_masks(Path(classifier.run.config.data), name, image)
     nucleus, cell = masks or (None, cell_mask(image))
-    findings = [judge_place(heat, cell, nucleus)]
+    findings = [judge_localization(heat, cell, nucleus)]
     contents = hashlib.sha256(image.tobytes() + np.float32(heat).tobytes()).hexdigest()
     key = (classifier.run.id, contents, method, target, layer)
     start = st.empty()
@@ -77,14 +77,14 @@ def trust_part(
         return
     start.empty()
     asked, curves, randomized = kept()[key]
-    findings += [judge_hiding(curves), judge_forgetting(randomized)]
+    findings += [judge_deletion(curves), judge_randomization(randomized)]
     level, words = verdict(findings)
     {"good": st.success, "partly": st.warning, "bad": st.error}[level](words)
     for title, finding in zip(("Place", "Covering", "Forgetting"), findings, strict=True):
         st.markdown(f"{ICONS[finding.passed]} **{title}.** {finding.words}")
     with st.container(horizontal=True):
         with st.container(width=(SHOWN + 16) * 3):
-            st.caption("**Forgetting**: the map of this cell, and those of the same network with random weights")
+            st.caption("**Randomization**: the map of this cell, and those of the same network with random weights")
             with st.container(horizontal=True):
                 pictures(image, randomized)
         with st.container(width="stretch"):
@@ -124,7 +124,7 @@ def check(classifier, image, heat, method, target, layer, key, place) -> None:  
         return say
 
     asked = target or classifier.classes[int(classifier.predict([image])[0].argmax())]
-    slow = METHODS[method].asks
+    slow = METHODS[method].needs_predictions
     others = cells_of_class(classifier, asked, 1 if slow else OTHERS)
     curves = deletion_insertion(classifier, image, heat, asked, progress(0, 0.5))
     how = {"layer": layer, "progress": progress(0.5, 0.5)} | ({"draws": 1} if slow else {})
@@ -137,7 +137,7 @@ def check(classifier, image, heat, method, target, layer, key, place) -> None:  
 def cells_of_class(classifier, label: str, count: int) -> list[np.ndarray]:  # noqa: ANN001
     """Return some of the cells that a run was tested on and puts into a class, uint8 RGB; fewer where it has fewer."""
     images = []
-    for path in draw(unseen_cells([classifier.run]), 3 * count, seed=0)["path"]:
+    for path in draw_samples(unseen_cells([classifier.run]), 3 * count, seed=0)["path"]:
         try:
             images.append(read_image(path))
         except ImageError:  # it has gone or changed since: one cell less to compare

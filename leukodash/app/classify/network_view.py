@@ -28,15 +28,16 @@ def inside_part(classifier, name: str, image: np.ndarray) -> None:  # noqa: ANN0
 
 
 def _maps(classifier, name: str, image: np.ndarray) -> None:  # noqa: ANN001
-    from leukodash.explain.feature_maps import SHOWN, look_inside
+    from leukodash.explain.feature_maps import CHANNELS_SHOWN, feature_maps
 
     title = classifier.run.config.spec.title
     st.markdown(
-        f"How {title} takes **{plain(name)}** apart, from its first layer to its last. Of each layer the {SHOWN} maps "
-        "that differ most across the picture are shown, each from its own lowest value (dark) to its highest (light)."
+        f"How {title} processes **{plain(name)}**, from its first layer to its last. For each layer, the "
+        f"{CHANNELS_SHOWN} maps with the largest variation across the image are shown, each scaled from its lowest "
+        "value (dark) to its highest (light)."
     )
     colors = st.segmented_control("Colors of the maps", list(COLOR_MAPS), default="viridis", required=True)
-    for depth in look_inside(classifier, image):
+    for depth in feature_maps(classifier, image):
         with st.container(border=True):
             st.markdown(f"**{depth.title}** · :gray[{plain(depth.layer)}]  \n{depth.words}")
             with st.container(horizontal=True, gap="small"):
@@ -51,11 +52,11 @@ def _maps(classifier, name: str, image: np.ndarray) -> None:  # noqa: ANN001
 
 
 def _layers(classifier) -> None:  # noqa: ANN001
-    from leukodash.explain.feature_maps import block_table, layer_table, table_words
+    from leukodash.explain.feature_maps import block_table, layer_table, parameter_words
 
     layers = layer_table(classifier)
     blocks = block_table(layers)
-    st.markdown(plain(table_words(classifier, layers)))
+    st.markdown(plain(parameter_words(classifier, layers)))
     figure = blocks_figure(blocks, classifier.run.config.backbone)
     st.plotly_chart(figure, key="inside-blocks", config={"displayModeBar": False})
     st.caption(plain(alt_text(figure)))

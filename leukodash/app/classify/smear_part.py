@@ -14,7 +14,7 @@ from leukodash.app.common import plain
 from leukodash.data.dataset import printable
 from leukodash.data.images import Source, read_image
 from leukodash.errors import ImageError
-from leukodash.inference.smear_summary import cell_name, count_cells, slide_words
+from leukodash.inference.smear_summary import cell_name, count_cells, smear_words
 from leukodash.smears.detection import Box, cut_outs
 
 NAME_LENGTH = 60  # so that ", cell 12" still fits into the 80 characters that tables show of a name
@@ -55,7 +55,7 @@ def smear_summary(table: pd.DataFrame, smears: list[str]) -> None:
     """Show the counts of the smears' cells: a line for one, a table for several."""
     counts = count_cells(table, smears)
     if len(counts) == 1:
-        st.markdown(f"Smear {plain(smears[0])} · {plain(slide_words(counts))}")
+        st.markdown(f"Smear {plain(smears[0])} · {plain(smear_words(counts))}")
     else:
         st.dataframe(counts, hide_index=True, width="content")
 

@@ -9,7 +9,7 @@ from leukodash.app.common import plain
 from leukodash.data.archive import IMAGES, MAX_PUBLIC_UNPACKED_MB, MAX_UNPACKED_MB, Unpacked, safe_name, unpack
 from leukodash.data.images import Source, has_more_frames
 from leukodash.errors import ImageError
-from leukodash.inference.sample_cells import draw, unseen_cells
+from leukodash.inference.sample_cells import draw_samples, unseen_cells
 from leukodash.runs.run_folder import Run
 
 SAMPLES = (4, 8, 16, 32)
@@ -22,7 +22,7 @@ def choose_cells(runs: list[Run]) -> tuple[list[Source], dict[int, str]]:
     with left:
         uploads = _choose_uploads()
     with right:
-        drawn = _draw_samples(runs)
+        drawn = _choose_samples(runs)
     files: list[Source] = list(drawn["path"])
     own, faults, notes = _taken(uploads)
     for note in notes[:FAULTS]:
@@ -66,7 +66,7 @@ def _choose_uploads() -> list:
     return [*uploads, photograph] if photograph else uploads
 
 
-def _draw_samples(runs: list[Run]):  # noqa: ANN202  (a DataFrame, as `draw` returns)
+def _choose_samples(runs: list[Run]):  # noqa: ANN202  (a DataFrame, as `draw_samples` returns)
     cells = unseen_cells(runs)
     seed = st.session_state.get("draw", 0)
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -78,7 +78,7 @@ def _draw_samples(runs: list[Run]):  # noqa: ANN202  (a DataFrame, as `draw` ret
             seed = st.session_state["draw"] = seed + 1
     if cells.empty:
         st.caption("None of the cells that these runs were tested on is here. Choose other runs, or upload cells.")
-    return draw(cells, count or 0, seed)
+    return draw_samples(cells, count or 0, seed)
 
 
 def _taken(uploads: list) -> Unpacked:
