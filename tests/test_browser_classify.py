@@ -123,7 +123,7 @@ def test_one_cell_gets_its_class_a_map_and_files_to_take_along(app, page, shown,
     page.get_by_text(re.compile(r"^1 (cell: 1|image is unlike)")).wait_for(timeout=PATIENCE)
     said = shown()
     assert cell["path"].name in said
-    assert page.get_by_role("img", name=re.compile("^Where AlexNet saw what speaks for")).count() == 1
+    assert page.get_by_role("img", name=re.compile("^Heat map of AlexNet: evidence for")).count() == 1
     page.get_by_role("button", name="Save").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Table (CSV)").click()

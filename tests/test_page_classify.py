@@ -26,12 +26,12 @@ def page(**query):
 
 
 def words(at):
-    """All Markdown of the page, without the backslashes that keep other people's words plain."""
+    """All Markdown of the page, without the backslashes that escape untrusted text."""
     return "\n".join(element.value for element in at.markdown).replace("\\", "")
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered():
+def empty_caches():
     st.cache_resource.clear()
     st.cache_data.clear()
 
@@ -44,7 +44,7 @@ def cell(tiny_run):
     return path.name, path.read_bytes()
 
 
-def test_without_a_finished_run_the_page_leads_to_training():
+def test_without_a_finished_run_the_page_links_to_training():
     at = page()
     assert not at.exception
     assert "No finished run yet" in at.info[0].value
@@ -77,18 +77,18 @@ def test_an_upload_gets_its_class_and_probabilities(tiny_run, cell):
     assert f"**{said}** {100 * share:.0f}%" in words(at)
     (bar,) = at.get("progress")
     assert bar.value == pytest.approx(100 * share, abs=1)
-    assert not any(expander.proto.expanded for expander in at.expander)  # trust, inside, export wait behind a click
+    assert not any(expander.proto.expanded for expander in at.expander)  # trust, inside and export are closed
 
 
 @pytest.mark.slow
 def test_the_heat_map_beside_the_cell_is_that_of_the_command_line(tiny_run, cell, tmp_path, monkeypatch):
+    from leukodash.app.classify import cell_cards
     from leukodash.inference.classify_files import classify_paths
-    from pages import classify_cards
 
     shown = []
-    monkeypatch.setattr(classify_cards, "draw_over", lambda *asked: shown.append(draw_over(*asked)) or shown[-1])
-    monkeypatch.setattr(classify_cards, "DECODED", SIZE)
-    classify_cards.picture.clear()
+    monkeypatch.setattr(cell_cards, "draw_over", lambda *asked: shown.append(draw_over(*asked)) or shown[-1])
+    monkeypatch.setattr(cell_cards, "DECODED", SIZE)
+    cell_cards.picture.clear()
     path = tmp_path / "cell.png"
     path.write_bytes(cell[1])
     classify_paths([path], [tiny_run()], overlays=tmp_path / "maps")
@@ -100,7 +100,7 @@ def test_the_heat_map_beside_the_cell_is_that_of_the_command_line(tiny_run, cell
 
 
 @pytest.mark.slow
-def test_bad_files_get_a_sentence_each_and_the_good_one_is_shown(tiny_run, cell):
+def test_bad_files_get_an_error_message_and_the_good_one_is_shown(tiny_run, cell):
     tiny_run()
     at = page()
     name = "![x](http://evil) <script>.png"
@@ -111,7 +111,7 @@ def test_bad_files_get_a_sentence_each_and_the_good_one_is_shown(tiny_run, cell)
     assert not at.exception
     sentences = [error.value for error in at.error]
     assert len(sentences) == 5
-    assert sentences[0].startswith(r"'\!\[x\]\(http\:")  # shown as it is: neither a picture nor HTML
+    assert sentences[0].startswith(r"'\!\[x\]\(http\:")  # shown as plain text: neither an image nor HTML
     assert "<script>" not in sentences[0].replace(r"\<", "")
     assert "damaged" in sentences[1]
     assert at.expander[0].label == "3 more files could not be read"
@@ -119,9 +119,9 @@ def test_bad_files_get_a_sentence_each_and_the_good_one_is_shown(tiny_run, cell)
 
 
 @pytest.mark.slow
-def test_samples_are_test_cells_with_their_truth_and_the_link_holds_them(tiny_run):
+def test_samples_are_test_cells_with_their_truth_and_the_url_restores_them(tiny_run):
     run = tiny_run()
-    (run.path / "novelty.npz").unlink()  # so few training cells that a test cell may seem unlike them
+    (run.path / "novelty.npz").unlink()  # with so few training cells a test cell may seem novel
     at = page(samples="4", runs=run.id, method="LayerCAM")
     assert not at.exception
     said = words(at)
@@ -138,7 +138,7 @@ def test_samples_are_test_cells_with_their_truth_and_the_link_holds_them(tiny_ru
 
 
 def answers_of(monkeypatch, say):
-    """Let networks say of an image what `say(run id, image)` gives: the probability of a blast, and its novelty."""
+    """Make networks answer with `say(run id, image)`: the probability of a blast, and the novelty."""
     from leukodash.inference import classifier as predict
 
     compute = predict.Classifier.answer
@@ -158,14 +158,14 @@ WHITE = cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1].tobytes()
 
 
 @pytest.mark.slow
-def test_cells_that_runs_disagree_on_are_shown_first_with_their_average(tiny_run, cell, monkeypatch):
+def test_cells_on_which_runs_disagree_are_shown_first_with_their_average(tiny_run, cell, monkeypatch):
     one, two = tiny_run(), tiny_run(seed=1)
     answers_of(monkeypatch, lambda run, image: (0.9 if run == one.id or image.mean() < 250 else 0.2, 0.0))
     at = page(runs=f"{one.id},{two.id}")
     at.file_uploader[0].set_value([("a cell.png", cell[1], WEB), ("white.png", WHITE, WEB)]).run()
     assert not at.exception
     said = words(at)
-    assert "2 cells: the 2 runs disagree on 1, shown first, and agree on 1." in said
+    assert "2 cells: the 2 runs disagree on 1 (shown first) and agree on 1." in said
     assert said.index("white.png") < said.index("a cell.png")
     assert said.count("runs disagree]") == 1
     assert ":small[Average of the runs]  \n**ALL blast** 55%" in said
@@ -173,7 +173,7 @@ def test_cells_that_runs_disagree_on_are_shown_first_with_their_average(tiny_run
 
 
 @pytest.mark.slow
-def test_an_image_that_is_no_cell_is_greyed_out_and_not_counted(tiny_run, cell, monkeypatch):
+def test_an_image_unlike_the_training_cells_is_greyed_out_and_not_counted(tiny_run, cell, monkeypatch):
     run = tiny_run()
     answers_of(monkeypatch, lambda _, image: (0.98, np.inf if image.mean() > 250 else 0.0))
     at = page()
@@ -185,12 +185,12 @@ def test_an_image_that_is_no_cell_is_greyed_out_and_not_counted(tiny_run, cell, 
     assert said.count("**ALL blast** 98%") == 1
     assert said.count(":gray[ALL blast?]") == 1
     assert len(at.get("progress")) == 1
-    assert any("this class means nothing" in caption.value for caption in at.caption)
+    assert any("this class is meaningless" in caption.value for caption in at.caption)
     assert run.id
 
 
 @pytest.mark.slow
-def test_the_runs_own_threshold_is_a_click_away_and_computes_nothing_again(tiny_run, cell, monkeypatch):
+def test_choosing_the_runs_own_threshold_does_not_classify_again(tiny_run, cell, monkeypatch):
     run = tiny_run()
     table = run.predictions
     blast = np.where(table["label"] == "all", 0.4 + 0.001 * np.arange(len(table)), 0.2)
@@ -209,7 +209,7 @@ def test_the_runs_own_threshold_is_a_click_away_and_computes_nothing_again(tiny_
 
 
 @pytest.mark.slow
-def test_other_looks_and_weightings_classify_nothing_again(tiny_run, cell, monkeypatch):
+def test_changing_the_style_or_method_of_the_map_does_not_classify_again(tiny_run, cell, monkeypatch):
     from leukodash.inference import classifier as predict
 
     run = tiny_run()
@@ -231,13 +231,15 @@ def test_other_looks_and_weightings_classify_nothing_again(tiny_run, cell, monke
 
 
 @pytest.mark.slow
-def test_what_is_saved_holds_every_answer(tiny_run, cell, monkeypatch):
-    from pages import classify_save
+def test_the_downloads_contain_every_answer(tiny_run, cell, monkeypatch):
+    from leukodash.app.classify import answer_downloads
 
     saved = {}
     monkeypatch.setattr(st, "download_button", lambda label, data, *_, **__: saved.update({label: data}))
-    zipped = classify_save.overlays_zip
-    monkeypatch.setattr(classify_save, "overlays_zip", lambda *asked: saved.update(zip=zipped(*asked)) or saved["zip"])
+    zipped = answer_downloads.overlays_zip
+    monkeypatch.setattr(
+        answer_downloads, "overlays_zip", lambda *asked: saved.update(zip=zipped(*asked)) or saved["zip"]
+    )
     one, two = tiny_run(), tiny_run(seed=1)
     at = page(runs=f"{one.id},{two.id}")
     at.file_uploader[0].set_value([(cell[0], cell[1], WEB), ("bad.png", b"no", WEB)]).run()
@@ -253,7 +255,7 @@ def test_what_is_saved_holds_every_answer(tiny_run, cell, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_parts_below_open_for_the_cell_and_run_that_are_chosen(tiny_run, cell):
+def test_the_expanders_open_for_the_chosen_cell_and_run(tiny_run, cell):
     tiny_run()
     at = page()
     at.file_uploader[0].upload(cell[0], cell[1], WEB).run()
@@ -263,11 +265,11 @@ def test_the_parts_below_open_for_the_cell_and_run_that_are_chosen(tiny_run, cel
         assert not at.exception
     assert at.selectbox(key="trust-cell").options == [cell[0]]
     assert "A heat map claims" in words(at)
-    assert "What it sees" in [tab.label for tab in at.tabs]
+    assert "Feature maps" in [tab.label for tab in at.tabs]
 
 
 @pytest.mark.slow
-def test_runs_and_cells_that_read_the_same_are_told_apart(tiny_run, cell, tmp_path):
+def test_runs_with_equal_labels_are_told_apart(tiny_run, cell, tmp_path):
     one = tiny_run()
     other = one.path.with_name(f"{one.id[:-4]}ffff" if one.id[-4:] < "ffff" else f"{one.id[:-4]}fffe")
     shutil.copytree(one.path, other)
@@ -281,7 +283,7 @@ def test_runs_and_cells_that_read_the_same_are_told_apart(tiny_run, cell, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_run_that_cannot_be_loaded_gets_a_sentence_and_the_other_one_answers(tiny_run, cell):
+def test_a_run_that_cannot_be_loaded_gets_an_error_message_and_the_other_one_answers(tiny_run, cell):
     good, broken = tiny_run(), tiny_run(seed=2)
     (broken.path / "trained.weights.h5").write_bytes(b"nothing")
     at = page(runs=f"{good.id},{broken.id}")
@@ -292,11 +294,11 @@ def test_a_run_that_cannot_be_loaded_gets_a_sentence_and_the_other_one_answers(t
 
 
 @pytest.mark.slow
-def test_a_public_demo_takes_fifty_files_at_once(tiny_run, monkeypatch):
+def test_a_public_demo_accepts_fifty_files_at_once(tiny_run, monkeypatch):
     monkeypatch.setenv("LEUKODASH_PUBLIC", "1")
     tiny_run()
     at = page()
     at.file_uploader[0].set_value([(f"{number}.png", b"no", WEB) for number in range(52)]).run()
     assert not at.exception
-    assert "52 files came and 50 are taken" in at.warning[0].value
+    assert "52 files were uploaded, but the limit is 50" in at.warning[0].value
     assert at.expander[0].label == "45 more files could not be read"

@@ -327,9 +327,9 @@ def panel():
     """The page's part, for AppTest."""
     import streamlit as st
 
-    from leukodash.app.classify.map_checks import trust_part
+    from leukodash.app.classify.map_checks import map_checks_part
 
-    trust_part(*st.session_state["cell"])
+    map_checks_part(*st.session_state["cell"])
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
-"""The app: its pages, the menu above them, and the line below them."""
+"""The app: its pages, the navigation menu, and the footer."""
 
 from functools import partial
 from importlib import import_module
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
-# Address, title, icon, and the module whose `show` draws the page.
+# URL path, title, icon, and the module whose `show` draws the page.
 _PAGES = {
     "train": ("Train", ":material/model_training:", "leukodash.app.train.train_page"),
     "compare": ("Compare", ":material/leaderboard:", "leukodash.app.compare.compare_page"),
@@ -16,10 +17,10 @@ _PAGES = {
 
 
 def open_app() -> None:
-    """Show the page that the address asks for.
+    """Show the page of the current URL.
 
-    Called by ``streamlit_app.py`` and by every file of ``pages/``: Streamlit runs one of those files directly when its
-    address is the first that a fresh server is asked for.
+    Called by ``streamlit_app.py`` and by every file of ``pages/``: Streamlit runs such a file directly if its URL is
+    the first one requested from a new server.
     """
     st.set_page_config(page_title="LeukoDash", page_icon=":material/biotech:", layout="wide")
     st.navigation([page(name) for name in _PAGES], position="top").run()
@@ -27,11 +28,11 @@ def open_app() -> None:
     st.caption("LeukoDash is for teaching and research. It is not a medical device and makes no diagnosis.")
 
 
-def page(name: str) -> st.Page:
+def page(name: str) -> StreamlitPage:
     """Return a page, for the menu or as the target of a link.
 
     Args:
-        name: its address: "train", "compare", "classify", "data" or "lesson".
+        name: its URL path: "train", "compare", "classify", "data" or "lesson".
     """
     title, icon, module = _PAGES[name]
     return st.Page(partial(_show, module), title=title, icon=icon, url_path=name, default=name == "train")

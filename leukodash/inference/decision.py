@@ -16,9 +16,8 @@ from leukodash.evaluation.metrics import predicted, threshold_for
 from leukodash.runs.run_folder import Run
 
 AVERAGE = "average"  # in place of a run id: the average of all runs
-RULES = {"likeliest": "Likeliest class", "validation": "Best on validation"}
-
 Rule = Literal["likeliest", "validation"]
+RULES: dict[Rule, str] = {"likeliest": "Likeliest class", "validation": "Best on validation"}
 
 
 @dataclass(frozen=True, eq=False)

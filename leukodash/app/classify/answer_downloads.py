@@ -1,4 +1,4 @@
-"""Taking the classify page's answers along: the table as CSV, the pictures as a ZIP of PNG files."""
+"""Downloads of the classify page: the table as CSV, the heat maps as a ZIP of PNG files."""
 
 import pandas as pd
 import streamlit as st
@@ -8,7 +8,7 @@ from leukodash.cam.overlay_files import OverlayStyle, overlays_zip
 from leukodash.data.images import Source
 
 
-def save_popover(
+def download_popover(
     files: list[Source],
     table: pd.DataFrame,
     maps: list,
@@ -16,30 +16,24 @@ def save_popover(
     names: dict[str, str],
     style: OverlayStyle,
 ) -> None:
-    """Offer the table, and the pictures once they are asked for."""
+    """Offer the table, and the heat maps on request."""
     with st.popover("Save", icon=":material/download:"):
         saved = table.assign(truth=table["position"].map(truth), title=table["run"].map(names)).drop(columns="position")
-        csv = saved.to_csv(index=False)
         st.download_button(
-            "Table (CSV)",
-            csv,
-            "classified.csv",
-            "text/csv",
-            icon=":material/table:",
-            on_click="ignore",
-            width="stretch",
-        )
+            "Table (CSV)", saved.to_csv(index=False), "classified.csv", "text/csv", icon=":material/table:",
+            on_click="ignore", width="stretch",
+        )  # fmt: skip
         _pictures(files, table, maps, style)
 
 
 @st.fragment
 def _pictures(files: list[Source], table: pd.DataFrame, maps: list, style: OverlayStyle) -> None:
-    place = st.empty()
+    slot = st.empty()
     count = sum(heat is not None for heat in maps)
-    if place.button(f"Heat maps ({count:,} pictures)", icon=":material/photo_library:", width="stretch"):
-        bar = place.progress(0.0, "Drawing …")
+    if slot.button(f"Heat maps ({count:,} pictures)", icon=":material/photo_library:", width="stretch"):
+        bar = slot.progress(0.0, "Drawing …")
         data = overlays_zip(files, table, maps, style, lambda share, words: bar.progress(share, plain(words)))
-        place.download_button(
+        slot.download_button(
             f"Heat maps (ZIP, {len(data) / 1e6:.1f} MB)", data, "heat-maps.zip", "application/zip",
             icon=":material/folder_zip:", type="primary", on_click="ignore", width="stretch",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The white cells of smears in boxes on the picture, corrected by hand: drag to add one, click to leave one out."""
+"""Editor for the white cells of a smear: boxes on the image, drag to add one, click to remove one."""
 
 from functools import partial
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
 from leukodash.smears.detection import Box, find_white_cells, looks_like_smear
 
-WAYS = {
+MODES = {
     "add": ":material/add_box: Drag to add",
-    "leave": ":material/disabled_by_default: Click to leave out",
+    "remove": ":material/disabled_by_default: Click to remove",
 }
 
 
 class Smear(NamedTuple):
-    """An uploaded smear: its name on this page, the SHA-256 of its bytes, and the bytes."""
+    """An uploaded smear: its display name, the SHA-256 of its bytes, and the bytes."""
 
     name: str
     sha: str
@@ -26,14 +26,14 @@ class Smear(NamedTuple):
 
 
 def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
-    """Show one smear at a time with its boxes; returns the boxes by SHA-256, None for what is taken as one cell."""
+    """Show one smear at a time with its boxes; returns the boxes by SHA-256, None for a smear used as one cell."""
     with st.container(border=True):
         head = st.container()
         shown = smears[0]
         if len(smears) > 1:
             place = st.selectbox(
-                "Smear shown", range(len(smears)), key="smear-shown",
-                format_func=lambda at: f"{smears[at].name} · {len(found_cells(smears[at].sha, smears[at].data))} found",
+                "Smear shown", list(range(len(smears))), key="smear-shown",
+                format_func=lambda at: f"{smears[at].name} · {len(_found(smears[at]))} found",
             )  # fmt: skip
             shown = smears[place]
         _editor(shown)
@@ -41,10 +41,14 @@ def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
         cells = sum(len(boxes[smear.sha] or []) for smear in smears)
         many = "A whole smear" if len(smears) == 1 else f"{len(smears)} whole smears"
         head.markdown(
-            f"**{many} with {cells:,} white cell{'' if cells == 1 else 's'}.** Each is classified on its own. "
-            "Drag a box around a cell that was missed; click on the number of what is none."
+            f"**{many} with {cells:,} white cell{'' if cells == 1 else 's'}.** Each is classified separately. "
+            "Drag a box around a missed cell; click on the number of a box to remove it."
         )
     return boxes
+
+
+def _found(smear: Smear) -> list[Box]:
+    return found_cells(smear.sha, smear.data) or []
 
 
 def _editor(smear: Smear) -> None:
@@ -52,42 +56,43 @@ def _editor(smear: Smear) -> None:
     picture, width, height = _picture(smear.sha, smear.data)
     boxes = _boxes(smear)
     with st.container(horizontal=True, vertical_alignment="center"):
-        way = st.segmented_control(
-            "Correct", list(WAYS), default="add", required=True, format_func=WAYS.get, key="smear-way",
+        mode = st.segmented_control(
+            "Correct", list(MODES), default="add", required=True, format_func=MODES.__getitem__, key="smear-way",
             label_visibility="collapsed", disabled=boxes is None,
         )  # fmt: skip
         st.button(
-            "Back to what was found", icon=":material/undo:", key=f"reset-{mark}", type="tertiary",
+            "Reset boxes", icon=":material/undo:", key=f"reset-{mark}", type="tertiary",
             on_click=partial(_keep, smear.sha, None), disabled=state["boxes"] is None or boxes is None,
         )  # fmt: skip
         st.toggle(
-            "No smear: take it as one cell", state["whole"], key=f"whole-{mark}", on_change=partial(_turn, smear.sha)
-        )
-    figure = smear_figure(picture, width, height, boxes or [], plain(smear.name), drag=way == "add")
-    key = f"smear-{mark}-{state['edits']}-{way}"  # a new chart after each correction: nothing is selected in it
+            "Not a smear: use it as one cell", state["whole"], key=f"whole-{mark}",
+            on_change=partial(_toggle, smear.sha),
+        )  # fmt: skip
+    figure = smear_figure(picture, width, height, boxes or [], plain(smear.name), drag=mode == "add")
+    key = f"smear-{mark}-{state['edits']}-{mode}"  # a new chart after each correction, without a selection
     st.plotly_chart(
         figure, key=key, config={"displayModeBar": False}, alt=alt_text(figure),
-        selection_mode="box" if way == "add" else "points",
+        selection_mode="box" if mode == "add" else "points",
         on_select="ignore" if boxes is None else partial(_correct, smear.sha, key, (width, height), boxes),
     )  # fmt: skip
 
 
 @st.cache_data(max_entries=20_000, show_spinner=False)
 def found_cells(sha: str, _data: bytes) -> list[Box] | None:
-    """Return the white cells that are found in an image, None where it is no smear. Raises ImageError."""
+    """Return the white cells detected in an image, None if it is not a smear. Raises ImageError."""
     image = read_image(_data)
     return find_white_cells(image) if looks_like_smear(image) else None
 
 
 @st.cache_data(max_entries=50, show_spinner=False)
 def _picture(sha: str, _data: bytes) -> tuple[str, int, int]:
-    """Return a picture for the page, and the smear's width and height."""
+    """Return a JPEG for the page, and the smear's width and height."""
     image = read_image(_data)
     return smear_jpeg(image), image.shape[1], image.shape[0]
 
 
 def _corrections(sha: str) -> dict:
-    """Return what this session made of a smear: its boxes (None: as found), whether it is one cell, and how often."""
+    """Return this session's edits of a smear: boxes (None: as detected), whether it is one cell, number of edits."""
     return st.session_state.setdefault("smears", {}).setdefault(sha, {"boxes": None, "whole": False, "edits": 0})
 
 
@@ -99,14 +104,14 @@ def _boxes(smear: Smear) -> list[Box] | None:
 
 
 def _correct(sha: str, key: str, size: tuple[int, int], boxes: list[Box]) -> None:
-    """Answer a dragged box with a new cell, a click on a number by removing its cell."""
+    """Add a cell for a dragged box; remove the cell whose number was clicked."""
     selection = st.session_state[key].selection
     if selection["box"]:
         drawn = drawn_box(selection["box"][0], *size)
         _keep(sha, [*boxes, Box(*drawn)] if drawn else boxes)
     elif selection["points"]:
-        gone = {point["point_index"] for point in selection["points"]}
-        _keep(sha, [box for number, box in enumerate(boxes) if number not in gone])
+        removed = {point["point_index"] for point in selection["points"]}
+        _keep(sha, [box for number, box in enumerate(boxes) if number not in removed])
 
 
 def _keep(sha: str, boxes: list[Box] | None) -> None:
@@ -114,6 +119,6 @@ def _keep(sha: str, boxes: list[Box] | None) -> None:
     state["boxes"], state["edits"] = boxes, state["edits"] + 1
 
 
-def _turn(sha: str) -> None:
+def _toggle(sha: str) -> None:
     state = _corrections(sha)
     state["whole"], state["edits"] = not state["whole"], state["edits"] + 1

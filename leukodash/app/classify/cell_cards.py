@@ -1,4 +1,4 @@
-"""The cards of the classify page: a cell, and beside it what each run says of it and where it looked."""
+"""Cards of the classify page: a cell, and beside it the class and heat map of each run."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ from leukodash.figures.cell_pictures import lift
 from leukodash.inference.answer_summary import disagreements, display_order, percent
 from leukodash.inference.decision import AVERAGE, novel_positions
 
-CARDS = 12  # cells at once
-DECODED = 300  # pixels a side, behind the full-screen view
-SHOWN = {1: 150, 2: 150, 3: 180, 4: 180}  # pixels a side by the number of runs: whole cards fill a row
+CARDS = 12  # per page
+DECODED = 300  # pixels a side, for the full-screen view
+SHOWN = {1: 150, 2: 150, 3: 180, 4: 180}  # pixels a side by the number of runs, so that whole cards fill a row
 
 
 @st.cache_data(max_entries=300, show_spinner=False)
 def picture(data: bytes | str, stamp: float) -> tuple[np.ndarray, str]:
-    """Return an image, squared as the networks see it, uint8 (DECODED, DECODED, 3), and its size in words."""
+    """Return an image padded to a square, uint8 (DECODED, DECODED, 3), and its original size as text."""
     image = read_image(Path(data) if isinstance(data, str) else data)
     return square(image, DECODED), f"{image.shape[1]} × {image.shape[0]} pixels"
 
@@ -30,7 +30,7 @@ def picture(data: bytes | str, stamp: float) -> tuple[np.ndarray, str]:
 def results(
     files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str], chosen: Settings
 ) -> None:
-    """Show the cells, those that runs disagree on first. Runs as a fragment: turning the page computes nothing."""
+    """Show the cells, disagreements first. Runs as a fragment: another page computes nothing."""
     order, apart, odd = display_order(table), disagreements(table), novel_positions(table)
     pages = max(1, -(-len(order) // CARDS))
     page = st.pagination(pages, key="card-page") if pages > 1 else 1
@@ -39,10 +39,11 @@ def results(
     with st.container(horizontal=True):
         for position in order[(page - 1) * CARDS : page * CARDS]:
             rows, file = by_position[position], files[position]
-            path = isinstance(file, Path)
-            image, size = picture(str(file), file.stat().st_mtime) if path else picture(file[1], 0.0)
-            image = lift(image) if chosen.look.bright else image
-            name = Path(rows["file"].iloc[0]).name if path else rows["file"].iloc[0]
+            if isinstance(file, Path):
+                (image, size), name = picture(str(file), file.stat().st_mtime), Path(rows["file"].iloc[0]).name
+            else:
+                (image, size), name = picture(file[1], 0.0), rows["file"].iloc[0]
+            image = lift(image) if chosen.style.bright else image
             known = truth.get(position)
             with st.container(border=True, width=(side + 16) * (len(names) + 1) + 20):
                 st.markdown(f":small[{plain(name)}] {_marks(known, position in apart, position in odd)}")
@@ -52,15 +53,16 @@ def results(
                         st.caption(size)
                         for _, row in rows[rows["run"] == AVERAGE].iterrows():
                             _answer(row, "Average of the runs", known, chosen.calibrated)
-                    for number, row in rows[rows["run"] != AVERAGE].iterrows():
+                    answers = rows[rows["run"] != AVERAGE]
+                    for number, (_, row) in zip(answers.index, answers.iterrows(), strict=True):
                         with st.container(width=side, gap="xsmall"):
-                            said = chosen.target or row["class"]
+                            label = label_title(chosen.target or row["class"])
                             heat, title = maps[number], names[row["run"]]
-                            drawn = draw_over(image, heat, chosen.look, row["novel"])
-                            st.image(drawn, width=side, alt=f"Where {title} saw what speaks for {label_title(said)}")
+                            drawn = draw_over(image, heat, chosen.style, row["novel"])
+                            st.image(drawn, width=side, alt=f"Heat map of {title}: evidence for {label}")
                             _answer(row, title, known, chosen.calibrated)
                             if not heat.any():
-                                st.markdown(f":small[nothing in view speaks for {plain(label_title(said))}]")
+                                st.markdown(f":small[no evidence for {plain(label)}]")
 
 
 def _marks(truth: str | None, apart: bool, odd: bool) -> str:
@@ -70,16 +72,16 @@ def _marks(truth: str | None, apart: bool, odd: bool) -> str:
 
 
 def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> None:
-    """Show what one run, or the average, says of one cell."""
-    start = "calibrated_" if calibrated or row["run"] == AVERAGE else "p_"
-    odds = {
-        name.removeprefix(start): share for name, share in row.items() if name.startswith(start) and pd.notna(share)
-    }
+    """Show the answer of one run, or of the average, for one cell."""
+    prefix = "calibrated_" if calibrated or row["run"] == AVERAGE else "p_"
+    columns = {str(name): share for name, share in row.items()}
+    odds = {name.removeprefix(prefix): share for name, share in columns.items() if name.startswith(prefix)}
+    odds = {label: share for label, share in odds.items() if pd.notna(share)}
     said, share = plain(label_title(row["class"])), odds[row["class"]]
     if row["novel"]:
-        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{said}?]")  # no share: it would look like knowledge
+        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{said}?]")  # a probability would suggest certainty
         if row["run"] != AVERAGE:
-            st.caption("Unlike all cells that it learnt from: this class means nothing.")
+            st.caption("Unlike all training cells: this class is meaningless.")
         return
     right = truth == row["class"]
     mark = "" if truth is None else ":green[:material/check:]" if right else ":red[:material/close:]"

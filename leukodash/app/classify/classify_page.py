@@ -1,18 +1,21 @@
-"""Classify: "what is this cell, and what did the network look at?" TensorFlow is loaded when there is a cell to see."""
+"""Classify: "what is this cell, and what did the network look at?" Imports TensorFlow once there is a cell."""
+
+from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from leukodash.app.classify.answer_downloads import save_popover
+from leukodash.app.classify.answer_downloads import download_popover
 from leukodash.app.classify.answer_settings import Settings, decision_popover, heat_popover
 from leukodash.app.classify.cell_cards import results
-from leukodash.app.classify.details import more_parts
+from leukodash.app.classify.details import details_part
 from leukodash.app.classify.smear_part import cells_of_smears, smear_summary
-from leukodash.app.classify.upload import choose_cells, say_faults
+from leukodash.app.classify.upload import choose_cells, show_errors
 from leukodash.app.common import (
     MAX_MODELS,
     badges,
@@ -32,31 +35,35 @@ from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
 from leukodash.studies.catalogue import study_run_ids
 
+if TYPE_CHECKING:
+    from leukodash.inference.classifier import Classifier
+    from leukodash.inference.classify_files import AnswerCache
+
 
 @st.cache_resource
-def answers():  # noqa: ANN201  (its class would import TensorFlow)
-    """Return what was answered before, for whoever asks again."""
+def answer_cache() -> AnswerCache:
+    """Return the answers computed so far, shared by all sessions."""
     from leukodash.inference.classify_files import AnswerCache
 
     return AnswerCache()
 
 
 def choose_runs() -> list[Run]:
-    """Let the user choose finished runs, remembered in the page's address; without any, lead to training."""
+    """Let the user choose finished runs, stored in the URL; without any, link to the train page."""
     runs = {run.id: run for run in readable(finished_runs())[0] if run.weights.is_file()}
     if not runs:
         st.info("No finished run yet. Train one first: the demo takes about two minutes.", icon=":material/biotech:")
         st.page_link(page("train"), label="Start a run", icon=":material/arrow_forward:")
         st.stop()
-    asked = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
-    start = [run_id for run_id in asked if run_id in runs][:MAX_MODELS]
+    requested = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
+    start = [run_id for run_id in requested if run_id in runs][:MAX_MODELS]
     start = start or [first_run(list(runs.values()), study_run_ids()).id]
     labels = {run_id: run_label(run) for run_id, run in runs.items()}
-    alike = Counter(labels.values())  # Streamlit tells choices apart by their words alone
-    labels = {run_id: f"{words} · {run_id[-4:]}" if alike[words] > 1 else words for run_id, words in labels.items()}
+    count = Counter(labels.values())  # Streamlit identifies options by their labels
+    labels = {run_id: f"{label} · {run_id[-4:]}" if count[label] > 1 else label for run_id, label in labels.items()}
     chosen = st.multiselect(
         f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,
-        format_func=labels.get,
+        format_func=labels.__getitem__,
     )  # fmt: skip
     st.query_params["runs"] = st.session_state["last-runs"] = ",".join(chosen)
     marks: dict[str, list[str]] = {}
@@ -67,10 +74,10 @@ def choose_runs() -> list[Run]:
     return [runs[run_id] for run_id in chosen]
 
 
-def load_runs(runs: list[Run]) -> list:
-    """Load every run that can be; says which cannot, and stops the page where none can."""
+def load_runs(runs: list[Run]) -> list[Classifier]:
+    """Load the runs, showing an error for each that fails; stops the page if all fail."""
     loaded = []
-    with st.spinner("Loading the networks; the first time, TensorFlow too (about 10 seconds) …", show_time=True):
+    with st.spinner("Loading the networks (the first time also TensorFlow, about 10 seconds) …", show_time=True):
         for run in runs:
             try:
                 loaded.append(classifier(str(run.path)))
@@ -82,20 +89,24 @@ def load_runs(runs: list[Run]) -> list:
     return loaded
 
 
-def classify(loaded: list, files: list[Source], chosen: Settings) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
-    """Classify with all runs, with a bar where it takes longer."""
+def classify(
+    loaded: list[Classifier], files: list[Source], chosen: Settings
+) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
+    """Classify with all runs; shows a progress bar if it takes longer."""
     from leukodash.inference.classify_files import classify_files
 
     bar, since = st.empty(), time.monotonic()
 
     def progress(fraction: float, words: str) -> None:
         took = time.monotonic() - since
-        if took > 0.5:  # what is known already comes at once, without a bar that flickers
+        if took > 0.5:  # cached answers are immediate: a bar would flicker
             left = f" · about {duration_words(took / fraction - took)} left" if fraction else ""
             bar.progress(fraction, plain(words) + left)
 
-    asked = {"target": chosen.target, "layers": chosen.layers, "rule": chosen.rule}
-    table, maps = classify_files(loaded, files, chosen.method, answers(), progress, **asked)
+    table, maps = classify_files(
+        loaded, files, chosen.method, answer_cache(), progress, target=chosen.target, layers=chosen.layers,
+        rule=chosen.rule,
+    )  # fmt: skip
     bar.empty()
     return table, maps
 
@@ -108,24 +119,22 @@ def show() -> None:
         files, truth, smears = cells_of_smears(files, truth)
     if files:
         loaded = load_runs(runs)
-        runs = [one.run for one in loaded]
+        runs = [classifier.run for classifier in loaded]
         names = {run.id: title for title, run in run_names(runs).items()}
         head, row = st.container(), st.container(horizontal=True, vertical_alignment="center", gap="small")
         with row:
             chosen = decision_popover(runs, names, heat_popover(loaded, names))
         with head:
             table, maps = classify(loaded, files, chosen)
-            say_faults(list(table.loc[table["error"] != "", "error"]))
+            show_errors(list(table.loc[table["error"] != "", "error"]))
         if (table["error"] == "").any():
             head.markdown(f"##### {plain(summary(table, truth, names))}")
             if smears:
                 with head:
                     smear_summary(table, smears)
             with row:
-                save_popover(files, table, maps, truth, names, chosen.look)
+                download_popover(files, table, maps, truth, names, chosen.style)
             st.fragment(results)(files, table, maps, truth, names, chosen)
-            more_parts(loaded, files, table, maps, names, chosen)
+            details_part(loaded, files, table, maps, names, chosen)
     elif runs:
-        st.caption(
-            "Drop cells here or draw some: each comes back with its class, and a map of where the evidence lies."
-        )
+        st.caption("Upload cells or draw some: each gets its class and a heat map of the evidence.")

@@ -1,4 +1,4 @@
-"""The trained network as a file: made in a process of its own, checked, and then offered."""
+"""Export of the trained network: created in a separate process, checked, and offered for download."""
 
 import streamlit as st
 
@@ -6,39 +6,39 @@ from leukodash.app.common import plain
 from leukodash.errors import LeukoDashError
 from leukodash.export.export_formats import FORMATS, NOTICE
 from leukodash.export.export_jobs import Job, job_status, start_export
-from leukodash.export.model_export import CHECKED_CELLS
+from leukodash.export.model_export import CHECKED_CELLS, Exported
 from leukodash.jobs.live_status import curve_names
 from leukodash.runs.run_folder import Run
 
-LARGEST_DOWNLOAD = 300_000_000  # bytes: what is downloaded passes through the memory of the server
-UNDER_WAY = ("waiting", "running")
+MAX_DOWNLOAD = 300_000_000  # bytes, since downloads pass through the server's memory
+ACTIVE = ("waiting", "running")
 
 
 def export_part(runs: list[Run]) -> None:
-    """Offer the networks of finished runs as files, polling while one is being made."""
+    """Offer the networks of finished runs as files; polls while one is being created."""
     names = {run.id: name for name, run in curve_names(runs).items()}
     st.markdown(
-        "A trained network as one file for other programs: RGB values in, probabilities out, preprocessing inside. "
-        f"Each file is run on {CHECKED_CELLS} cells here, and offered only if it gives what the app gives."
+        "A trained network as one file for other programs: RGB values in, probabilities out, preprocessing included. "
+        f"Each file is tested on {CHECKED_CELLS} cells, and offered only if it gives the app's probabilities."
     )
     by_id = {run.id: run for run in runs}
     chosen = next(iter(by_id))
     if len(runs) > 1:
         chosen = st.segmented_control(
             "Network", list(by_id), default=chosen, required=True, key=f"export-{'-'.join(by_id)}",
-            format_func=names.get,
+            format_func=names.__getitem__,
         )  # fmt: skip
     run = by_id[chosen]
-    working = any(job_status(run, format).state in UNDER_WAY for format in FORMATS)
-    st.fragment(_formats, run_every="1s" if working else None)(run, working)
-    st.caption(f"{NOTICE} Each file says so too, with its classes, its threshold and where it comes from.")
+    polling = any(job_status(run, format).state in ACTIVE for format in FORMATS)
+    st.fragment(_formats, run_every="1s" if polling else None)(run, polling)
+    st.caption(f"{NOTICE} Each file contains this notice, its classes, its threshold and its origin.")
 
 
-def _formats(run: Run, working: bool) -> None:
-    """One card a format. Runs as a fragment."""
+def _formats(run: Run, polling: bool) -> None:
+    """Show one card per format. Runs as a fragment."""
     jobs = {format: job_status(run, format) for format in FORMATS}
-    if working and not any(job.state in UNDER_WAY for job in jobs.values()):
-        st.rerun(scope="app")  # nothing to poll for any more
+    if polling and not any(job.state in ACTIVE for job in jobs.values()):
+        st.rerun(scope="app")  # stop polling
     for column, (format, job) in zip(st.columns(len(jobs)), jobs.items(), strict=True):
         with column.container(border=True, height="stretch"):
             kind = FORMATS[format]
@@ -47,40 +47,35 @@ def _formats(run: Run, working: bool) -> None:
 
 
 def _card(run: Run, format: str, job: Job) -> None:
-    if job.state in UNDER_WAY:
+    if job.state in ACTIVE:
         st.progress(job.fraction, plain(job.words))
         return
-    if job.state == "ready":
-        _offer(run, format, job)
+    if job.exported:
+        _offer(run, format, job.exported)
         return
     if job.state == "failed":
         st.error(plain(job.words), icon=":material/error:")
-    label = "Try again" if job.state == "failed" else "Make the file"
+    label = "Try again" if job.state == "failed" else "Create the file"
     if st.button(label, key=f"export-{run.id}-{format}", icon=":material/deployed_code:"):
         try:
             start_export(run, format)
         except LeukoDashError as error:
             st.error(plain(str(error)), icon=":material/error:")
         else:
-            st.rerun(scope="app")  # polls from now on
+            st.rerun(scope="app")  # start polling
 
 
-def _offer(run: Run, format: str, job: Job) -> None:
-    path = job.exported.path
+def _offer(run: Run, format: str, exported: Exported) -> None:
+    path = exported.path
     size = path.stat().st_size
-    if size > LARGEST_DOWNLOAD:
+    if size > MAX_DOWNLOAD:
         st.markdown(
-            f"Ready, but its {size / 1e6:,.0f} MB are too much for a download. On the machine of the app: "
+            f"Ready, but too large to download ({size / 1e6:,.0f} MB). On the machine that runs the app: "
             f"`python -m leukodash export {run.id} --format {format} --output .`"
         )
     else:
         st.download_button(
-            f"Download ({size / 1e6:,.1f} MB)",
-            path.read_bytes,
-            path.name,
-            "application/octet-stream",
-            key=f"download-{run.id}-{format}",
-            icon=":material/download:",
-            on_click="ignore",
-        )
-    st.markdown(f":small[:material/check: {plain(job.exported.words)}]")
+            f"Download ({size / 1e6:,.1f} MB)", path.read_bytes, path.name, "application/octet-stream",
+            key=f"download-{run.id}-{format}", icon=":material/download:", on_click="ignore",
+        )  # fmt: skip
+    st.markdown(f":small[:material/check: {plain(exported.words)}]")

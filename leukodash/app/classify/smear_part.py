@@ -1,4 +1,4 @@
-"""Whole smears on the classify page: each gives way to its white cells, and is summed up at the end."""
+"""Whole smears on the classify page: each is replaced by its white cells, which are counted at the end."""
 
 import hashlib
 import time
@@ -17,19 +17,19 @@ from leukodash.errors import ImageError
 from leukodash.inference.smear_summary import cell_name, count_cells, smear_words
 from leukodash.smears.detection import Box, cut_outs
 
-NAME_LENGTH = 60  # so that ", cell 12" still fits into the 80 characters that tables show of a name
+NAME_LENGTH = 60  # leaves room for ", cell 12" in the 80 characters of a name that tables show
 
 
 def cells_of_smears(files: list[Source], truth: dict[int, str]) -> tuple[list[Source], dict[int, str], list[str]]:
-    """Show the smears among the files, to be corrected, and put their cells in their places.
+    """Show the smears among the files for correction, and replace each by its cells.
 
     Args:
-        files: paths and uploads; those whose label is known are single cells and are left alone.
+        files: paths and uploads; those with a known label are single cells and stay unchanged.
         truth: label by position in `files`.
 
     Returns:
-        The files with each smear replaced by its cells, PNGs named ``"<smear>, cell 3"``; `truth` by the new
-        positions; the names of the smears.
+        The files with each smear replaced by its cells, PNGs named ``"<smear>, cell 3"``; `truth` by new
+        position; the names of the smears.
     """
     smears = _smears([(at, file) for at, file in enumerate(files) if at not in truth])
     if not smears:
@@ -42,10 +42,10 @@ def cells_of_smears(files: list[Source], truth: dict[int, str]) -> tuple[list[So
         if at in truth:
             moved[len(sources)] = truth[at]
         smear = smears.get(at)
-        if smear is None or boxes[smear.sha] is None:
+        if smear is None or (smear_boxes := boxes[smear.sha]) is None:
             sources.append(file)
         else:
-            cells = _cells(smear.sha, tuple(boxes[smear.sha]), smear.data)
+            cells = _cells(smear.sha, tuple(smear_boxes), smear.data)
             sources += [(cell_name(smear.name, number), png) for number, png in enumerate(cells, 1)]
             names.append(smear.name)
     return sources, moved, names
@@ -61,7 +61,7 @@ def smear_summary(table: pd.DataFrame, smears: list[str]) -> None:
 
 
 def _smears(files: list[tuple[int, Source]]) -> dict[int, Smear]:
-    """Return the smears by position; a bar shows where that takes a while."""
+    """Return the smears by position; shows a progress bar if it takes longer."""
     smears: dict[int, Smear] = {}
     names: Counter = Counter()
     bar, since = st.empty(), time.monotonic()
@@ -73,7 +73,7 @@ def _smears(files: list[tuple[int, Source]]) -> dict[int, Smear]:
             sha = hashlib.sha256(data).hexdigest()
             if found_cells(sha, data) is None:
                 continue
-        except (OSError, ImageError):  # the sentence comes with the other answers
+        except (OSError, ImageError):  # reported with the other answers
             continue
         name = printable(file.name if isinstance(file, Path) else file[0])[-NAME_LENGTH:]
         names[name] += 1
