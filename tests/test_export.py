@@ -111,7 +111,7 @@ def test_the_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_vie
     np.testing.assert_allclose(mean, app_answers(run, cells), atol=1e-4)
     assert np.abs(model.predict_on_batch(cells.astype(np.float32)) - mean).max() > 1e-3
     assert (made.views, json.loads(zipfile.ZipFile(made.path).read(METADATA))["views"]) == (8, 8)
-    assert made.words.startswith("The app answers with the mean over 8 views of a cell, this file for one. Checked on")
+    assert made.words.startswith("The app averages 8 views of a cell; this file classifies one. Checked on")
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_a_file_that_gives_different_probabilities_is_discarded(wrong, spread_ru
 
     right = FORMATS["keras"]
     monkeypatch.setitem(FORMATS, "keras", dataclasses.replace(right, outputs=outputs))
-    with pytest.raises(RunError, match=r"other probabilities than the app .* not offered"):
+    with pytest.raises(RunError, match=r"different probabilities from the app .* discarded"):
         export(spread_run("alexnet"), "keras", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 

@@ -1,4 +1,4 @@
-"""The train page without a browser, and what it is made of: form, words, curves. No run is started for real here."""
+"""The train page without a browser, and its parts: form, texts, curves. No training process is started here."""
 
 import contextlib
 import re
@@ -32,13 +32,13 @@ APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Demo cells, but few of them, drawn once."""
+    """A few demo cells, generated once."""
     return make_demo(tmp_path_factory.mktemp("drawn") / "demo", cells=48, subjects=12)
 
 
 @pytest.fixture(autouse=True)
 def small_demo(drawn, monkeypatch):
-    """The few cells where the app looks for its own."""
+    """The few demo cells, in the app's data folder."""
     st.cache_resource.clear()  # it outlives a test, and the folders in it do not
     shutil.copytree(drawn, settings.data_root() / "demo")
     monkeypatch.setattr("leukodash.app.common.make_demo", lambda folder: folder)
@@ -46,7 +46,7 @@ def small_demo(drawn, monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Runs that the page starts: their folders are made, their processes are not."""
+    """Runs that the page starts: their folders are created, their processes are not."""
     runs = []
 
     def start(config, **about):
@@ -85,7 +85,7 @@ def said(page):
     )
 
 
-def test_a_first_visit_needs_one_click(page, started):
+def test_a_first_run_needs_one_click(page, started):
     page.run()
     assert not page.exception
     assert page.button(key="start").label == "Start"
@@ -103,7 +103,7 @@ def test_the_page_says_that_demo_cells_are_generated_and_how_they_are_split(page
     assert "about" in said(page)
 
 
-def test_each_ticked_backbone_gets_a_run_with_its_own_recipe(page, started):
+def test_each_selected_backbone_gets_a_run_with_its_own_preset(page, started):
     page.run()
     page.checkbox(key="use-resnet50").check().run()
     assert "There is no test set" not in said(page)
@@ -118,7 +118,7 @@ def test_each_ticked_backbone_gets_a_run_with_its_own_recipe(page, started):
 
 
 @pytest.mark.parametrize(("asked", "preset"), [("mamaev-2023", "mamaev-2023"), ("<b>", "quick")])
-def test_the_address_names_the_recipe(page, asked, preset):
+def test_the_url_contains_the_preset(page, asked, preset):
     page.query_params["preset"] = asked
     page.run()
     assert page.pills(key="preset").value == preset
@@ -127,7 +127,7 @@ def test_the_address_names_the_recipe(page, asked, preset):
     assert page.query_params["preset"] == "recommended"
 
 
-def test_a_changed_setting_reaches_every_run_and_another_recipe_sets_it_back(page, started):
+def test_a_changed_setting_applies_to_every_run_and_another_preset_resets_it(page, started):
     page.run()
     page.checkbox(key="use-alexnet").check().run()
     widget(page.number_input, "Epochs").set_value(7).run()
@@ -139,7 +139,7 @@ def test_a_changed_setting_reaches_every_run_and_another_recipe_sets_it_back(pag
     assert widget(page.number_input, "Epochs").value == 15
 
 
-def test_what_does_not_fit_together_is_said_before_start(page):
+def test_inconsistent_settings_are_reported_before_start(page):
     page.run()
     widget(page.number_input, "Weight decay").set_value(0.1).run()
     assert "weight decay belongs to the optimizer adamw" in said(page)
@@ -148,7 +148,7 @@ def test_what_does_not_fit_together_is_said_before_start(page):
     assert not page.button(key="start").disabled
 
 
-def test_a_text_that_is_no_list_of_numbers_is_said_before_start(page):
+def test_a_text_that_is_not_a_list_of_numbers_is_reported_before_start(page):
     page.run()
     widget(page.text_input, "Head").input("many").run()
     assert "Head takes numbers" in said(page)
@@ -161,12 +161,12 @@ def test_without_pretrained_weights_the_page_says_what_will_happen(page):
     assert "from random weights" in said(page)
 
 
-def test_nothing_can_be_started_without_a_backbone(page):
+def test_start_is_disabled_without_a_backbone(page):
     page.run()
     page.checkbox(key="use-mobilenet").uncheck().run()
     assert not page.exception
     assert page.button(key="start").disabled
-    assert "Tick a network" in said(page)
+    assert "Select a network" in said(page)
 
 
 def test_a_running_and_a_waiting_run_are_shown_and_can_be_stopped(page):
@@ -195,7 +195,7 @@ def test_a_lost_run_can_be_resumed(page, monkeypatch):
     assert resumed == [run]
 
 
-def test_a_failed_run_shows_its_sentence_and_the_end_of_its_log(page):
+def test_a_failed_run_shows_its_error_and_the_end_of_its_log(page):
     run = run_of("mobilenet", "failed", error="The cells went away.")
     (run.path / "log.txt").write_text("first\nlast words\n")
     page.run()
@@ -203,7 +203,7 @@ def test_a_failed_run_shows_its_sentence_and_the_end_of_its_log(page):
     assert any("last words" in code.value for code in page.code)
 
 
-def test_a_deleted_run_can_be_brought_back(page):
+def test_a_deleted_run_can_be_restored(page):
     run = with_curve(run_of(state="stopped"))
     page.run()
     page.button(key=f"delete-{run.id}").click().run()
@@ -230,7 +230,7 @@ def test_a_sweep_is_started_with_one_click_and_its_runs_can_be_told_apart(page, 
     assert len({run.title for run in started}) == 6
 
 
-def test_a_value_that_does_not_fit_is_said_before_start(page):
+def test_an_invalid_sweep_value_is_reported_before_start(page):
     page.run()
     page.selectbox(key="vary").select("learning_rate").run()
     page.text_input(key="vary-learning_rate").input("0.01, fast").run()
@@ -238,14 +238,14 @@ def test_a_value_that_does_not_fit_is_said_before_start(page):
     assert page.button(key="start").disabled
 
 
-def test_all_networks_are_ticked_with_one_click(page, started):
+def test_all_networks_are_selected_with_one_click(page, started):
     page.run()
     page.button(key="use-all").click().run()
     page.button(key="start").click().run()
     assert [run.config.backbone for run in started] == list(BACKBONES)
 
 
-def test_a_class_can_look_at_one_persons_runs(page):
+def test_runs_can_be_filtered_by_owner(page):
     mine, other = (with_curve(run_of(state="stopped")) for _ in range(2))
     for run, owner in ((mine, "Ada"), (other, "Ben *x*")):
         run.write("about.json", {"owner": owner})
@@ -256,7 +256,7 @@ def test_a_class_can_look_at_one_persons_runs(page):
     assert [button.key for button in page.button if button.key.startswith("delete-")] == [f"delete-{mine.id}"]
 
 
-def test_a_long_line_of_waiting_runs_is_counted_not_listed(page):
+def test_a_long_queue_is_counted_not_listed(page):
     runs = [run_of("alexnet", "queued", ahead=place) for place in range(9)]
     with contextlib.ExitStack() as stack:
         for run in runs:
@@ -264,15 +264,15 @@ def test_a_long_line_of_waiting_runs_is_counted_not_listed(page):
         page.run()
         assert not page.exception
         assert len([button for button in page.button if button.key.startswith("stop-")]) == 6
-        assert page.button(key="more-live").label == "3 more in line"
+        assert page.button(key="more-live").label == "3 more in the queue"
 
 
-def test_augmentation_is_shown_on_the_cells_before_start(page):
+def test_augmentation_is_previewed_before_start(page):
     page.run()
-    assert "every cell is shown as it is" in said(page)
+    assert "Augmentation is off" in said(page)
     widget(page.selectbox, "Views").select("views").run()
     assert not page.exception
-    assert "as it may come up in training" in said(page)
+    assert "how training may see it" in said(page)
 
 
 def test_a_found_learning_rate_goes_into_the_form(page, monkeypatch):
@@ -313,7 +313,7 @@ def test_a_folder_without_a_readable_config_does_not_break_the_page(page):
     assert "no readable config.json" in said(page)
 
 
-def test_folders_that_are_no_data_set_get_a_sentence_each(page):
+def test_folders_that_are_not_data_sets_get_a_warning_each(page):
     (settings.data_root() / "empty").mkdir()
     (settings.data_root() / "single" / "blast").mkdir(parents=True)
     (settings.data_root() / "single" / "blast" / "1.png").write_bytes(b"x")
@@ -323,14 +323,14 @@ def test_folders_that_are_no_data_set_get_a_sentence_each(page):
     assert "'single' holds one class, 'blast'" in said(page)
 
 
-def test_a_link_to_a_data_set_that_is_not_there_says_so(page):
+def test_a_link_to_a_missing_data_set_shows_a_warning(page):
     page.query_params["data"] = "gone"
     page.run()
     assert not page.exception
     assert "There is no data set 'gone'" in said(page)
 
 
-def test_the_page_leaves_tensorflow_alone(page):
+def test_the_page_does_not_import_tensorflow(page):
     before = "tensorflow" in sys.modules
     page.run()
     assert ("tensorflow" in sys.modules) == before

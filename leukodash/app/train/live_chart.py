@@ -1,8 +1,8 @@
-"""A Plotly chart that is redrawn in place: zoom and pan stay while points arrive.
+"""A Plotly chart that is updated in place: zoom and pan are kept while points arrive.
 
-`st.plotly_chart` (Streamlit 1.67) mounts a chart anew whenever its data change, which loses the zoom and blinks. Here
-Plotly's own `react` draws, and `uirevision` keeps what the user has set. Plotly's JavaScript comes from the installed
-package, which Streamlit serves: nothing is fetched from elsewhere.
+`st.plotly_chart` (Streamlit 1.67) mounts a new chart whenever its data change, which resets the zoom and flickers. This
+component calls Plotly's `react`, and `uirevision` keeps the user's view. Plotly's JavaScript comes from the installed
+package, which Streamlit serves: nothing is loaded from elsewhere.
 """
 
 from pathlib import Path
@@ -26,13 +26,13 @@ const library = (base) => window.leukodashPlotly ??= new Promise((resolve, rejec
 
 export default function ({ data, parentElement }) {
   const chart = parentElement.querySelector("[role=img]");
-  const look = getComputedStyle(chart);
+  const style = getComputedStyle(chart);
   const figure = JSON.parse(data.figure);
-  const [ink, ground] = ["text", "background"].map((name) => look.getPropertyValue(`--st-${name}-color`).trim());
+  const [ink, ground] = ["text", "background"].map((name) => style.getPropertyValue(`--st-${name}-color`).trim());
   Object.assign(figure.layout, {
     template: {}, autosize: true,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",  // a finger scrolls the page
-    font: { color: ink, family: look.fontFamily, size: 12 },
+    font: { color: ink, family: style.fontFamily, size: 12 },
     hoverlabel: { bgcolor: ground, font: { color: ink } },
   });
   chart.style.height = figure.layout.height + "px";
@@ -48,10 +48,10 @@ _chart = st.components.v2.component("chart", html='<div role="img"></div>', js=D
 
 
 def chart_data(figure: go.Figure) -> dict[str, str]:
-    """What `live_chart` takes, of a figure that has an alt text and a height (see `figures.theme.layout`)."""
+    """Return the input of `live_chart` for a figure with alt text and height (see `figures.theme.layout`)."""
     return {"figure": figure.to_json(), "alt": alt_text(figure), "base": f"component/{SERVED.name}/"}
 
 
 def live_chart(data: dict[str, str], key: str) -> None:
-    """Draw a figure, or bring the one of this key up to date. `data` is what `chart_data` returns."""
+    """Draw a figure, or update the one with this key. `data` comes from `chart_data`."""
     _chart(key=key, data=data)

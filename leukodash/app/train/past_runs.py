@@ -1,4 +1,4 @@
-"""The train page's runs that are over, newest first, and what can be done with them."""
+"""Finished, stopped and failed runs on the train page, newest first, and their actions."""
 
 from collections.abc import Callable
 
@@ -19,35 +19,35 @@ from leukodash.runs.run_folder import Run, list_runs
 PAST_SHOWN = 6
 STATE_BADGES = {
     "stopped": ":gray-badge[:material/stop_circle: stopped]",
-    "lost": ":orange-badge[:material/heart_broken: lost: its process is gone]",
+    "lost": ":orange-badge[:material/heart_broken: lost: its process ended unexpectedly]",
     "failed": ":red-badge[:material/error: failed]",
 }
 
 
 def all_runs() -> tuple[list[Run], list[str]]:
-    """Return the runs that can be read, newest first, and a sentence on each of the others."""
+    """Return the readable runs, newest first, and an error message for each of the others."""
     return readable(list_runs())
 
 
 def owner_filter(runs: list[Run]) -> None:
-    """Let the user see one person's runs only, where people have signed theirs; the choice is in state as ``of``."""
+    """Let the user filter runs by owner, if any run has one; the choice is in session state as ``of``."""
     names = owners(runs)
     if not names:
         st.session_state.pop("of", None)
         return
     if st.session_state.get("of") not in (None, *names):
-        st.session_state["of"] = None  # the last run of that name has gone
+        st.session_state["of"] = None  # that owner has no runs any more
     st.pills("Runs of", names, key="of", label_visibility="collapsed", persist_state="session")
 
 
 def heading(run: Run) -> str:
-    """A run's title and owner as Markdown; both are other people's text."""
+    """Return a run's title and owner as Markdown; both are untrusted text."""
     owner = f" :small[by {plain(run.about['owner'])}]" if run.about["owner"] else ""
     return f"**{plain(run.title)}**{owner}"
 
 
 def past_part(past: list[Run]) -> None:
-    """Cards of the runs that are over, newest first."""
+    """Show cards of finished, stopped and failed runs, newest first."""
     count = st.session_state.get("past-shown", PAST_SHOWN)
     for run in past[:count]:
         _past_card(run)
@@ -57,7 +57,7 @@ def past_part(past: list[Run]) -> None:
 
 
 def undo_part() -> None:
-    """Offer to bring back what was deleted in this session; what others left in the trash goes after a day."""
+    """Offer to restore runs deleted in this session; other runs in the trash are removed after a day."""
     if "deleted" not in st.session_state:
         st.session_state["deleted"] = {}
         trash.purge()
@@ -72,8 +72,8 @@ def _past_card(run: Run) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             if curve := list(run.history["val_accuracy"].dropna()):
-                words = "Validation accuracy over the epochs."
-                st.image(sparkline(curve, color(run.config.backbone)), width=140, alt=words)
+                alt = "Validation accuracy over the epochs."
+                st.image(sparkline(curve, color(run.config.backbone)), width=140, alt=alt)
             with st.container(width="stretch", gap=None):
                 st.markdown(heading(run))
                 if metrics:
@@ -85,9 +85,9 @@ def _past_card(run: Run) -> None:
                     st.caption(plain(run.about["notes"]))
             _actions(run, bool(metrics))
         if state == "failed":
-            st.error(run.status.get("error") or "The run ended without saying why: see its log.")
+            st.error(run.status.get("error") or "The run ended without an error message: see its log.")
         if state in ("failed", "lost"):
-            with st.expander("The log's last lines"):
+            with st.expander("Last lines of the log"):
                 st.code(run.log_tail() or "The log is empty.", language=None)
 
 
@@ -97,8 +97,9 @@ def _actions(run: Run, has_results: bool) -> None:
             st.page_link(page("compare"), label="Compare", query_params={"runs": run.id})
             st.page_link(page("classify"), label="Classify", query_params={"runs": run.id})
         else:
-            resume = {"icon": ":material/play_arrow:", "on_click": act, "args": (jobs.resume, run)}
-            st.button("Resume", key=f"resume-{run.id}", **resume)
+            st.button(
+                "Resume", key=f"resume-{run.id}", icon=":material/play_arrow:", on_click=act, args=(jobs.resume, run)
+            )
         with st.popover("", icon=":material/more_vert:", key=f"more-{run.id}", help="Restart, rename, delete"):
             st.button("Restart with changes", key=f"again-{run.id}", on_click=_restart, args=(run,), type="tertiary")
             if st.button("Name, owner and notes", key=f"about-{run.id}", type="tertiary"):
@@ -107,12 +108,12 @@ def _actions(run: Run, has_results: bool) -> None:
 
 
 def _restart(run: Run) -> None:
-    """Fill the form from a run: a callback, since widgets that exist cannot be changed later."""
+    """Fill the form from a run. A callback, since the values of existing widgets cannot be set."""
     for name in BACKBONES:
         st.session_state[f"use-{name}"] = name == run.config.backbone
     st.session_state["preset"] = run.config.preset
     st.session_state["from-run"] = run.id
-    st.session_state["vary"] = None  # one run, not the sweep that it came from
+    st.session_state["vary"] = None  # one run, not its whole sweep
 
 
 @st.dialog("Name, owner and notes")
@@ -129,7 +130,8 @@ def _about_dialog(run: Run) -> None:
 
 def _delete(run: Run) -> None:
     words = heading(run)
-    if act(trash.discard, run):
+    act(trash.discard, run)
+    if not run.path.exists():
         st.session_state["deleted"][run.id] = words
 
 
@@ -138,11 +140,9 @@ def _undo(name: str) -> None:
     act(trash.bring_back, name)
 
 
-def act(action: Callable, subject: Run | str) -> bool:
-    """Do something with a run, before the page is drawn anew; where that cannot be, says why and returns False."""
+def act(action: Callable, subject: Run | str) -> None:
+    """Apply an action to a run, and show the error if it fails. A callback."""
     try:
         action(subject)
     except LeukoDashError as error:
         st.toast(str(error), icon=":material/error:", duration="long")
-        return False
-    return True

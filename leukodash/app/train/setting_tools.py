@@ -1,4 +1,4 @@
-"""Two helps for choosing settings: what augmentation makes of real cells, and a search for the learning rate."""
+"""Tools for choosing settings: a preview of augmentation, and the learning rate finder."""
 
 import numpy as np
 import streamlit as st
@@ -18,18 +18,18 @@ CELLS, TIMES, SIDE = 3, 7, 96  # of the preview: rows, columns beside the first,
 
 
 def preview(config: RunConfig, dataset: Dataset) -> None:
-    """Show a few cells as the training will see them."""
+    """Show a few cells as they will be augmented in training."""
     if config.flips == "none" and not config.pixel_augmentation:
-        st.caption("As it stands, every cell is shown as it is. Choose views or a random change to see what they do.")
+        st.caption("Augmentation is off. Choose views or a random change to see its effect.")
         return
-    asked = config.model_dump(include={"flips", "brightness", "stain", "rotation", "seed"})
-    st.image(_preview(dataset.fingerprint, asked, config, dataset), alt="Cells, and what augmentation makes of them.")
-    st.caption("Left the cell as it is, then as it may come up in training. Lightened here, to be seen.")
+    settings = config.model_dump(include={"flips", "brightness", "stain", "rotation", "seed"})
+    st.image(_preview(dataset.fingerprint, settings, config, dataset), alt="Cells, and augmented copies of them.")
+    st.caption("Left: the original cell. Right: examples of how training may see it. Brightened for display.")
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _preview(fingerprint: str, asked: dict, _config: RunConfig, _dataset: Dataset) -> np.ndarray:
-    """Draw the preview; drawn anew only where what was `asked` for, or the data set, has changed."""
+def _preview(fingerprint: str, settings: dict, _config: RunConfig, _dataset: Dataset) -> np.ndarray:
+    """Draw the preview; the cache redraws it only when the `settings` or the data set change."""
     files = [rows["file"].iloc[0] for _, rows in _dataset.cells.groupby("label")][:CELLS]
     files += list(_dataset.cells["file"].sample(CELLS, random_state=0))
     cells = [square(read_image(_dataset.root / file), SIDE) for file in files[:CELLS]]
@@ -38,15 +38,17 @@ def _preview(fingerprint: str, asked: dict, _config: RunConfig, _dataset: Datase
 
 
 def finder(config: RunConfig, key: str) -> None:
-    """Search the learning rate of a config; `key` is that of the setting's widget, which the suggestion can go to."""
-    run = st.session_state.get("finder")
+    """Search a learning rate for a config; `key` is the key of the widget that receives the suggestion."""
+    run: Run | None = st.session_state.get("finder")
     if run and not run.path.is_dir():
-        run = st.session_state.pop("finder") and None
-    busy = bool(run) and run.state in LIVE
+        run = st.session_state["finder"] = None
+    busy = run is not None and run.state in LIVE
     with st.container(horizontal=True, vertical_alignment="center"):
-        words = f"Find a learning rate for {config.spec.title}"
-        help_ = "A short training in which the rate rises from tiny to far too large: the loss tells where it learns."
-        pressed = st.button(words, icon=":material/search:", help=help_, disabled=busy, key="find-rate")
+        pressed = st.button(
+            f"Find a learning rate for {config.spec.title}", icon=":material/search:", disabled=busy, key="find-rate",
+            help="A short training in which the rate rises from far too small to far too large: the loss shows where "
+            "the network learns.",
+        )  # fmt: skip
         if busy:
             st.button("Stop", key="stop-finder", on_click=jobs.stop, args=(run,))
     if pressed:
@@ -57,22 +59,24 @@ def finder(config: RunConfig, key: str) -> None:
 
 
 def _search(run: Run, key: str, busy: bool) -> None:
-    status, found = run.status, curve(run)
+    status, losses = run.status, curve(run)
     if (status["state"] in LIVE) != busy:
         st.rerun(scope="app")
     if busy:
-        said = (stage_words(status), left_words(status))
-        st.progress(min(1.0, status["progress"]), " · ".join(part for part in said if part))
+        parts = (stage_words(status), left_words(status))
+        st.progress(min(1.0, status["progress"]), " · ".join(part for part in parts if part))
     elif status["state"] in ("failed", "lost"):
-        st.error(status.get("error") or "The search ended without saying why.", icon=":material/error:")
-    if len(found) < 2:
+        st.error(status.get("error") or "The search ended without an error message.", icon=":material/error:")
+    if len(losses) < 2:
         return
-    rate = suggestion(found)
-    live_chart(chart_data(rates_figure(found, rate, run.config.backbone)), "rates")
+    rate = suggestion(losses)
+    live_chart(chart_data(rates_figure(losses, rate, run.config.backbone)), "rates")
     if rate and not busy:
         with st.container(horizontal=True, vertical_alignment="center"):
-            use = {"on_click": st.session_state.update, "args": ({key: rate},)}
-            st.button(f"Use {rate:g}", key="use-rate", icon=":material/check:", **use)
-            st.caption(f"{run.config.spec.title}: the loss falls fastest at a rate of {rate:g}.")
+            st.button(
+                f"Use {rate:g}", key="use-rate", icon=":material/check:", on_click=st.session_state.update,
+                args=({key: rate},),
+            )  # fmt: skip
+            st.caption(f"{run.config.spec.title}: the loss falls fastest at a learning rate of {rate:g}.")
     elif not busy and status["state"] == "finished":
-        st.caption("The loss fell at no rate: look at the data and at the other settings first.")
+        st.caption("The loss did not fall at any rate: check the data and the other settings first.")

@@ -1,44 +1,46 @@
-"""The train page's form: a widget for every setting that `RunConfig` declares, whatever it is."""
+"""The settings form of the train page: a widget for every setting that `RunConfig` declares."""
 
 import math
 from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
+from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 from leukodash.config.form_schema import MAIN, Setting, choice_title, read_list, settings_of, value_of, write_list
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs.sweep import read_values, sweepable
 from leukodash.models.backbones import BACKBONES, Backbone
 
-WIDTH = 170  # pixels of a widget: two beside each other on a phone, six on a desk
+WIDTH = 170  # pixels of a widget: two fit side by side on a phone, six on a desktop
 
 
 def backbone_cards(chosen: list[str]) -> list[str]:
-    """Let the user tick backbones; returns the keys of those ticked, in the table's order."""
+    """Let the user select backbones; returns their keys in the order of `BACKBONES`."""
     ticked, every = [], {f"use-{name}": True for name in BACKBONES}
     with st.container(horizontal=True, gap="small"):
-        for name, row in BACKBONES.items():
+        for name, spec in BACKBONES.items():
             with st.container(border=True, width=WIDTH, gap=None):
-                help_ = f"{row.one_line} {row.parameters / 1e6:.1f} million weights. {row.paper}."
-                if st.checkbox(row.title, name in chosen, key=f"use-{name}", persist_state="session"):
+                if st.checkbox(spec.title, name in chosen, key=f"use-{name}", persist_state="session"):
                     ticked.append(name)
-                st.caption(f"{row.year} · {row.size_mb:.0f} MB", help=help_)
+                help_ = f"{spec.one_line} {spec.parameters / 1e6:.1f} million parameters. {spec.paper}."
+                st.caption(f"{spec.year} · {spec.size_mb:.0f} MB", help=help_)
         if len(ticked) < len(BACKBONES):
-            tick_all = {"on_click": st.session_state.update, "args": (every,), "icon": ":material/done_all:"}
-            st.button("Tick all", key="use-all", type="tertiary", **tick_all)
+            st.button(
+                "Select all", key="use-all", type="tertiary", on_click=st.session_state.update, args=(every,),
+                icon=":material/done_all:",
+            )  # fmt: skip
     return ticked
 
 
-def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, DeltaGenerator]]:
-    """Show all settings; returns their values by name, and the tabs by group, for what belongs below the settings.
+def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, TabContainer]]:
+    """Show all settings; returns their values by name, and the tabs by group, so that tools can be added to a tab.
 
     Args:
         base: the preset's values.
-        start: values that win over them at first (those of an old run).
-        key: a new one makes all widgets new, which sets them back.
+        start: initial values that override them (those of an old run).
+        key: prefix of the widget keys; a new one resets the form.
 
-    Raises RunError where a text is not what its setting takes.
+    Raises RunError for a text that is not valid for its setting.
     """
     settings = {setting.name: setting for setting in settings_of(base.spec)}
     shown = {name: start.get(name, value_of(base, name)) for name in settings}
@@ -58,54 +60,54 @@ def settings_form(base: RunConfig, start: dict[str, Any], key: str) -> tuple[dic
     return values, tabs
 
 
-def sweep_form(row: Backbone) -> tuple[Setting | None, list[Any]]:
-    """Let the user choose one setting and several values of it; returns both, or None and nothing.
+def sweep_form(spec: Backbone) -> tuple[Setting | None, list[Any]]:
+    """Let the user choose a setting and several values for it; returns both, or None and no values.
 
-    Raises RunError where a value is not what the setting takes.
+    Raises RunError for a value that is not valid for the setting.
     """
-    settings = {setting.name: setting for setting in sweepable(row)}
+    settings = {setting.name: setting for setting in sweepable(spec)}
     with st.expander("Try several values", icon=":material/stacks:"), st.container(horizontal=True):
         name = st.selectbox(
             "Setting", list(settings), index=None, format_func=lambda name: settings[name].title, key="vary",
             placeholder="One setting", width=2 * WIDTH,
-            help="Every ticked network is trained once with each value, everything else the same.",
+            help="Every selected network is trained once with each value; all other settings stay the same.",
         )  # fmt: skip
         if name is None:
             return None, []
-        setting, common = settings[name], {"key": f"vary-{name}", "width": 2 * WIDTH}
+        setting, key = settings[name], f"vary-{name}"
         if setting.kind == "choice":
-            return setting, st.multiselect("Values", setting.choices, format_func=choice_title, **common)
+            return setting, st.multiselect(
+                "Values", setting.choices, format_func=choice_title, key=key, width=2 * WIDTH
+            )
         if setting.kind == "switch":
-            st.caption("Both are tried: off and on.")
+            st.caption("Both values are tried: off and on.")
             return setting, [False, True]
         example = "0, 1, 2" if setting.kind == "whole" else "0.01, 0.001, 0.0001"
-        return setting, read_values(st.text_input("Values", placeholder=example, **common), setting)
+        return setting, read_values(st.text_input("Values", placeholder=example, key=key, width=2 * WIDTH), setting)
 
 
 def _widget(setting: Setting, value: Any, key: str) -> Any:
-    common = {"label": setting.title, "key": key, "help": setting.help or None}
+    title, help_ = setting.title, setting.help or None
     if setting.kind == "choice":
         index = setting.choices.index(value) if value in setting.choices else 0
-        return st.selectbox(**common, options=setting.choices, index=index, format_func=choice_title, width=WIDTH)
+        return st.selectbox(title, setting.choices, index, choice_title, key, help_, width=WIDTH)
     if setting.kind == "switch":
         with st.container(width=WIDTH, vertical_alignment="bottom", height="stretch"):
-            return st.toggle(**common, value=value)
+            return st.toggle(title, value, key, help_)
     if setting.kind in ("whole", "number"):
         cast = int if setting.kind == "whole" else float
-        limits = {
-            "min_value": None if setting.low is None else cast(setting.low),
-            "max_value": None if setting.high is None else cast(setting.high),
-        }
+        low, high, value = (None if limit is None else cast(limit) for limit in (setting.low, setting.high, value))
         step, format_ = (1, "%d") if cast is int else (_step(value), "%g")
-        value = None if value is None else cast(value)
-        number = st.number_input(**common, value=value, step=step, format=format_, width=WIDTH, **limits)
+        number = st.number_input(title, low, high, value, step, format_, key, help_, width=WIDTH)
         return number if number is not None or setting.optional else value
-    text = st.text_input(**common, value=write_list(value) if setting.kind == "list" else value, width=WIDTH)
+    text = st.text_input(
+        title, write_list(value) if setting.kind == "list" else value, key=key, help=help_, width=WIDTH
+    )
     if setting.kind == "list":
         return (read_list(text, setting.title) or None) if setting.optional else read_list(text, setting.title)
     return text
 
 
 def _step(value: float | None) -> float:
-    """A button press changes a number by its leading digit's place, and a zero by a twentieth."""
+    """Return the step of a number's buttons: the place value of its leading digit, or 0.05 for zero."""
     return 10.0 ** math.floor(math.log10(value)) if value else 0.05

@@ -1,4 +1,4 @@
-"""The train page's Start button: what the chosen runs will take, or why they cannot be started."""
+"""The Start button of the train page: estimated time of the chosen runs, or why they cannot start."""
 
 import pandas as pd
 import streamlit as st
@@ -14,47 +14,49 @@ from leukodash.runs.run_folder import Run
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def split_said(fingerprint: str, split: Split, _cells: pd.DataFrame) -> str:
-    """Words on a split of a data set. Raises DataError where it cannot be split so."""
+def split_summary(fingerprint: str, split: Split, _cells: pd.DataFrame) -> str:
+    """Describe a split of a data set. Raises DataError if the split is impossible."""
     return split_words(_cells, make_split(_cells, split), split.kind)
 
 
 def without_weights(configs: list[RunConfig]) -> list[RunConfig]:
-    """Those whose pretrained weights are not on this machine."""
+    """Return the configs whose pretrained weights are not on this machine."""
     return [config for config in configs if config.weights == "imagenet" and find_weights(config.spec) is None]
 
 
 def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str:
-    """What the chosen runs will take, and how they are tested, in a line."""
+    """Return a line on the estimated time of the chosen runs and on their split."""
     missing = without_weights(configs)
-    randomly = [config.as_random_start() if config in missing else config for config in configs]
-    longer = estimate_together(randomly, dataset, runs) if missing else None
-    said = estimate_words([config.spec.title for config in configs], estimate_together(configs, dataset, runs), longer)
-    return f"{said} · {split_said(dataset.fingerprint, configs[0].split, dataset.cells)}"
+    random_start = [config.as_random_start() if config in missing else config for config in configs]
+    longer = estimate_together(random_start, dataset, runs) if missing else None
+    words = estimate_words([config.spec.title for config in configs], estimate_together(configs, dataset, runs), longer)
+    return f"{words} · {split_summary(dataset.fingerprint, configs[0].split, dataset.cells)}"
 
 
 def start_row(dataset: Dataset, planned: list[Planned], problem: str, runs: list[Run]) -> None:
-    """The Start button, and beside it what it will take, or why it cannot be pressed."""
-    configs = [one.config for one in planned]
+    """Show the Start button, and beside it the estimated time, or why it is disabled."""
+    configs = [run.config for run in planned]
     with st.container(horizontal=True, vertical_alignment="center"):
-        many = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
+        label = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
         disabled = bool(problem) or not configs
-        pressed = st.button(many, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
-        hint = "" if problem else forecast(dataset, configs, runs) if configs else "Tick a network to train."
+        pressed = st.button(label, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
+        hint = "" if problem else forecast(dataset, configs, runs) if configs else "Select a network to train."
         st.caption(hint, width="stretch")
-        name = {"label_visibility": "collapsed", "placeholder": "Your name (optional)", "width": 190}
-        owner = st.text_input("Your name", key="owner", bind="query-params", **name)
+        owner = st.text_input(
+            "Your name", key="owner", bind="query-params", label_visibility="collapsed",
+            placeholder="Your name (optional)", width=190,
+        )  # fmt: skip
     if problem:
         st.error(problem, icon=":material/error:")
     elif missing := without_weights(configs):
         names = ", ".join(dict.fromkeys(config.spec.title for config in missing))
         st.info(
-            f"The ImageNet weights of {names} are not on this machine: the run tries to download them. Where that "
-            "fails it trains from random weights, which takes longer and is marked “random start”.",
+            f"The ImageNet weights of {names} are not on this machine: the run tries to download them. If that fails, "
+            "it trains from random weights, which takes longer and is marked “random start”.",
             icon=":material/download:",
         )
     if pressed:
-        for one in planned:
-            jobs.start(one.config, title=one.title, owner=owner.strip())
+        for run in planned:
+            jobs.start(run.config, title=run.title, owner=owner.strip())
         st.session_state.pop("from-run", None)
         st.rerun()

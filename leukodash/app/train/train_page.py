@@ -8,7 +8,7 @@ from leukodash.app.train.live_runs import live_part
 from leukodash.app.train.past_runs import all_runs, owner_filter, past_part, undo_part
 from leukodash.app.train.setting_tools import finder, preview
 from leukodash.app.train.settings_form import backbone_cards, settings_form, sweep_form
-from leukodash.app.train.start_button import split_said, start_row
+from leukodash.app.train.start_button import split_summary, start_row
 from leukodash.config.form_schema import changes, differences
 from leukodash.config.presets import PRESETS, make_config
 from leukodash.data.data_check import problem_folders
@@ -23,12 +23,12 @@ STATE_WORDS = {
     "finished": ("has finished", ":material/check_circle:"),
     "stopped": ("was stopped", ":material/stop_circle:"),
     "failed": ("failed", ":material/error:"),
-    "lost": ("is lost: its process is gone", ":material/heart_broken:"),
+    "lost": ("was lost: its process ended unexpectedly", ":material/heart_broken:"),
 }
 
 
 def dataset_line(dataset: Dataset) -> str:
-    """What the data set holds, and whether it was seen or drawn."""
+    """Summarize the data set, and mark it as real or generated."""
     cells = dataset.cells
     classes = ", ".join(f"{(cells['label'] == label).sum():,} {label_title(label)}" for label in dataset.classes)
     subjects = f"{cells['subject'].nunique():,} subjects" if dataset.has_subjects else "subjects unknown"
@@ -37,7 +37,7 @@ def dataset_line(dataset: Dataset) -> str:
 
 
 def old_run(preset: str) -> Run | None:
-    """The run that the form is filled from, until another preset is chosen."""
+    """Return the run that fills the form, until another preset is chosen."""
     try:
         run = find_run(st.session_state["from-run"])
     except (KeyError, LeukoDashError):
@@ -46,36 +46,36 @@ def old_run(preset: str) -> Run | None:
 
 
 def chosen_runs(dataset: Dataset) -> list[Planned]:
-    """Show the form; returns the runs that it asks for. Raises LeukoDashError for what cannot be."""
-    asked = [name for name in st.query_params.get("backbones", "mobilenet").split(",") if name in BACKBONES]
-    backbones = backbone_cards(asked)
+    """Show the form; returns the planned runs. Raises LeukoDashError for invalid settings."""
+    requested = [name for name in st.query_params.get("backbones", "mobilenet").split(",") if name in BACKBONES]
+    backbones = backbone_cards(requested)
     st.query_params["backbones"] = ",".join(backbones)
     if "preset" not in st.session_state:
-        named = st.query_params.get("preset")
-        st.session_state["preset"] = named if named in PRESETS else "quick"
+        name = st.query_params.get("preset")
+        st.session_state["preset"] = name if name in PRESETS else "quick"
     preset = st.pills(
         "Recipe", list(PRESETS), format_func=lambda name: PRESETS[name].title.split(":")[0], key="preset",
-        required=True, help="Every setting starts from the recipe's.",
-    )  # fmt: skip
+        required=True, help="The recipe sets the initial value of every setting.",
+    ) or "quick"  # fmt: skip
     st.query_params["preset"] = preset
     if PRESETS[preset].differences:
-        with st.expander("Left open by the paper, or done otherwise here"):
+        with st.expander("Not specified by the paper, or different here"):
             st.markdown("\n".join(f"- {line}" for line in PRESETS[preset].differences))
     first = backbones[0] if backbones else "mobilenet"
     base, before = make_config(preset, first, dataset), old_run(preset)
     start, key = {}, f"{dataset.fingerprint[:8]}-{preset}-{first}"
     if before and before.config.backbone == first:
         start, key = differences(before.config, base), f"{key}-{before.id}"
-        st.caption(f":material/replay: Filled from {before.title}. Another recipe sets it back.")
+        st.caption(f":material/replay: Filled from {before.title}. Choose another recipe to reset.")
     values, tabs = settings_form(base, start, key)
     vary, tried = sweep_form(base.spec)
-    asked_for = changes(base, values)
-    config = make_config(preset, first, dataset, **asked_for)
+    changed = changes(base, values)
+    config = make_config(preset, first, dataset, **changed)
     with tabs["Augmentation"]:
         preview(config, dataset)
     with tabs["Training"]:
         finder(config, f"{key}-learning_rate")
-    return plan(preset, backbones, dataset, asked_for, vary, tried)
+    return plan(preset, backbones, dataset, changed, vary, tried)
 
 
 def show() -> None:
@@ -95,11 +95,12 @@ def show() -> None:
     with left:
         dataset = choose_dataset()
     right.markdown(dataset_line(dataset))
-    planned, problem = [], ""
+    planned: list[Planned] = []
+    problem = ""
     try:
         planned = chosen_runs(dataset)
-        for split in {one.config.split for one in planned}:
-            split_said(dataset.fingerprint, split, dataset.cells)
+        for split in {run.config.split for run in planned}:
+            split_summary(dataset.fingerprint, split, dataset.cells)
     except LeukoDashError as error:
         problem = str(error)
     try:
