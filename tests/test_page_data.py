@@ -56,8 +56,8 @@ def said(page):
 def test_a_sound_split_is_said_to_be_sound(page):
     page.run()
     assert not page.exception
-    assert "No subject and no image is in more than one part." in said(page)
-    assert "No two files hold the same image." in said(page)
+    assert "No subject or image is in more than one part." in said(page)
+    assert "No two files contain the same image." in said(page)
     assert "generated" in said(page)
 
 

@@ -28,7 +28,7 @@ def answers_for(label, run, cpu_overrides=False):
     record_study_run("resnet50", StudyRun(label, "resnet50"), run.config, whole, run)
 
 
-def test_without_runs_the_suspects_are_there_and_a_sentence_says_how_to_train_them(page):
+def test_without_runs_the_page_shows_the_suspects_and_how_to_train_the_runs(page):
     page.run()
     assert not page.exception
     assert "36 of 70 cells, 51.4%" in words(page)
@@ -36,17 +36,17 @@ def test_without_runs_the_suspects_are_there_and_a_sentence_says_how_to_train_th
     assert [one.value for one in page.subheader][:4] == [
         "Suspect 1: one output unit",
         "Suspect 2: pixels on another scale",
-        "Suspect 3: batch normalization with two faces",
+        "Suspect 3: batch normalization in two modes",
         "One change at a time",
     ]
 
 
-def test_the_sliders_answer(page):
+def test_the_sliders_update_the_page(page):
     page.run()
     page.slider(key="output").set_value(0.0)
     page.slider(key="batches").set_value(100).run()
     assert [metric.value for metric in page.metric] == ["100%", "50%", "50%"]
-    assert "37% of each running average" in words(page)
+    assert "37% of each moving average" in words(page)
 
 
 def test_the_verdict_comes_from_the_runs(page):
@@ -57,12 +57,12 @@ def test_the_verdict_comes_from_the_runs(page):
     page.run()
     assert not page.exception
     said = words(page)
-    assert "Not to be told from guessing: **as published**" in said
+    assert "No better than guessing: **as published**" in said
     assert f"Best: **both**, {best.metrics['accuracy']:.1%} of 400 test cells" in said
     assert "ResNet50, as published: epochs" in said
 
 
-def test_the_numbers_that_a_network_gets_are_drawn_and_said():
+def test_the_figure_and_its_alt_text_show_the_input_ranges():
     figure = ranges_figure({"taught": np.array([-124.0, 0, 151]), "divided": np.array([0, 0.4, 1])})
     assert [list(box.lowerfence) + list(box.upperfence) for box in figure.data] == [[-124, 151], [0, 1]]
     assert "taught from -124 to 151; divided from 0 to 1" in alt_text(figure)

@@ -24,23 +24,23 @@ from leukodash.errors import DataError, ImageError
 from leukodash.figures.cell_pictures import lift, parts_figure, subjects_figure
 from leukodash.figures.theme import alt_text
 
-WALL = 48  # cells at once: more would neither load at once nor be looked at
-THUMBNAIL, SHOWN = 192, 82  # pixels of a side: decoded (for the full-screen view), and on the page
+WALL = 48  # cells per page
+THUMBNAIL, SHOWN = 192, 82  # pixels a side: decoded (for the full-screen view), and on the page
 PAIRS = 4
 LAYOUT = """\
 data/                                 LEUKODASH_DATA, or this folder
-├── my_cells/                         a folder a class
+├── my_cells/                         one folder per class
 │   ├── blast/   1.png  2.jpg  …
 │   ├── normal/  7.png  8.tif  …
-│   └── subjects.csv                  file,subject   (wanted: without it, no split by subject)
-└── C-NMC_training_data/              C-NMC as it is downloaded
+│   └── subjects.csv                  file,subject   (needed for a split by subject)
+└── C-NMC_training_data/              C-NMC as downloaded
     ├── fold_0/all/UID_1_1_1_all.bmp …
     └── fold_0/hem/UID_H1_1_1_hem.bmp …"""
 
 
 @st.cache_data(max_entries=4000, show_spinner=False)
 def thumbnail(path: str, sha256: str, bright: bool) -> tuple[bytes, int]:
-    """Return a cell as PNG bytes and its longer side in pixels. Raises ImageError. `sha256` makes the cache true."""
+    """Return a cell as PNG bytes, and its longer side in pixels. Raises ImageError. `sha256` is for the cache."""
     image = read_image(Path(path))
     side = max(image.shape[:2])
     small = square(image, min(THUMBNAIL, side))
@@ -49,31 +49,31 @@ def thumbnail(path: str, sha256: str, bright: bool) -> tuple[bytes, int]:
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def parted(fingerprint: str, split: Split, _cells: pd.DataFrame) -> tuple[pd.Series, list[Leak]]:
-    """Return each cell's part and the leaks. Raises DataError where the cells cannot be split so."""
+def split_cells(fingerprint: str, split: Split, _cells: pd.DataFrame) -> tuple[pd.Series, list[Leak]]:
+    """Return the part of each cell, and the leaks. Raises DataError if the split is impossible."""
     part = make_split(_cells, split)
     return part, find_leaks(_cells, part)
 
 
 def wall(dataset: Dataset, rows: pd.DataFrame, bright: bool, captions: bool = False) -> int:
-    """Show cells beside each other; returns the longest side of one, in pixels."""
+    """Show cells side by side; returns the longest side among them, in pixels."""
     longest = 0
     with st.container(horizontal=True, gap="xsmall"):
-        for row in rows.itertuples():
-            whose = f"subject {row.subject}, " if pd.notna(row.subject) else ""
+        for file, sha256, subject, label in rows[["file", "sha256", "subject", "label"]].itertuples(index=False):
+            subject_text = f"subject {subject}, " if pd.notna(subject) else ""
             try:
-                png, side = thumbnail(str(dataset.root / row.file), row.sha256, bright)
+                png, side = thumbnail(str(dataset.root / file), sha256, bright)
             except ImageError as error:
                 st.warning(str(error), width=2 * SHOWN)
                 continue
-            words = f"{whose}{label_title(row.label)}"
-            st.image(png, width=SHOWN, caption=words if captions else None, alt=f"Cell, {words}")
+            text = f"{subject_text}{label_title(label)}"
+            st.image(png, width=SHOWN, caption=text if captions else None, alt=f"Cell, {text}")
             longest = max(longest, side)
     return longest
 
 
 def choose_split(dataset: Dataset) -> Split:
-    """Let the user choose how the cells are split."""
+    """Let the user choose the split."""
     kinds = ["subject"] * dataset.has_subjects + ["fold"] * dataset.has_folds + ["image"]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control("Split by", kinds, default=kinds[0], required=True, help=SPLIT_HELP["kind"])
@@ -82,21 +82,21 @@ def choose_split(dataset: Dataset) -> Split:
 
 
 def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
-    """Charts of the cells by part, class and subject."""
+    """Show charts of the cells by part, class and subject."""
     titles = {label: label_title(label) for label in dataset.classes}
     charts = [parts_figure, subjects_figure] if dataset.has_subjects else [parts_figure]
-    st.caption(f"{split_words(dataset.cells, part, split.kind)}. The class has a pattern, the part a color.")
+    st.caption(f"{split_words(dataset.cells, part, split.kind)}. Patterns show the class, colors the part.")
     for column, chart in zip(st.columns([2, 3][: len(charts)]), charts, strict=True):
         figure = chart(dataset.cells, part, titles)
         column.plotly_chart(figure, key=chart.__name__, config={"displayModeBar": False}, alt=alt_text(figure))
 
 
 def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
-    """What is on two sides of the split: sentences, then some pairs of pictures."""
-    if not (said := leak_words(leaks)):
-        st.success("No subject and no image is in more than one part.", icon=":material/verified_user:")
+    """Show the leaks of the split: sentences, then some pairs of images."""
+    if not (sentences := leak_words(leaks)):
+        st.success("No subject or image is in more than one part.", icon=":material/verified_user:")
         return
-    st.error("  \n".join(said), icon=":material/warning:")
+    st.error("  \n".join(sentences), icon=":material/warning:")
     cells = dataset.cells.set_index("file", drop=False)
     first = sorted(leaks, key=lambda leak: leak.kind)[:PAIRS]  # identical images before subjects
     for column, leak in zip(st.columns(PAIRS), first, strict=False):
@@ -104,31 +104,33 @@ def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
             st.markdown(leak_sentence(leak))
             wall(dataset, cells.loc[[leak.files[0], leak.files[-1]]], bright)
     if len(leaks) > PAIRS:
-        with st.expander(f"All {len(leaks):,}"):
+        with st.expander(f"All {len(leaks):,} leaks"):
             st.dataframe([{"leak": leak_sentence(leak), "files": ", ".join(leak.files[:6])} for leak in leaks])
 
 
 def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
-    """Pages of cells, subject after subject."""
+    """Show pages of cells, grouped by subject."""
     cells = dataset.cells.assign(part=part)
     cells["number"] = cells["subject"].str.extract(r"(\d+)")[0].astype(float) if dataset.has_subjects else 0.0
     cells = cells.sort_values(["label", "number", "subject", "file"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         subjects = ["all subjects", *cells["subject"].dropna().unique()]
         subject = st.selectbox("Subject", subjects, width=170, disabled=len(subjects) == 1)
-        words = {"": "all classes"} | {label: label_title(label) for label in dataset.classes}
-        label = st.selectbox("Class", list(words), format_func=words.get, width=170)
+        titles = {"": "all classes"} | {label: label_title(label) for label in dataset.classes}
+        label = st.selectbox("Class", list(titles), format_func=titles.__getitem__, width=170)
         chosen = cells[(cells["subject"] == subject) | (subject == "all subjects")]
         chosen = chosen[(chosen["label"] == label) | (not label)]
         pages = max(1, -(-len(chosen) // WALL))
         page = st.number_input(f"Page (of {pages:,})", 1, pages, 1, width=150, disabled=pages == 1)
     longest, rows = 0, chosen.iloc[(page - 1) * WALL : page * WALL]
-    for (whose, what), group in rows.groupby([rows["subject"].fillna(""), "label"], sort=False):
-        name = f"**Subject {whose}** · " if whose else ""
-        places = ", ".join(map(part_words, dict.fromkeys(group["part"])))
-        st.markdown(f"{name}{label_title(what)} :small[{len(group)} shown · in {places}]")
+    for (subject, label), group in rows.assign(subject=rows["subject"].fillna("")).groupby(
+        ["subject", "label"], sort=False
+    ):
+        name = f"**Subject {subject}** · " if subject else ""
+        parts = ", ".join(map(part_words, dict.fromkeys(group["part"])))
+        st.markdown(f"{name}{label_title(label)} :small[{len(group)} shown · in {parts}]")
         longest = max(longest, wall(dataset, group, bright))
-    st.caption(f"Whole frames of up to {longest} pixels a side, shown at {SHOWN}. Point at one to enlarge it.")
+    st.caption(f"Images of up to {longest} pixels a side, shown at {SHOWN} pixels. Point at one to enlarge it.")
 
 
 def show() -> None:
@@ -136,13 +138,14 @@ def show() -> None:
     for sentence in problem_folders(settings.data_root()):
         st.warning(sentence, icon=":material/folder_off:")
     dataset = choose_dataset()
-    kind = "generated: drawn by LeukoDash, never under a microscope" if dataset.generated else "real"
-    where = f"{dataset.root.parent.name}/{dataset.root.name}"  # visitors see it: not the whole path
+    kind = "generated by LeukoDash, not real cells" if dataset.generated else "real"
+    where = f"{dataset.root.parent.name}/{dataset.root.name}"  # not the whole path, which visitors should not see
     st.caption(f"{len(dataset.cells):,} cells · {kind} · fingerprint {dataset.fingerprint[:12]} · {where}")
     split = choose_split(dataset)
-    part, leaks = pd.Series("unused", index=dataset.cells.index), []
+    part = pd.Series("unused", index=dataset.cells.index)
+    leaks: list[Leak] = []
     try:
-        part, leaks = parted(dataset.fingerprint, split, dataset.cells)
+        part, leaks = split_cells(dataset.fingerprint, split, dataset.cells)
         show_counts(dataset, part, split)
     except DataError as error:
         st.error(str(error), icon=":material/error:")
@@ -151,9 +154,9 @@ def show() -> None:
     show_leaks(dataset, leaks, bright)
     st.subheader("Duplicates")
     sentences = duplicate_words(dataset.cells)
-    st.markdown("  \n".join(sentences) or "No two files hold the same image.")
+    st.markdown("  \n".join(sentences) or "No two files contain the same image.")
     wall(dataset, duplicates(dataset.cells).head(2 * PAIRS), bright, captions=True)
     st.subheader("Cells")
     show_wall(dataset, part, bright)
-    st.subheader("Add a data set", help="BMP, PNG, JPEG, TIFF or WebP, one cell an image. Reload the page afterwards.")
+    st.subheader("Add a data set", help="BMP, PNG, JPEG, TIFF or WebP, one cell per image. Reload the page afterwards.")
     st.code(LAYOUT, language=None)

@@ -1,4 +1,4 @@
-"""Lesson: "why did the paper's ResNet50 fail?" Three suspects, something to try for each, and the runs that tell."""
+"""Lesson: "why did the paper's ResNet50 fail?" Three suspects, an experiment for each, and the runs that decide."""
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,9 @@ from leukodash.models.backbones import BACKBONES, SCALING
 from leukodash.studies.catalogue import FinishedStudyRun, done
 from leukodash.studies.results_page import recipe_rows, taken_back
 
-CHANCE = 0.5  # both classes have as many test cells
-KEPT = 0.99  # of a running average at each batch: Keras' ResNet50
-ROW = BACKBONES["resnet50"]
+CHANCE = 0.5  # both classes have the same number of test cells
+MOMENTUM = 0.99  # of the moving averages of Keras' ResNet50
+SPEC = BACKBONES["resnet50"]
 
 
 @st.cache_data(show_spinner=False)
@@ -33,15 +33,16 @@ def demo_cell() -> np.ndarray:
 
 
 def question() -> None:
-    """What the paper printed, and why that is no result."""
+    """Show the printed result, and that it does not differ from guessing."""
     row = next(row for row in PUBLISHED if row.backbone == "resnet50" and row.paper.startswith("Dhuri"))
+    assert row.interval is not None  # the paper prints counts
     low, high = row.interval
     st.header("Why did the paper's ResNet50 fail?")
     st.markdown(
-        f"Dhuri & Guinde (2020) taught three networks to tell blasts from normal cells. ResNet50 was right on "
-        f"**{row.k} of {row.n} cells, {row.value:.1%}**. Its interval, {low:.1%} to {high:.1%}, holds the 50% that "
-        "guessing gives. Of the three, ResNet50 is the best on photographs, so something kept it from learning. "
-        "There are three suspects."
+        f"Dhuri & Guinde (2020) trained three networks to tell blasts from normal cells. ResNet50 was right on "
+        f"**{row.k} of {row.n} cells, {row.value:.1%}**. Its 95% interval, {low:.1%} to {high:.1%}, contains "
+        "the 50% that guessing gives. On photographs, ResNet50 is the best of the three, so something kept it from "
+        "learning. There are three suspects."
     )
     rows = forest_rows()
     chart(forest_figure(rows[rows["name"].str.contains("Dhuri")]), "printed")
@@ -51,75 +52,76 @@ def softmax_part() -> None:
     """The first suspect: a softmax over one unit."""
     st.subheader("Suspect 1: one output unit", anchor="one-unit")
     st.markdown(
-        "The paper's table ends ResNet50 in **one** unit, its text in a **softmax**, which turns outputs into shares "
-        "of one whole. Move the output and see what each ending makes of it."
+        "In the paper's table, ResNet50 ends in **one** unit; in its text, in a **softmax**, which turns outputs into "
+        "shares of a whole. Move the output and compare the results."
     )
-    output = st.slider("What the last layer says of a cell", -5.0, 5.0, 1.5, 0.5, key="output")
+    output = st.slider("Output of the last layer for a cell", -5.0, 5.0, 1.5, 0.5, key="output")
     two = float(1 / (1 + np.exp(-output)))
     columns = st.columns(3)
-    columns[0].metric("softmax over one unit", "100%", help="exp(x) / exp(x) is 1, whatever x is")
-    columns[1].metric("softmax over two units", f"{two:.0%}", help="the other unit says 0 here")
+    columns[0].metric("softmax over one unit", "100%", help="exp(x) / exp(x) is 1 for every x")
+    columns[1].metric("softmax over two units", f"{two:.0%}", help="the output of the other unit is 0 here")
     columns[2].metric("sigmoid over one unit", f"{two:.0%}", help="1 / (1 + exp(-x)): the same as two units")
     st.markdown(
-        "Alone, a unit is always the whole. The network would be certain of one class for every cell, no change of its "
-        "weights would change that, and training would teach it nothing: half of a balanced test is right. If the "
-        "table is what was run, this alone explains the result. LeukoDash never builds such a network: its output has "
-        "a unit for each class, as the paper's text has it."
+        "With a single unit, the share is always 100%. The network would be certain of one class for every cell, no "
+        "change of its weights would matter, and training could not teach it anything: half of a balanced test is "
+        "correct. If the table is what was run, this alone explains the result. LeukoDash never builds such a network: "
+        "its output has one unit per class, as in the paper's text."
     )
 
 
 def pixels_part() -> None:
-    """The second suspect: pixels of another scale."""
+    """The second suspect: pixels on another scale."""
     st.subheader("Suspect 2: pixels on another scale", anchor="pixels")
     st.markdown(
-        "ResNet50 learnt from photographs whose mean color was taken away, so that a pixel is a number from about "
-        "-124 to 151. The paper names a tool whose usual setting divides by 255 instead. To ResNet50, every cell is "
-        "then nearly the same flat grey."
+        "ResNet50 was trained on photographs with their mean color subtracted, so a pixel is a number from about -124 "
+        "to 151. The paper names a tool that by default divides by 255 instead. To ResNet50, every cell is then an "
+        "almost uniform grey."
     )
-    scale, offset = SCALING[ROW.preprocessing]
+    scale, offset = SCALING[SPEC.preprocessing]
     cell = demo_cell().astype(float)
     values = {
-        "as it was taught": cell[..., ::-1] * scale + offset,
+        "as pretrained": cell[..., ::-1] * scale + offset,
         "divided by 255": cell * SCALING["divide_by_255"][0],
     }
     left, right = st.columns([1, 4], vertical_alignment="center")
     left.image(lift(demo_cell()), width=150, alt="A generated blast cell on black, brightened.")
     with right:
         chart(ranges_figure(values), "pixels")
-    st.caption("All numbers of this generated cell: lowest, quartiles and highest.")
+    st.caption("All pixel values of this generated cell: minimum, quartiles and maximum.")
 
 
 def batchnorm_part(runs: list[FinishedStudyRun]) -> None:
-    """The third suspect: batch normalization that is trained in passing."""
-    st.subheader("Suspect 3: batch normalization with two faces", anchor="batch-normalization")
+    """The third suspect: batch normalization that behaves differently in training and testing."""
+    st.subheader("Suspect 3: batch normalization in two modes", anchor="batch-normalization")
     st.markdown(
-        "Between its layers ResNet50 subtracts a mean and divides by a spread, 53 times. While it **trains**, these "
-        "come from the 32 cells of the batch. When it is **tested**, it takes running averages, which begin with "
-        "those of ImageNet's photographs and move by a hundredth with each batch. The paper says that it let them "
-        "move."
+        "Between its layers, ResNet50 subtracts a mean and divides by a standard deviation, 53 times. In **training**, "
+        "these come from the 32 cells of the batch. In **testing**, they are moving averages, which start at those of "
+        "the ImageNet photographs and move by one hundredth with each batch. According to the paper, they were allowed "
+        "to move."
     )
     batches = st.slider("Batches trained so far", 0, 600, 60, 10, key="batches")
     st.markdown(
-        f"After {batches} batches, **{KEPT**batches:.0%} of each running average is still ImageNet's**. As long as it "
-        "is, training and testing see two different networks."
+        f"After {batches} batches, **{MOMENTUM**batches:.0%} of each moving average still comes from ImageNet**. Until "
+        "that share is small, training and testing see two different networks."
     )
     if runs:
-        names = {one.label: one.run for one in runs if one.cpu_overrides} or {one.label: one.run for one in runs}
-        shown = [label for label in ("as published", "both") if label in names]
-        histories = {label: names[label].history for label in shown}
-        chart(history_figure(histories, "accuracy", dict.fromkeys(shown, "resnet50")), "curves")
+        reduced = [study_run for study_run in runs if study_run.cpu_overrides]
+        by_label = {study_run.label: study_run.run for study_run in reduced or runs}
+        labels = [label for label in ("as published", "both") if label in by_label]
+        histories = {str(label): by_label[label].history for label in labels}
+        chart(history_figure(histories, "accuracy", dict.fromkeys(histories, "resnet50")), "curves")
         st.caption(
-            "Dotted: training cells, which the published recipe sees through the batch. Solid: validation cells, "
-            "seen as in a test."
+            "Dotted: training cells, normalized by batch in the published recipe. Solid: validation cells, normalized "
+            "as in testing."
         )
 
 
 def verdict_part(runs: list[FinishedStudyRun]) -> None:
-    """One change at a time, and what it shows."""
+    """Show the runs that change one thing at a time."""
     st.subheader("One change at a time", anchor="one-change")
     if not runs:
         st.info(
-            "The runs behind this part are not here. With C-NMC on this machine, this trains them: "
+            "The runs of this part are missing. With C-NMC on this machine, this command trains them: "
             "`python -m leukodash study resnet50 --data DIR`",
             icon=":material/model_training:",
         )
@@ -138,10 +140,10 @@ def verdict_part(runs: list[FinishedStudyRun]) -> None:
         for line in lines
     ).astype({"low": float, "high": float})
     guessing = table[(table["low"] <= CHANCE) & (table["high"] >= CHANCE)]
-    best = table.loc[table["accuracy"].idxmax()]
-    said = f"Not to be told from guessing: **{'**, **'.join(guessing['name'])}**. " if len(guessing) else ""
+    best = table.nlargest(1, "accuracy").iloc[0]
+    chance = f"No better than guessing: **{'**, **'.join(guessing['name'])}**. " if len(guessing) else ""
     st.markdown(
-        f"{said}Best: **{best['name']}**, {best['accuracy']:.1%} of {best['n']:,} test cells "
+        f"{chance}Best: **{best['name']}**, {best['accuracy']:.1%} of {best['n']:,} test cells "
         f"({best['low']:.1%} to {best['high']:.1%}, split by image, as in the paper)."
     )
     chart(forest_figure(table), "one-change")
@@ -150,11 +152,12 @@ def verdict_part(runs: list[FinishedStudyRun]) -> None:
 
 
 def try_part() -> None:
-    """What to do with it."""
+    """Show the steps to reproduce the second suspect."""
     st.subheader("Try it yourself")
     st.markdown(
-        "On the Train page, tick ResNet50 and choose *Quick*. Under *All settings*, set *Preprocessing* to *divide "
-        "by 255* and start; then again with *as it was trained*. Compare the two: they are tested on the same cells."
+        "On the Train page, select ResNet50 and choose *Quick*. Under *All settings*, set *Preprocessing* to *divide "
+        "by 255* and start; then start again with *as it was trained*. Compare the two runs: they are tested on the "
+        "same cells."
     )
     st.page_link(page("train"), label="Start a run", icon=":material/model_training:")
 
@@ -163,7 +166,7 @@ def show() -> None:
     """Show the page."""
     study = done().get("resnet50", [])
     question()
-    st.fragment(softmax_part)()  # a slider moves its own part alone
+    st.fragment(softmax_part)()  # a slider reruns only its own part
     pixels_part()
     st.fragment(batchnorm_part)(study)
     verdict_part(study)
