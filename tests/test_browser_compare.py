@@ -33,15 +33,15 @@ def test_a_click_on_a_square_opens_its_images(app, browser):
     page = context.new_page()
     page.goto(app.url)
     page.get_by_text("Compare").first.click()
-    page.get_by_text("What is mistaken for what").wait_for(timeout=60_000)
+    page.get_by_text("Confusion matrices").wait_for(timeout=60_000)
     settled(page)
     for plot in page.locator(".st-key-confusion-MobileNet .js-plotly-plot").all():
         squares = plot.locator(".textpoint")  # in the order blast·blast, blast·normal, normal·blast, normal·normal
         box = squares.nth(2).bounding_box()
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.get_by_text(re.compile(r"cells of normal that MobileNet calls ALL blast")).wait_for(timeout=15_000)
+    page.get_by_text(re.compile(r"normal cells that MobileNet predicts as ALL blast")).wait_for(timeout=15_000)
     settled(page)
-    said = page.get_by_text(re.compile(r"cells of normal that MobileNet calls ALL blast")).inner_text()
+    said = page.get_by_text(re.compile(r"normal cells that MobileNet predicts as ALL blast")).inner_text()
     count = int(said.split()[0])
     assert count > 0
     assert page.get_by_role("img", name=re.compile("^Cell, normal")).count() == min(count, 14)

@@ -21,7 +21,7 @@ def headline(at):
     return next(text for text in texts(at) if text.startswith("### "))
 
 
-def test_without_a_run_the_page_leads_to_training():
+def test_without_a_run_the_page_links_to_training():
     at = AppTest.from_file("../streamlit_app.py", default_timeout=60)
     at.switch_page("pages/compare.py").run()
     assert not at.exception
@@ -68,6 +68,21 @@ def test_a_link_to_a_run_of_another_test_set_opens_that_group():
     assert at.multiselect[0].value == [other.id]
 
 
+def test_test_groups_with_equal_labels_can_all_be_opened():
+    cells = made_cells()
+    made_run("vgg16", cells=cells, when="20260101-100000")
+    made_run("mobilenet", cells=cells.assign(sha256=cells["sha256"].str[::-1]), when="20260101-110000")
+    at = page()
+    groups = at.selectbox(key="group")
+    assert len(set(groups.options)) == 2
+    opened = []
+    for option in groups.options:
+        at.selectbox(key="group").select(option).run()
+        assert not at.exception
+        opened += at.multiselect[0].options
+    assert set(opened) == {"VGG16", "MobileNet"}
+
+
 def test_a_link_to_a_run_that_is_gone_falls_back_to_the_newest():
     run = made_run("vgg16")
     assert page(runs="20200101-000000-vgg16-dead").multiselect[0].value == [run.id]
@@ -102,7 +117,7 @@ def test_a_threshold_moves_everything(rule):
     assert before.dataframe[0].value["sensitivity"][0] != after.dataframe[0].value["sensitivity"][0]
 
 
-TABS = ["Training", "Paired tests", "ROC and PR", "Calibration", "Use", "By subject", "Published"]
+TABS = ["Training", "Paired tests", "ROC and PR", "Calibration", "Decision curve", "By subject", "Published"]
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -123,7 +138,7 @@ def test_without_subjects_the_page_says_so():
     made_run("mobilenet", seed=1, cells=made_cells().assign(subject=None))
     at = page(tab="By subject")
     assert not at.exception
-    assert any("Nobody knows" in text for text in texts(at))
+    assert any("are unknown" in text for text in texts(at))
     assert any("Wilson's" in text for text in texts(at))
 
 
@@ -134,8 +149,8 @@ def test_the_pair_that_is_chosen_is_the_pair_that_is_tested():
     at.selectbox(key="first").set_value("ResNet50").run()
     at.selectbox(key="second").set_value("VGG16").run()
     table = next(text for text in texts(at) if text.startswith("| cells |"))
-    assert "VGG16 right" in table
-    assert "**ResNet50 right**" in table
+    assert "VGG16 correct" in table
+    assert "**ResNet50 correct**" in table
 
 
 def made_pair():
@@ -171,7 +186,7 @@ def test_intervals_of_all_measures_can_be_shown():
     assert "–" in at.dataframe[0].value["sensitivity"][0]
 
 
-@pytest.mark.parametrize("kind", ["A square", "Worst mistakes", "Disagreements"])
+@pytest.mark.parametrize("kind", ["Matrix entry", "Worst mistakes", "Disagreements"])
 def test_cells_whose_images_are_gone_are_named(kind):
     made_pair()
     at = page()
@@ -188,7 +203,7 @@ def test_the_cells_of_a_square_are_as_many_as_it_counts():
     at.selectbox(key="cells-called").set_value("all").run()
     table = at.dataframe[0].value.set_index("name")
     counted = table.loc["MobileNet", "confusion"][1][0]
-    assert any(text.startswith(f"**{counted} cells of normal that MobileNet calls ALL blast") for text in texts(at))
+    assert any(text.startswith(f"**{counted} normal cells that MobileNet predicts as ALL blast") for text in texts(at))
 
 
 def test_the_average_of_runs_is_a_row_of_its_own():
@@ -264,13 +279,13 @@ def test_runs_that_learnt_from_fewer_cells_draw_a_learning_curve():
     train = made_cells(validation=60, test=0, root="more").assign(part="train")
     made_run("vgg16", seed=1, cells=pd.concat([cells, train]))
     made_run("vgg16", seed=2, cells=pd.concat([cells, train.iloc[:20]]), when="20260101-100000")
-    at = page(tab="More cells", runs="20260101-120000-vgg16-0001,20260101-100000-vgg16-0002")
+    at = page(tab="Learning curve", runs="20260101-120000-vgg16-0001,20260101-100000-vgg16-0002")
     assert not at.exception
-    opened = next(element for element in at.tabs if element.label == "More cells")
+    opened = next(element for element in at.tabs if element.label == "Learning curve")
     assert "after 20 cells" in opened.get("plotly_chart")[0].proto.alt
 
 
 def test_runs_of_one_size_say_how_to_get_a_learning_curve():
     made_pair()
-    at = page(tab="More cells")
+    at = page(tab="Learning curve")
     assert any("train again" in info.value for info in at.info)

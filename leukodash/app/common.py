@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,12 @@ def run_label(run: Run) -> str:
     marks = [f"{metrics['accuracy']:.1%} of {metrics['n']:,}"] if metrics else []
     marks += ["random start"] if metrics.get("random_start") else []
     return " · ".join([run.title, *marks])
+
+
+def unique_labels(labels: dict[str, str], suffix: Callable[[str], str]) -> dict[str, str]:
+    """Add a suffix, made from the key, to labels that occur twice: Streamlit identifies options by their labels."""
+    count = Counter(labels.values())
+    return {key: f"{label} · {suffix(key)}" if count[label] > 1 else label for key, label in labels.items()}
 
 
 def badges(run: Run) -> str:

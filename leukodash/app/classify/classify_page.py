@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,7 @@ from leukodash.app.common import (
     libraries_loaded,
     plain,
     run_label,
+    unique_labels,
 )
 from leukodash.app.navigation import page
 from leukodash.data.images import Source
@@ -58,9 +58,7 @@ def choose_runs() -> list[Run]:
     requested = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
     start = [run_id for run_id in requested if run_id in runs][:MAX_MODELS]
     start = start or [first_run(list(runs.values()), study_run_ids()).id]
-    labels = {run_id: run_label(run) for run_id, run in runs.items()}
-    count = Counter(labels.values())  # Streamlit identifies options by their labels
-    labels = {run_id: f"{label} · {run_id[-4:]}" if count[label] > 1 else label for run_id, label in labels.items()}
+    labels = unique_labels({run_id: run_label(run) for run_id, run in runs.items()}, lambda run_id: run_id[-4:])
     chosen = st.multiselect(
         f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,
         format_func=labels.__getitem__,

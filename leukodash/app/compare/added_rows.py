@@ -1,4 +1,4 @@
-"""What stands beside the compared runs: their average, simple baselines, and predictions of other tools."""
+"""Additional rows of a comparison: the average of the runs, simple baselines, and imported predictions."""
 
 from pathlib import Path
 
@@ -19,14 +19,16 @@ AVERAGE = "Average of the runs"
 
 
 def add_part(group: TestGroup) -> set[str]:
-    """Offer the additions; returns the switches that are on: "average", "baselines"."""
+    """Let the user choose additional rows; returns the enabled ones: "average", "baselines"."""
     wanted = set()
-    if st.toggle("The runs' average", key="average", bind="query-params", help="An ensemble: mean probabilities."):
+    if st.toggle(
+        "Average of the runs", key="average", bind="query-params", help="An ensemble: the mean of the probabilities."
+    ):
         wanted.add("average")
     if st.toggle(
         "Simple baselines", key="baselines", bind="query-params",
-        help="Cell area alone, a color histogram, and SVM and k-NN on the frozen features where a run left them in "
-        "the cache; fitted on the same training cells. A network that does not beat the area has learnt nothing else.",
+        help="Cell area alone, a color histogram, and, for runs whose features are cached, SVM and k-NN on the frozen "
+        "features; fitted on the same training cells. A network that does not beat cell area has learned only size.",
     ):  # fmt: skip
         wanted.add("baselines")
     st.divider()
@@ -38,31 +40,31 @@ def add_part(group: TestGroup) -> set[str]:
 
 
 def _import(group: TestGroup) -> None:
-    """Take another tool's predictions as a run."""
-    file = st.file_uploader("Predictions of another tool (CSV)", "csv", key="import", help=f"Columns {NEEDED}.")
+    """Let the user import the predictions of another tool as a run."""
+    file = st.file_uploader("Import predictions of another tool (CSV)", "csv", key="import", help=f"Columns {NEEDED}.")
     if file is None:
         return
     st.text_input("Name", Path(file.name).stem, max_chars=60, key=f"import-title-{file.file_id}")
     st.selectbox(
         "Network", list(BACKBONES), index=None, format_func=lambda name: BACKBONES[name].title, key="import-backbone",
-        placeholder="Another one",
+        placeholder="Other",
     )  # fmt: skip
-    st.button("Import", type="primary", key="import-go", on_click=_take, args=(group, file))
+    st.button("Import", type="primary", key="import-go", on_click=_import_file, args=(group, file))
 
 
-def _take(group: TestGroup, file: UploadedFile) -> None:
-    """Import the file and choose it, in its own group where its cells are others."""
+def _import_file(group: TestGroup, file: UploadedFile) -> None:
+    """Import the file and select it, in another test group if its cells differ."""
     title, backbone = st.session_state[f"import-title-{file.file_id}"], st.session_state["import-backbone"]
     try:
         run = import_predictions(file.getvalue(), file.name, title=title, backbone=backbone, like=group.runs)
     except LeukoDashError as error:
         st.session_state["import-problem"] = str(error)
         return
-    own = test_groups([run])[0].key
-    st.session_state["group"] = own
-    if own == group.key:
-        st.session_state[f"runs-{own}"] = [*st.session_state[f"runs-{own}"], run.id]
-    st.toast(f"{plain(run.title)} can be compared.", icon=":material/check_circle:")
+    key = test_groups([run])[0].key
+    st.session_state["group"] = key
+    if key == group.key:
+        st.session_state[f"runs-{key}"] = [*st.session_state[f"runs-{key}"], run.id]
+    st.toast(f"{plain(run.title)} was imported.", icon=":material/check_circle:")
 
 
 def _remove(imports: list[Run]) -> None:
@@ -71,7 +73,7 @@ def _remove(imports: list[Run]) -> None:
         return
     st.divider()
     run = st.selectbox("Imported runs", imports, format_func=lambda run: run.title, key="import-old")
-    st.button("Delete it", icon=":material/delete:", key="import-delete", on_click=_discard, args=(run,))
+    st.button("Delete", icon=":material/delete:", key="import-delete", on_click=_discard, args=(run,))
 
 
 def _discard(run: Run) -> None:
@@ -82,7 +84,7 @@ def _discard(run: Run) -> None:
 
 
 def extended(comparison: Comparison, chosen: list[Run], wanted: set[str], key: tuple) -> Comparison:
-    """Return the comparison with the rows that are wanted; says why where one cannot be had."""
+    """Return the comparison with the additional rows; warns if one cannot be computed."""
     more: dict[str, Answers] = {}
     if "average" in wanted and len(chosen) > 1:
         more[AVERAGE] = average(comparison, list(comparison.answers))
@@ -95,7 +97,7 @@ def extended(comparison: Comparison, chosen: list[Run], wanted: set[str], key: t
     return _with(tuple(more), key, comparison, more) if more else comparison
 
 
-@st.cache_resource(max_entries=4, show_spinner="Fitting the baselines (some seconds) …")
+@st.cache_resource(max_entries=4, show_spinner="Fitting the baselines (a few seconds) …")
 def _baselines(path: str, key: tuple, _comparison: Comparison) -> dict[str, Answers]:
     return baseline_answers(Run(Path(path)), _comparison.cells["file"])
 

@@ -1,4 +1,4 @@
-"""One way to show a figure on the compare page: full width, no tool bar, its alt text for screen readers."""
+"""Figures of the compare page: full width, no toolbar, alt text for screen readers."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from leukodash.figures.theme import alt_text
 
 
 def chart(figure: go.Figure, key: str, **more: Any) -> Any:
-    """Show a figure under a stable key; `more` goes to `st.plotly_chart`, whose answer is returned."""
-    # Streamlit's theme writes in grey, too faint on a filled square.
+    """Show a figure under a stable key; `more` is passed to `st.plotly_chart`, whose result is returned."""
+    # The grey text of Streamlit's theme has too little contrast on filled squares.
     figure.update_layout(font_color="#ECEDF1" if st.context.theme.type == "dark" else "#1C1E26")
     return st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt_text(figure), **more)

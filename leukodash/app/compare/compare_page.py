@@ -1,10 +1,10 @@
-"""Compare: "which is better, and do we know?" A verdict, a picture of it, then the numbers behind it."""
+"""Compare: "which is better, and do we know?" A verdict, a figure, then the details."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from leukodash.app.common import badges, finished_runs, libraries_loaded, plain
+from leukodash.app.common import badges, finished_runs, libraries_loaded, plain, unique_labels
 from leukodash.app.compare.added_rows import add_part, extended
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.confusion_part import choose_thresholds, confusion_part
@@ -37,8 +37,8 @@ from leukodash.runs.leaderboard import (
 from leukodash.runs.run_folder import Run
 from leukodash.studies.catalogue import study_run_ids
 
-MOST = 12  # more lines than that in one chart and none can be followed
-KEPT = "compared"  # chosen runs outlive a visit to another page
+MAX_RUNS = 12  # more lines in one chart are unreadable
+CHOSEN = "compared"  # session key: the chosen runs survive a visit to another page
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
@@ -52,47 +52,48 @@ def _summary(_comparison: Comparison, at: Thresholds, key: tuple) -> Summary:
 
 
 def stamp(runs: list[Run]) -> tuple:
-    """What changes when a run's results or its title do."""
+    """Return a cache key that changes with the results or the title of a run."""
     files = [run.path / name for run in runs for name in ("metrics.json", "about.json")]
     return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
 
 
-def asked_runs(runs: list[Run]) -> list[Run]:
-    """The runs named in the address, else those chosen before, as far as they still are there."""
-    asked = st.query_params.get("runs", "").split(",")
-    ids = asked if any(asked) else st.session_state.get(KEPT, [])
+def requested_runs(runs: list[Run]) -> list[Run]:
+    """Return the runs in the URL, else those chosen before, as far as they still exist."""
+    requested = st.query_params.get("runs", "").split(",")
+    ids = requested if any(requested) else st.session_state.get(CHOSEN, [])
     return [run for run in runs if run.id in ids]
 
 
-def choose(groups: list[TestGroup], asked: list[Run]) -> tuple[TestGroup, list[Run], set[str]]:
-    """Let the user choose what was tested on, the runs (kept in the address), and what is to stand beside them."""
+def choose(groups: list[TestGroup], requested: list[Run]) -> tuple[TestGroup, list[Run], set[str]]:
+    """Let the user choose the test group, the runs (stored in the URL), and additional rows."""
     left, right, add = st.columns([5, 7, 2], vertical_alignment="bottom")
     by_key = {group.key: group for group in groups}
-    if st.session_state.get("group") not in by_key:  # the first visit, or the group's last run is gone
-        first = next((group for group in groups if asked and asked[0] in group.runs), None)
-        st.session_state["group"] = (first or first_group(groups, study_run_ids())).key
+    if st.session_state.get("group") not in by_key:  # first visit, or the group no longer exists
+        match = next((group for group in groups if requested and requested[0] in group.runs), None)
+        st.session_state["group"] = (match or first_group(groups, study_run_ids())).key
+    labels = unique_labels({key: group.words for key, group in by_key.items()}, lambda key: f"test set {key[:6]}")
     group = by_key[left.selectbox(
-        "Tested on", list(by_key), format_func=lambda key: by_key[key].words, key="group",
-        help="Only runs tested on the same cells, to the byte, can be compared. The others are in other groups.",
+        "Tested on", list(by_key), format_func=labels.__getitem__, key="group",
+        help="Only runs that were tested on exactly the same cells can be compared. Other runs are in other groups.",
     )]  # fmt: skip
     by_id = {run.id: name for name, run in run_names(group.runs).items()}
-    first = [run for run in asked if run in group.runs] or default_runs(group.runs, study_run_ids())
-    kept = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MOST])
-    st.session_state[f"runs-{group.key}"] = [run_id for run_id in kept if run_id in by_id]
+    first = [run for run in requested if run in group.runs] or default_runs(group.runs, study_run_ids())
+    previous = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MAX_RUNS])
+    st.session_state[f"runs-{group.key}"] = [run_id for run_id in previous if run_id in by_id]
     chosen = right.multiselect(
-        "Runs", list(by_id), format_func=by_id.get, max_selections=MOST, key=f"runs-{group.key}",
-        placeholder="Choose one run or more",
+        "Runs", list(by_id), format_func=by_id.__getitem__, max_selections=MAX_RUNS, key=f"runs-{group.key}",
+        placeholder="Choose one or more runs",
     )  # fmt: skip
     st.query_params["runs"] = ",".join(chosen)
-    st.session_state[KEPT] = chosen
+    st.session_state[CHOSEN] = chosen
     chosen_runs = [run for run in group.runs if run.id in chosen]
     with add.popover("Add", icon=":material/add:", width="stretch"):
         wanted = add_part(group)
     return group, chosen_runs, wanted
 
 
-def marks_words(chosen: list[Run]) -> str:
-    """The runs' badges, once where all have the same, else beside their names."""
+def badge_lines(chosen: list[Run]) -> str:
+    """Return the runs' badges, without names if all runs have the same."""
     marked: dict[str, list[str]] = {}
     for name, run in run_names(chosen).items():
         marked.setdefault(badges(run), []).append(plain(name))
@@ -102,10 +103,10 @@ def marks_words(chosen: list[Run]) -> str:
 
 
 def empty() -> None:
-    """What is here once a run has finished, the way there, and what the papers printed."""
-    st.info("No finished run yet. Train one, and its results are compared here.", icon=":material/leaderboard:")
+    """Show a hint, a link to the train page, and published results."""
+    st.info("No finished run yet. Train one to compare its results here.", icon=":material/leaderboard:")
     st.page_link(page("train"), label="Start a run", icon=":material/model_training:")
-    st.markdown("Until then, what two papers printed, with the intervals that their counts allow:")
+    st.markdown("Until then, the results of two papers, with intervals from their counts:")
     chart(forest_figure(forest_rows()), "forest")
 
 
@@ -117,7 +118,7 @@ def show() -> None:
     if not groups:
         empty()
         st.stop()
-    group, chosen, wanted = choose(groups, asked_runs(runs))
+    group, chosen, wanted = choose(groups, requested_runs(runs))
     if not chosen:
         st.info("Choose a run above.", icon=":material/touch_app:")
         st.stop()
@@ -130,20 +131,20 @@ def show() -> None:
         st.stop()
 
     head = st.container()
-    st.subheader("What is mistaken for what")
+    st.subheader("Confusion matrices")
     at = choose_thresholds(comparison)
-    found = _summary(comparison, at, (*key, *comparison.answers))
-    alone = found if comparison is runs_alone else _summary(runs_alone, at, key)
+    result = _summary(comparison, at, (*key, *comparison.answers))
+    alone = result if comparison is runs_alone else _summary(runs_alone, at, key)
     with head:
         st.markdown(f"### {plain(alone.verdict)}")
         for warning in (few_subjects_words(comparison), area_words(chosen)):
             if warning:
                 st.warning(plain(warning), icon=":material/warning:")
-        st.markdown(marks_words(chosen))
-        chart(forest_figure(forest_rows(found.table)), "forest")
-        st.caption(f"{found.interval} Grey: printed in papers, on other cells than these.")
-        table_part(found.table, chosen, group)
-        report_part(comparison, at, found, chosen)
-    confusion_part(comparison, at, found.table)
+        st.markdown(badge_lines(chosen))
+        chart(forest_figure(forest_rows(result.table)), "forest")
+        st.caption(f"{result.interval} Grey: published results, measured on other cells.")
+        table_part(result.table, chosen, group)
+        report_part(comparison, at, result, chosen)
+    confusion_part(comparison, at, result.table)
     gallery_part(comparison, at, chosen)
-    tabs_part(comparison, at, found, chosen)
+    tabs_part(comparison, at, result, chosen)

@@ -1,6 +1,7 @@
-"""The compare page's confusion matrices: the threshold they stand at, and one matrix a run."""
+"""Confusion matrices of the compare page, one for each run, and the choice of the threshold."""
 
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,27 +15,32 @@ from leukodash.evaluation.comparison import Comparison, Thresholds, thresholds
 from leukodash.figures.accuracy_charts import confusion_figure
 
 IN_A_ROW = 4
-RULES = {
+RULES: dict[Literal["likeliest", "fixed", "youden", "sensitivity"], str] = {
     "likeliest": "Likeliest class",
     "fixed": "One threshold",
     "youden": "Best on validation",
     "sensitivity": "Given sensitivity",
 }
 RULES_HELP = (
-    "From which probability on a cell is called a blast. *Likeliest class*: from one half on. *Best on validation*: "
-    "where sensitivity + specificity is highest on the run's own validation cells (Youden). *Given sensitivity*: the "
-    "highest threshold that finds this share of the blasts among the validation cells. None is chosen on test cells."
+    "How a probability becomes a class. *Likeliest class*: blast from a probability of 0.5. *One threshold*: the same "
+    "threshold for all runs. *Best on validation*: highest sensitivity + specificity (Youden index) on the run's own "
+    "validation cells. *Given sensitivity*: the highest threshold with this sensitivity on the validation cells. No "
+    "threshold is chosen on test cells."
 )
-NORMALISE = {"truth": "of each row (truth)", "prediction": "of each column (predicted)", "all": "of all cells"}
+NORMALIZE: dict[Literal["truth", "prediction", "all"], str] = {
+    "truth": "of each row (truth)",
+    "prediction": "of each column (predicted)",
+    "all": "of all cells",
+}
 
 
 def choose_thresholds(comparison: Comparison) -> Thresholds:
-    """Let the user choose where a cell is called positive; everything on the page follows."""
+    """Let the user choose the threshold for the whole page."""
     if len(comparison.classes) != 2:
         return dict.fromkeys(comparison.answers)
     left, right = st.columns([3, 2])
     rule = left.segmented_control(
-        "Called positive", list(RULES), default="likeliest", required=True, format_func=RULES.get, key="rule",
+        "Decision rule", list(RULES), default="likeliest", required=True, format_func=RULES.__getitem__, key="rule",
         help=RULES_HELP, bind="query-params",
     )  # fmt: skip
     value = 0.5
@@ -45,15 +51,15 @@ def choose_thresholds(comparison: Comparison) -> Thresholds:
         value = right.slider("Sensitivity on validation", 0.5, 1.0, 0.95, 0.01, key="sensitivity", bind="query-params")
     at, problem = thresholds(comparison, rule, value)
     if rule in ("youden", "sensitivity"):
-        said = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
-        st.caption(f"{title} from: {plain(', '.join(said))}. {plain(problem)}" if said else plain(problem))
+        chosen = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
+        st.caption(f"{title} from: {plain(', '.join(chosen))}. {plain(problem)}" if chosen else plain(problem))
     return at
 
 
 def confusion_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> None:
-    """One confusion matrix an answer, in the table's order."""
-    normalise = st.segmented_control(
-        "Percentages", list(NORMALISE), default="truth", required=True, format_func=NORMALISE.get, key="share",
+    """Show one confusion matrix for each row of the table."""
+    normalize = st.segmented_control(
+        "Percentages", list(NORMALIZE), default="truth", required=True, format_func=NORMALIZE.__getitem__, key="share",
         bind="query-params",
     )  # fmt: skip
     titles = {label_title(label): label for label in comparison.classes}
@@ -64,7 +70,7 @@ def confusion_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame) 
             with column:
                 name = row["name"]
                 st.markdown(f"**{plain(name)}**")
-                figure = confusion_figure(np.array(row["confusion"]), list(titles), normalise)
+                figure = confusion_figure(np.array(row["confusion"]), list(titles), normalize)
                 opened = partial(open_square, name, titles)
                 chart(figure, f"confusion-{name}", on_select=opened, selection_mode="points")
-    st.caption("A click on a square shows its cells below.")
+    st.caption("Click an entry to show its cells below.")

@@ -1,4 +1,4 @@
-"""What leaves the compare page: the report of a comparison, and a model card for each run."""
+"""Downloads of the compare page: a report of the comparison, and a model card for each run."""
 
 import streamlit as st
 
@@ -9,12 +9,12 @@ from leukodash.runs.run_report import comparison_report, run_card
 
 
 def report_part(comparison: Comparison, at: Thresholds, found: Summary, chosen: list[Run]) -> None:
-    """Offer the report of what is on the screen, and a model card; each is written when it is asked for."""
+    """Offer a report of the current comparison, and model cards; each is created on request."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.download_button(
             "Report", lambda: comparison_report(chosen, comparison, at, found), "comparison.html", "text/html",
             icon=":material/description:", on_click="ignore", key="report",
-            help="One HTML file with these numbers and figures, interactive and without need of a network (5 MB).",
+            help="One HTML file with these numbers and interactive figures; works offline (5 MB).",
         )  # fmt: skip
         with st.popover("Model card", icon=":material/badge:"):
             named = run_names(chosen)

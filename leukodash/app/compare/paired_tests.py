@@ -1,4 +1,6 @@
-"""The compare page's paired tests: all runs against each other, any two in detail, and how many cells it takes."""
+"""Paired tests of the compare page: all runs against each other, two runs in detail, and a power calculation."""
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -11,10 +13,10 @@ from leukodash.figures.accuracy_charts import pairs_figure
 
 
 def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | None) -> None:
-    """Whether the runs differ at all, which of them do, and any two in detail."""
+    """Show whether the runs differ, which pairs differ, and two chosen runs in detail."""
     names = list(comparison.answers)
     if table is None:
-        st.info("A test needs two runs: choose another one at the top.", icon=":material/touch_app:")
+        st.info("A test needs two runs: select another one above.", icon=":material/touch_app:")
         return
     left, right = st.columns(2)
     with left:
@@ -34,72 +36,77 @@ def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | Non
 def _overall(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> str:
     q, p = cochran_q(comparison.right(at))
     apart = int(table["separated"].sum())
-    said = f"{apart} of {len(table)} pairs differ" if apart else "No two runs can be told apart"
+    result = f"{apart} of {len(table)} pairs differ" if apart else "No two runs can be told apart"
     return (
-        f"**{said}.** Cochran's Q over all {len(comparison.answers)} is {q:.1f}, p {p_words(p)}, with every cell taken "
-        "for independent."
+        f"**{result}.** Cochran's Q over all {len(comparison.answers)} is {q:.1f}, p {p_words(p)}, assuming "
+        "independent cells."
     )
 
 
 def _choose_pair(table: pd.DataFrame, names: list[str]) -> pd.Series:
-    """Any two runs; the first named is the one that is subtracted from."""
+    """Let the user choose two runs; returns their row with the first run as minuend."""
     columns = st.columns(2)
     a = columns[0].selectbox("First run", names, key="first")
     b = columns[1].selectbox("Second run", [name for name in names if name != a], key="second")
     row = table[table["a"].isin([a, b]) & table["b"].isin([a, b])].iloc[0]
     if row["a"] == a:
         return row
-    turned = {"a": a, "b": b, "only_a": row["only_b"], "only_b": row["only_a"]}
-    turned |= {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
-    return pd.Series({**row.to_dict(), **turned})
+    swapped: dict[Any, Any] = {"a": a, "b": b, "only_a": row["only_b"], "only_b": row["only_a"]}
+    swapped |= {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
+    return pd.Series({**row.to_dict(), **swapped})
 
 
 def _pair(pair: pd.Series) -> None:
     a, b = plain(pair["a"]), plain(pair["b"])
     if pair["p"] < ALPHA and not pair["separated"]:
         st.markdown(
-            f"**{a} and {b} would differ if they were the only two compared (p {p_words(pair['p'])}); after Holm's "
-            f"correction for all pairs they do not (p {p_words(pair['p_holm'])}).**"
+            f"**{a} and {b} differ if tested alone (p {p_words(pair['p'])}); after Holm's correction for all "
+            f"pairs they do not (p {p_words(pair['p_holm'])}).**"
         )
     else:
         st.markdown(f"**{plain(verdict(pair))}**")
     st.markdown(
-        f"| cells | {b} right | {b} wrong |\n|:--|--:|--:|\n"
-        f"| **{a} right** | {pair['both_right']:,} | {pair['only_a']:,} |\n"
+        f"| cells | {b} correct | {b} wrong |\n|:--|--:|--:|\n"
+        f"| **{a} correct** | {pair['both_right']:,} | {pair['only_a']:,} |\n"
         f"| **{a} wrong** | {pair['only_b']:,} | {pair['both_wrong']:,} |"
     )
     points = f"{100 * pair['difference']:+.1f} points (95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})"
     mcnemar = f"Exact McNemar: p {p_words(pair['mcnemar'])}"
     if pair["subjects"]:
         st.markdown(
-            f"Difference in accuracy: {points}, p {p_words(pair['p'])}, by leaving out one of {pair['subjects']} "
-            f"subjects at a time. {mcnemar}, which takes every cell for independent and so finds too much."
+            f"Difference in accuracy: {points}, p {p_words(pair['p'])}, from a jackknife over "
+            f"{pair['subjects']} subjects. {mcnemar}, which assumes independent cells and so overstates the evidence."
         )
     else:
         st.markdown(f"Difference in accuracy: {points}. {mcnemar}.")
 
 
 def _power(pair: pd.Series) -> None:
-    """How many independent cells a test needs for a difference that one would like to see."""
-    with st.popover("How many cells would it take?", icon=":material/calculate:"):
-        seen = 100 * abs(pair["difference"])
-        divided = 100 * (pair["only_a"] + pair["only_b"]) / pair["n"]
+    """Show how many independent cells a test needs to detect a difference."""
+    with st.popover("How many cells are needed?", icon=":material/calculate:"):
+        observed = 100 * abs(pair["difference"])
+        discordant = 100 * (pair["only_a"] + pair["only_b"]) / pair["n"]
         key = f"{pair['a']}-{pair['b']}"
-        points = st.slider("Difference to be found, points", 0.1, 20.0, min(20.0, max(0.1, round(seen, 1))), 0.1,
-                           key=f"points-{key}")  # fmt: skip
-        share = st.slider("Cells on which exactly one is right, %", 0.1, 60.0, min(60.0, max(0.1, round(divided, 1))),
-                          0.1, key=f"share-{key}", help="Two accuracies do not tell it, the table does.")  # fmt: skip
-        power = st.slider("Chance of finding it, %", 50, 99, 80, key=f"power-{key}")
+        points = st.slider(
+            "Difference to detect, points", 0.1, 20.0, min(20.0, max(0.1, round(observed, 1))), 0.1,
+            key=f"points-{key}",
+        )  # fmt: skip
+        share = st.slider(
+            "Cells that exactly one run classifies correctly, %", 0.1, 60.0,
+            min(60.0, max(0.1, round(discordant, 1))), 0.1, key=f"share-{key}",
+            help="Not determined by the two accuracies; see the table.",
+        )  # fmt: skip
+        power = st.slider("Power, %", 50, 99, 80, key=f"power-{key}")
         if share < points:
-            st.markdown("No fewer cells can divide the two than the difference demands: raise their share.")
+            st.markdown("The share of discordant cells cannot be smaller than the difference: increase it.")
             return
         needed = cells_needed(points / 100, share / 100, power / 100)
         st.markdown(
-            f"**{needed:,.0f} independent cells.** There are {pair['n']:,} here. Cells of one subject are not "
-            "independent, so it takes more of those."
+            f"**{needed:,.0f} independent cells.** This test set has {pair['n']:,}. Cells of one subject are not "
+            "independent, so more cells are needed in practice."
         )
 
 
 def p_words(p: float) -> str:
-    """A p-value with its sign: "= 0.032", "< 0.001"."""
+    """Format a p-value with its relation sign: "= 0.032", "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"

@@ -1,4 +1,6 @@
-"""The compare page's tables: the numbers of the chosen runs, of all runs, of seeds together, and of papers."""
+"""Tables of the compare page: the chosen runs, all runs of the test group, and runs that differ only in their seed."""
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -7,14 +9,14 @@ from leukodash.runs.leaderboard import TestGroup, fold_seeds, leaderboard, run_n
 from leukodash.runs.run_folder import Run
 
 PERCENT = {
-    "accuracy": ("Accuracy", "Share of the test cells that the run is right about."),
+    "accuracy": ("Accuracy", "Share of the test cells that are classified correctly."),
     "balanced_accuracy": ("Balanced accuracy", "The mean of sensitivity and specificity."),
-    "sensitivity": ("Sensitivity", "Share of the blasts that were found."),
-    "specificity": ("Specificity", "Share of the normal cells that were called normal."),
-    "precision": ("Precision", "Share of blasts among the cells called blasts."),
+    "sensitivity": ("Sensitivity", "Share of the blasts that are classified as blasts."),
+    "specificity": ("Specificity", "Share of the normal cells that are classified as normal."),
+    "precision": ("Precision", "Share of blasts among the cells classified as blasts."),
     "f1": ("F1", "Harmonic mean of precision and sensitivity."),
     "f1_weighted": ("F1, weighted", "Mean of the classes' F1, weighted by their cells: the C-NMC challenge's measure."),
-    "f1_macro": ("F1, macro", "Plain mean of the classes' F1."),
+    "f1_macro": ("F1, macro", "Unweighted mean of the classes' F1."),
     "spread": ("Spread", "Standard deviation of the accuracy over the seeds."),
     "lowest": ("Lowest", "The worst seed's accuracy."),
     "highest": ("Highest", "The best seed's accuracy."),
@@ -23,49 +25,49 @@ PLAIN = {
     "roc_auc": ("ROC AUC", "How often a blast gets a higher score than a normal cell; 0.5 is chance.", "%.3f"),
     "average_precision": ("Average precision", "Area under the precision–recall curve.", "%.3f"),
     "brier": ("Brier score", "Mean squared error of the probabilities: lower is better.", "%.3f"),
-    "calibration_error": ("Calibration error", "How far confidence lies from being right: lower is better.", "%.3f"),
-    "area_auc": ("AUC of cell area", "What cell area alone reaches on the same cells.", "%.3f"),
-    "threshold": ("Threshold", "From which probability on a cell is called positive.", "%.3f"),
-    "rank": (
-        "Rank",
-        "One more than the number of better runs that a test separates from it.",
-        "%d",
+    "calibration_error": (
+        "Calibration error",
+        "Mean gap between confidence and accuracy: lower is better.",
+        "%.3f",
     ),
-    "seeds": ("Seeds", "Runs that differ in their seed alone.", "%d"),
-    "parameters": ("Parameters", "Of the whole network.", "compact"),
-    "trained_parameters": ("Trained", "Parameters that training changed.", "compact"),
-    "megabytes": ("Size, MB", "Of the file that holds the trained layers.", "%.2f"),
-    "seconds": ("Training, s", "Seconds of the whole run, on the machine that it ran on.", "%.0f"),
-    "ms_per_image": ("ms an image", "Time to classify one cell, on the machine that it ran on.", "%.1f"),
-    "images_per_second": ("Images a second", "On the machine that it ran on.", "%.0f"),
+    "area_auc": ("AUC of cell area", "ROC AUC of cell area alone on the same cells.", "%.3f"),
+    "threshold": ("Threshold", "Cells with at least this probability are classified as positive.", "%.3f"),
+    "rank": ("Rank", "One plus the number of runs that are significantly better.", "%d"),
+    "seeds": ("Seeds", "Runs that differ only in their seed.", "%d"),
+    "parameters": ("Parameters", "Parameters of the whole network.", "compact"),
+    "trained_parameters": ("Trained", "Trained parameters.", "compact"),
+    "megabytes": ("Size, MB", "Size of the file with the trained layers.", "%.2f"),
+    "seconds": ("Training, s", "Duration of the whole run on its machine.", "%.0f"),
+    "ms_per_image": ("ms per image", "Time to classify one cell on its machine.", "%.1f"),
+    "images_per_second": ("Images per second", "Classification speed on its machine.", "%.0f"),
 }
 WORDS = {
-    "right": ("Right", "Test cells that it is right about, of all."),
-    "interval": ("95 % interval", "Of the accuracy. Leaves out one subject at a time, where subjects are known."),
-    "wilson": ("Wilson 95 %", "Of the accuracy. Takes every cell for independent: too narrow."),
-    "backbone": ("Backbone", "The network."),
+    "right": ("Correct", "Correctly classified test cells, of all test cells."),
+    "interval": ("95% interval", "Of the accuracy. From a jackknife over subjects where these are known."),
+    "wilson": ("Wilson 95%", "Of the accuracy. Assumes independent cells, so it is too narrow."),
+    "backbone": ("Backbone", "The pretrained network."),
     "owner": ("Owner", "Who trained it."),
-    "preset": ("Recipe", "Which settings it started from."),
-    "split": ("Split", "How the cells were divided."),
-    "marks": ("Mind", "What a reader of these numbers must know."),
+    "preset": ("Recipe", "The preset that the settings are based on."),
+    "split": ("Split", "How the cells were split."),
+    "marks": ("Limitations", "Limitations of these numbers."),
 }
 USUAL = "rank accuracy right interval wilson sensitivity specificity f1 roc_auc parameters seconds split marks".split()
 FOLDED = "seeds accuracy spread lowest highest sensitivity specificity f1 roc_auc".split()
-TITLES = {key: title for table in (PERCENT, PLAIN, WORDS) for key, (title, *_) in table.items()}
-VIEWS = {"chosen": "Chosen runs", "all": "All runs on these cells", "seeds": "Seeds together"}
+TITLES = {key: texts[0] for table in (PERCENT, PLAIN, WORDS) for key, texts in table.items()}
+VIEWS = {"chosen": "Chosen runs", "all": "All runs on these cells", "seeds": "Averaged over seeds"}
 
 
 def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup) -> None:
-    """The chosen runs at the chosen threshold, or all runs of the group; which columns; a file of it."""
+    """Show a table of the chosen runs, of all runs of the group, or by seed, with a column choice and a download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control(
-            "Table of", list(VIEWS), default="chosen", required=True, format_func=VIEWS.get, key="table-of",
+            "Table of", list(VIEWS), default="chosen", required=True, format_func=VIEWS.__getitem__, key="table-of",
             bind="query-params", label_visibility="collapsed",
         )  # fmt: skip
         with st.popover("Columns", icon=":material/view_column:"):
-            columns = st.multiselect("Columns", list(TITLES), USUAL, format_func=TITLES.get, key="columns")
-            intervals = st.toggle("95 % intervals of all measures", key="intervals")
-        place = st.empty()
+            columns = st.multiselect("Columns", list(TITLES), USUAL, format_func=TITLES.__getitem__, key="columns")
+            intervals = st.toggle("95% intervals of all measures", key="intervals")
+        slot = st.empty()
     if view == "chosen":
         names = {run.id: name for name, run in run_names(chosen).items()}
         board = leaderboard(chosen)
@@ -76,17 +78,17 @@ def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup) -> None
         rows.insert(0, "name", rows["run"].map({run.id: name for name, run in run_names(group.runs).items()}))
     else:
         rows, columns = fold_seeds(group.runs), FOLDED
-    place.download_button(
+    slot.download_button(
         "CSV", rows.drop(columns="confusion", errors="ignore").to_csv(index=False), "comparison.csv", "text/csv",
         icon=":material/download:", on_click="ignore", key="csv",
     )  # fmt: skip
-    _show(_worded(rows, intervals), columns)
+    _show(_formatted(rows, intervals), columns)
     if view != "chosen":
-        st.caption("At the likeliest class, whatever threshold is chosen below.")
+        st.caption("For the likeliest class, independent of the threshold chosen below.")
 
 
 def _filtered(board: pd.DataFrame) -> pd.DataFrame:
-    """Let the user keep runs of some owners, backbones and data sets."""
+    """Let the user filter runs by owner, backbone and data set."""
     filters = (("Owner", "owner"), ("Backbone", "backbone"), ("Data", "data"))
     for column, (title, key) in zip(st.columns(3), filters, strict=True):
         options = sorted(board[key].dropna().unique())
@@ -95,8 +97,8 @@ def _filtered(board: pd.DataFrame) -> pd.DataFrame:
     return board.reset_index(drop=True)
 
 
-def _worded(rows: pd.DataFrame, intervals: bool) -> pd.DataFrame:
-    """Add counts and intervals in words, and percentages; with `intervals`, every measure in words with its own."""
+def _formatted(rows: pd.DataFrame, intervals: bool) -> pd.DataFrame:
+    """Add counts, intervals and percentages as text; with `intervals`, format every measure with its interval."""
     shown = rows.copy()
     if "correct" in rows:
         shown["right"] = [f"{k:,} of {n:,}" for k, n in zip(rows["correct"], rows["n"], strict=True)]
@@ -120,17 +122,17 @@ def _between(low: pd.Series, high: pd.Series, times: int, digits: int) -> list[s
 
 
 def _show(rows: pd.DataFrame, columns: list[str]) -> None:
-    """Show these columns, those that hold something, with their titles and formats."""
+    """Show those of these columns that have values, with their titles and formats."""
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
-    config = {"name": text("Run", pinned=True)}
+    config: dict[str, Any] = {"name": text("Run", pinned=True)}
     config |= {key: text(title, help=words) for key, (title, words) in WORDS.items()}
     for key, (title, words) in PERCENT.items():
         config[key] = number(f"{title}, %", help=words, format="%.1f")
-    for key, (title, words, look) in PLAIN.items():
-        config[key] = number(title, help=words, format=look)
+    for key, (title, words, format_) in PLAIN.items():
+        config[key] = number(title, help=words, format=format_)
     for key in (*PERCENT, *PLAIN):
         if key in rows and not pd.api.types.is_numeric_dtype(rows[key]):
             config[key] = text(config[key]["label"], help=config[key]["help"])
-    held = [key for key in columns if key in rows and rows[key].notna().any()]
-    order = ["name", *held]
+    present = [key for key in columns if key in rows and rows[key].notna().any()]
+    order = ["name", *present]
     st.dataframe(rows, column_order=order, column_config=config, hide_index=True, key="table", placeholder="–")

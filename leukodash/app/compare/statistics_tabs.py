@@ -1,4 +1,6 @@
-"""The compare page's tabs: paired tests, curves, and the papers' numbers. Only the open tab is computed."""
+"""Tabs of the compare page: curves, paired tests, and published results. Only the open tab is computed."""
+
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -23,11 +25,11 @@ def tabs_part(comparison: Comparison, at: Thresholds, found: Summary, chosen: li
     """Show the tabs."""
     parts = {
         "Training": lambda: _training(chosen),
-        "More cells": lambda: _learning(found, chosen),
+        "Learning curve": lambda: _learning(found, chosen),
         "Paired tests": lambda: tests_part(comparison, at, found.tests),
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: _calibration(comparison),
-        "Use": lambda: _decision(comparison),
+        "Decision curve": lambda: _decision(comparison),
         "By subject": lambda: _subjects(comparison, at),
         "Published": _published,
     }
@@ -41,26 +43,27 @@ def _training(chosen: list[Run]) -> None:
     histories = {name: run.history for name, run in run_names(chosen).items()}
     histories = {name: history for name, history in histories.items() if len(history)}
     backbones = {name: backbone_of(run) for name, run in run_names(chosen).items()}
-    for column, metric in zip(st.columns(2), ("accuracy", "loss"), strict=True):
+    metrics: tuple[Literal["accuracy", "loss"], ...] = ("accuracy", "loss")
+    for column, metric in zip(st.columns(2), metrics, strict=True):
         with column:
             chart(history_figure(histories, metric, backbones), f"history-{metric}")
 
 
 def _learning(found: Summary, chosen: list[Run]) -> None:
     sizes = {name: int((run.split["part"] == "train").sum()) for name, run in run_names(chosen).items()}
-    titles = {key: row.title for key, row in BACKBONES.items()}
+    titles = {key: spec.title for key, spec in BACKBONES.items()}
     rows = found.table.rename(columns={"accuracy_low": "low", "accuracy_high": "high"})
     rows = rows.assign(train=rows["name"].map(sizes), title=rows["backbone"].map(titles).fillna("Other"))
     rows = rows[rows["train"] > 0].astype({"train": int})
     if rows["train"].nunique() < 2:
         st.info(
-            "All these runs learnt from equally many cells. To see what more cells bring, train again with the same "
-            "seed and test part but a larger validation part, and choose both runs.",
+            "All these runs were trained on the same number of cells. To see the effect of more cells, train again "
+            "with the same seed and test part but a larger validation part, and select both runs.",
             icon=":material/show_chart:",
         )
         return
     chart(learning_figure(rows), "learning")
-    st.caption("Runs may differ in more than their training cells: see the table.")
+    st.caption("Runs may differ in other settings too: see the table.")
 
 
 def _ranking(comparison: Comparison, at: Thresholds) -> None:
@@ -75,14 +78,14 @@ def _ranking(comparison: Comparison, at: Thresholds) -> None:
     with right:
         chart(pr_figure(runs, comparison.backbones, marked), "pr")
     st.caption(
-        "Each point of a curve is a threshold; the ring is the one in use. Left of the diagonal is better than chance; "
-        "the share of blasts sets what chance is on the right."
+        "Each point of a curve is a threshold; the ring marks the current one. Chance level is the diagonal (left) and "
+        "the share of blasts (right)."
     )
 
 
 def _calibration(comparison: Comparison) -> None:
     chart(reliability_figure(reliability_tables(comparison), comparison.backbones), "reliability")
-    st.caption("Below the diagonal a run is surer than it is right. Bars are Wilson's intervals of each bin.")
+    st.caption("Below the diagonal, a run is overconfident. Bars are Wilson intervals of each bin.")
 
 
 def _decision(comparison: Comparison) -> None:
@@ -91,23 +94,20 @@ def _decision(comparison: Comparison) -> None:
     tables = {name: net_benefit(comparison.is_positive, comparison.scores(name)) for name in comparison.answers}
     chart(decision_figure(tables, comparison.backbones), "decision")
     st.caption(
-        "What acting on a run's word would be worth to someone who acts from a given probability on: blasts found, "
-        "less false alarms at the price that this probability sets. The share of blasts is this test set's, not that "
-        "of a clinic."
+        "The net benefit of acting on a run's prediction from a given probability: blasts found, minus false alarms "
+        "weighted by the odds of that probability. The share of blasts is that of this test set, not of a clinic."
     )
 
 
 def _subjects(comparison: Comparison, at: Thresholds) -> None:
     if comparison.subjects is None:
-        st.info("Nobody knows which subject these cells are from.", icon=":material/person_off:")
+        st.info("The subjects of these cells are unknown.", icon=":material/person_off:")
         return
     rows = by_subject(comparison, at)
     chart(subject_figure(rows.assign(label=rows["label"].map(label_title)), comparison.backbones), "subjects")
     worst = rows.groupby(["subject", "label"])["accuracy"].mean().sort_values()
     (subject, label), share = worst.index[0], worst.iloc[0]
-    st.caption(
-        f"The runs are wrong about subject {plain(subject)} ({label_title(label)}) most: {share:.0%} right on average."
-    )
+    st.caption(f"Accuracy is lowest for subject {plain(subject)} ({label_title(label)}): {share:.0%} on average.")
 
 
 def _two_classes(comparison: Comparison) -> bool:
@@ -118,7 +118,7 @@ def _two_classes(comparison: Comparison) -> bool:
 
 
 def _published() -> None:
-    """What papers printed: on other cells, so that it takes no part in the comparison."""
+    """Show published results, which were measured on other cells and are not part of the comparison."""
     rows = published_table()
     rows["right"] = [
         f"{k:,} of {n:,}" if pd.notna(k) else f"of {n:,}" for k, n in zip(rows["k"], rows["n"], strict=True)
@@ -128,14 +128,14 @@ def _published() -> None:
         f"{100 * low:.1f}–{100 * high:.1f}" if pd.notna(low) else "" for low, high in rows[["low", "high"]].to_numpy()
     ]
     rows["metric"] = rows["metric"].map({"accuracy": "accuracy", "f1_weighted": "weighted F1"})
-    st.caption("None of these was measured on your test cells: they stand beside the comparison, not in it.")
+    st.caption("These results were measured on other test cells, so they are not part of the comparison.")
     st.dataframe(
         rows,
         column_order=["paper", "year", "network", "metric", "value", "right", "interval", "split", "note"],
         column_config={
             "paper": "Source", "year": st.column_config.NumberColumn("Year", format="%d"), "network": "Network",
-            "metric": "Measure", "value": st.column_config.NumberColumn("Printed, %", format="%.1f"),
-            "right": "Right", "interval": "Wilson 95 %", "split": "Split", "note": "Mind",
+            "metric": "Measure", "value": st.column_config.NumberColumn("Published, %", format="%.1f"),
+            "right": "Correct", "interval": "Wilson 95%", "split": "Split", "note": "Limitations",
         },
         hide_index=True,
         key="published",
