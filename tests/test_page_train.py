@@ -394,7 +394,7 @@ def test_places_in_the_queue_are_ordinals(ahead, words):
 
 def test_a_stage_is_said_in_words():
     status = {"state": "running", "stage": "features", "message": "64 of 600 cells", "progress": 0.1}
-    assert stage_words(status) == "computing what the frozen layers see · 64 of 600 cells"
+    assert stage_words(status) == "computing features of the frozen layers · 64 of 600 cells"
 
 
 def test_running_runs_come_before_waiting_ones():

@@ -181,14 +181,14 @@ def masked_class_probability(
     size = images.shape[2], images.shape[1]
 
     def masked_probability(number: int, maps: np.ndarray) -> np.ndarray:
-        found = []
+        scores = []
         for start in range(0, len(maps), SCORE_CAM_BATCH):
             batch = maps[start : start + SCORE_CAM_BATCH]
             masks = np.stack([cv2.resize(small, size, interpolation=cv2.INTER_LINEAR) for small in batch])
             masks -= masks.min(axis=(1, 2), keepdims=True)
             masked = images[number] * _divide(masks, masks.max(axis=(1, 2), keepdims=True))[..., None]
-            found.append(probabilities(masked)[:, classes[number]])
-        return np.concatenate(found)
+            scores.append(probabilities(masked)[:, classes[number]])
+        return np.concatenate(scores)
 
     return masked_probability
 

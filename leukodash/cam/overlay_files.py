@@ -129,15 +129,15 @@ def _pictures(
 def _stems(files: Sequence[Source]) -> list[str]:
     """Return a unique name for each picture, made from its file's name in characters that every file system accepts."""
     stems: list[str] = []
-    taken: set[str] = set()
+    used: set[str] = set()
     for file in files:
         name = (file if isinstance(file, Path) else Path(file[0].replace("\\", "/"))).name
         stem = name[: -len(Path(name).suffix)] if 1 < len(Path(name).suffix) <= 5 else name
         stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "cell"
         number, numbered = 1, stem
-        while numbered.lower() in taken:  # some file systems ignore case
+        while numbered.lower() in used:  # some file systems ignore case
             number += 1
             numbered = f"{stem}-{number}"
-        taken.add(numbered.lower())
+        used.add(numbered.lower())
         stems.append(numbered)
     return stems

@@ -83,12 +83,12 @@ def judge_randomization(randomized: Randomization) -> CheckResult:
 
 def verdict(findings: Sequence[CheckResult]) -> tuple[str, str]:
     """Return ("good", "partly" or "bad", a sentence) for the checks that were made; "partly" means that one failed."""
-    made = [finding.passed for finding in findings if finding.passed is not None]
-    failed = made.count(False)
+    results = [finding.passed for finding in findings if finding.passed is not None]
+    failed = results.count(False)
     if not failed:
-        return "good", f"This map passes {_all_of(len(made))}: within its resolution it can be trusted."
+        return "good", f"This map passes {_all_of(len(results))}: within its resolution it can be trusted."
     level, advice = ("partly", "Treat this map with caution") if failed == 1 else ("bad", "Do not trust this map")
-    return level, f"{advice}: it fails {failed} of {len(made)} checks."
+    return level, f"{advice}: it fails {failed} of {len(results)} checks."
 
 
 def _number(value: float) -> str:

@@ -119,8 +119,8 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
             kind.write(model, temporary, metadata(run))
         del model
         say(0.7, f"running the {kind.title} file on {len(cells)} cells")
-        found = mean_over_views(lambda batch: kind.outputs(temporary, batch), cells, views)
-        difference = float(np.abs(found - expected).max())
+        outputs = mean_over_views(lambda batch: kind.outputs(temporary, batch), cells, views)
+        difference = float(np.abs(outputs - expected).max())
         if not difference <= TOLERANCE:  # NaN fails too
             raise RunError(
                 f"The {kind.title} file of {run.title} gives different probabilities from the app (by up to "
@@ -134,8 +134,8 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     finally:
         temporary.unlink(missing_ok=True)
     say(1.0, "done")
-    apart = int((found.argmax(axis=1) != app.argmax(axis=1)).sum())
-    return Exported(path, len(cells), difference, precision, float(np.abs(found - app).max()), apart, views)
+    other_class = int((outputs.argmax(axis=1) != app.argmax(axis=1)).sum())
+    return Exported(path, len(cells), difference, precision, float(np.abs(outputs - app).max()), other_class, views)
 
 
 def check_cells(run: Run, size: int) -> np.ndarray:

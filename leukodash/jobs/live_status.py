@@ -19,7 +19,7 @@ BATCH_SECONDS = 120  # runs asked for within this time of the newest count as st
 STAGE_WORDS = {
     "": "starting",
     "preparing": "getting ready",
-    "features": "computing what the frozen layers see",
+    "features": "computing features of the frozen layers",
     "training": "training",
     "evaluating": "testing",
 }

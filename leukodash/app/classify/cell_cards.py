@@ -77,14 +77,14 @@ def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> 
     columns = {str(name): share for name, share in row.items()}
     odds = {name.removeprefix(prefix): share for name, share in columns.items() if name.startswith(prefix)}
     odds = {label: share for label, share in odds.items() if pd.notna(share)}
-    said, share = plain(label_title(row["class"])), odds[row["class"]]
+    predicted, share = plain(label_title(row["class"])), odds[row["class"]]
     if row["novel"]:
-        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{said}?]")  # a probability would suggest certainty
+        st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{predicted}?]")  # a probability would suggest certainty
         if row["run"] != AVERAGE:
             st.caption("Unlike all training cells: this class is meaningless.")
         return
     right = truth == row["class"]
     mark = "" if truth is None else ":green[:material/check:]" if right else ":red[:material/close:]"
-    st.markdown(f":small[{plain(title)}]  \n**{said}** {percent(share)} {mark}")
+    st.markdown(f":small[{plain(title)}]  \n**{predicted}** {percent(share)} {mark}")
     for label, part in odds.items() if len(odds) > 2 else [(row["class"], share)]:
         st.progress(min(1.0, part), f"{plain(label_title(label))} {percent(part)}" if len(odds) > 2 else None)

@@ -8,11 +8,11 @@ from leukodash.runs.run_folder import Run
 from leukodash.runs.run_report import comparison_report, run_card
 
 
-def report_part(comparison: Comparison, at: Thresholds, found: Summary, chosen: list[Run]) -> None:
+def report_part(comparison: Comparison, at: Thresholds, summary: Summary, chosen: list[Run]) -> None:
     """Offer a report of the current comparison, and model cards; each is created on request."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.download_button(
-            "Report", lambda: comparison_report(chosen, comparison, at, found), "comparison.html", "text/html",
+            "Report", lambda: comparison_report(chosen, comparison, at, summary), "comparison.html", "text/html",
             icon=":material/description:", on_click="ignore", key="report",
             help="One HTML file with these numbers and interactive figures; works offline (5 MB).",
         )  # fmt: skip

@@ -21,12 +21,12 @@ from leukodash.runs.leaderboard import backbone_of, run_names
 from leukodash.runs.run_folder import Run
 
 
-def tabs_part(comparison: Comparison, at: Thresholds, found: Summary, chosen: list[Run]) -> None:
+def tabs_part(comparison: Comparison, at: Thresholds, summary: Summary, chosen: list[Run]) -> None:
     """Show the tabs."""
     parts = {
         "Training": lambda: _training(chosen),
-        "Learning curve": lambda: _learning(found, chosen),
-        "Paired tests": lambda: tests_part(comparison, at, found.tests),
+        "Learning curve": lambda: _learning(summary, chosen),
+        "Paired tests": lambda: tests_part(comparison, at, summary.tests),
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: _calibration(comparison),
         "Decision curve": lambda: _decision(comparison),
@@ -49,10 +49,10 @@ def _training(chosen: list[Run]) -> None:
             chart(history_figure(histories, metric, backbones), f"history-{metric}")
 
 
-def _learning(found: Summary, chosen: list[Run]) -> None:
+def _learning(summary: Summary, chosen: list[Run]) -> None:
     sizes = {name: int((run.split["part"] == "train").sum()) for name, run in run_names(chosen).items()}
     titles = {key: spec.title for key, spec in BACKBONES.items()}
-    rows = found.table.rename(columns={"accuracy_low": "low", "accuracy_high": "high"})
+    rows = summary.table.rename(columns={"accuracy_low": "low", "accuracy_high": "high"})
     rows = rows.assign(train=rows["name"].map(sizes), title=rows["backbone"].map(titles).fillna("Other"))
     rows = rows[rows["train"] > 0].astype({"train": int})
     if rows["train"].nunique() < 2:
