@@ -9,9 +9,9 @@ import pytest
 
 from leukodash.cam.gradients import PREDICTED, GradientModel
 from leukodash.cam.methods import (
+    MASK_BATCH,
+    MASK_CHANNELS,
     METHODS,
-    SCORE_CAM_BATCH,
-    SCORE_CAM_CHANNELS,
     eigen_cam,
     heat_maps,
     masked_class_probability,
@@ -92,18 +92,18 @@ def test_score_cam_weights_channels_by_masked_probability_and_skips_constant_one
 
 
 def test_channels_that_score_cam_does_not_test_get_the_mean_weight():
-    activations = np.random.default_rng(7).random((1, 3, 3, SCORE_CAM_CHANNELS + 6)).astype(np.float32)
+    activations = np.random.default_rng(7).random((1, 3, 3, MASK_CHANNELS + 6)).astype(np.float32)
     order = np.argsort(-activations[0].std(axis=(0, 1)))
-    weights = np.random.default_rng(8).random(SCORE_CAM_CHANNELS)
+    weights = np.random.default_rng(8).random(MASK_CHANNELS)
     found = score_cam(activations, None, lambda number, maps: weights)
-    expected = np.full(SCORE_CAM_CHANNELS + 6, weights.mean())
-    expected[order[:SCORE_CAM_CHANNELS]] = weights
+    expected = np.full(MASK_CHANNELS + 6, weights.mean())
+    expected[order[:MASK_CHANNELS]] = weights
     np.testing.assert_allclose(found[0], activations[0] @ expected, rtol=1e-5)
 
 
 def test_masks_are_resized_to_the_image_and_scaled_to_one():
     images = np.random.default_rng(9).random((2, 6, 6, 3)).astype(np.float32)
-    maps = np.random.default_rng(10).random((SCORE_CAM_BATCH + 3, 6, 6)).astype(np.float32) * 7 - 2
+    maps = np.random.default_rng(10).random((MASK_BATCH + 3, 6, 6)).astype(np.float32) * 7 - 2
     seen = []
 
     def probabilities(batch):
@@ -111,7 +111,7 @@ def test_masks_are_resized_to_the_image_and_scaled_to_one():
         return np.stack([batch.sum(axis=(1, 2, 3)), np.full(len(batch), np.nan)], axis=1)
 
     answers = masked_class_probability(images, np.array([1, 0]), probabilities)(1, maps)
-    assert [len(batch) for batch in seen] == [SCORE_CAM_BATCH, 3]
+    assert [len(batch) for batch in seen] == [MASK_BATCH, 3]
     masks = (maps - maps.min(axis=(1, 2), keepdims=True)) / np.ptp(maps, axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(np.concatenate(seen), images[1] * masks[..., None], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(answers, (images[1] * masks[..., None]).sum(axis=(1, 2, 3)), rtol=1e-4)
@@ -128,9 +128,8 @@ def test_each_map_is_scaled_to_its_own_maximum(method):
     rng = np.random.default_rng(1)
     activations = rng.random((4, 5, 6, 7)).astype(np.float32) * np.array([1, 10, 100, 1000]).reshape(4, 1, 1, 1)
     gradients = rng.random((4, 5, 6, 7)).astype(np.float32)
-    maps = heat_maps(
-        method, activations.astype(np.float32), gradients, lambda number, maps: np.linspace(0.1, 1, len(maps))
-    )
+    activations = activations.astype(np.float32)
+    maps = heat_maps(method, activations, gradients, lambda number, maps: np.linspace(0.1, 1, len(maps)))
     assert maps.shape == (4, 5, 6)
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps.max(axis=(1, 2)), 1)

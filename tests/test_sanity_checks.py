@@ -12,13 +12,7 @@ from leukodash.cam.localization import cell_mask, generated_masks, heat_fraction
 from leukodash.config.run_config import RunConfig
 from leukodash.data.demo_cells import demo_cell, demo_masks, make_demo, subject_stain
 from leukodash.data.images import read_image
-from leukodash.explain.sanity_verdict import (
-    CheckResult,
-    judge_deletion,
-    judge_localization,
-    judge_randomization,
-    verdict,
-)
+from leukodash.explain.sanity_verdict import Check, judge_deletion, judge_localization, judge_randomization, verdict
 from leukodash.figures.deletion_curves import curves_figure
 from leukodash.figures.theme import alt_text
 
@@ -158,9 +152,7 @@ def test_random_orders_start_on_the_cell_at_the_resolution_of_the_map():
     middle[1:3, 1:3] = 1
     curves = deletion_insertion(SeesAnything(image), image, middle, "all")
     half = np.searchsorted(curves.shares, 0.5)
-    assert (
-        curves.random_deletion[:, half] < 0.25
-    ).all()  # if pixels beside the cell were covered too, half would be left
+    assert (curves.random_deletion[:, half] < 0.25).all()  # half would be left if any pixels were covered
     assert curves.gain >= max(curves.random_gains) > 0.3
     even = deletion_insertion(SeesAnything(image), image, np.ones((4, 4), np.float32), "all")
     assert even.gain < min(even.random_gains)
@@ -250,7 +242,7 @@ def test_localization_passes_halfway_between_a_uniform_and_the_ideal_map():
     cell[:5] = True  # half of the image: at full resolution, 75% of the heat must lie on it
     heat = cell * 1.0
     words = "100% of the heat lies on the cell, which fills 50% of the image. A map of 10 × 10 pixels could reach 100%."
-    assert judge_localization(heat, cell) == CheckResult(True, words)
+    assert judge_localization(heat, cell) == Check(True, words)
     assert judge_localization(heat + ~cell * 0.33, cell).passed is True
     assert judge_localization(heat + ~cell * 0.34, cell).passed is False
     assert judge_localization(heat, None).passed is None
@@ -302,7 +294,7 @@ def test_randomization_fails_if_either_map_stays_similar():
     ],
 )
 def test_the_verdict_counts_only_checks_that_could_be_made(passed, level, words):
-    found = verdict([CheckResult(one, "") for one in passed])
+    found = verdict([Check(one, "") for one in passed])
     assert found[0] == level
     assert words in found[1]
 

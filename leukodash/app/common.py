@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from leukodash import settings
 from leukodash.data.dataset import Dataset, find_datasets, load_dataset, printable
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.metrics import wilson
+from leukodash.jobs.estimate import duration_words
 from leukodash.runs.run_folder import Run, finished, list_runs
 
 if TYPE_CHECKING:
@@ -161,6 +164,19 @@ def accuracy_words(metrics: dict) -> str:
     """Return accuracy, counts and Wilson interval, for example ``"91.4% (64 of 70; 82.5%–96.0%)"``."""
     low, high = wilson(metrics["correct"], metrics["n"])
     return f"{metrics['accuracy']:.1%} ({metrics['correct']:,} of {metrics['n']:,}; {low:.1%}–{high:.1%})"
+
+
+def progress_bar(slot: DeltaGenerator) -> Callable[[float, str], None]:
+    """Return a progress callback that draws a bar with the time left in `slot`, after half a second."""
+    since = time.monotonic()
+
+    def report(fraction: float, words: str) -> None:
+        elapsed = time.monotonic() - since
+        if elapsed > 0.5:  # for fast tasks, a bar would flicker
+            left = f" · about {duration_words(elapsed / fraction - elapsed)} left" if fraction > 0.02 else ""
+            slot.progress(min(1.0, fraction), plain(words) + left)
+
+    return report
 
 
 def plain(text: str) -> str:

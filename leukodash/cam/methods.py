@@ -12,8 +12,8 @@ import numpy as np
 
 from leukodash.errors import RunError
 
-SCORE_CAM_CHANNELS = 64  # feature maps that Score-CAM masks the image with
-SCORE_CAM_BATCH = 16  # masked images in one forward pass
+MASK_CHANNELS = 64  # feature maps that Score-CAM masks the image with
+MASK_BATCH = 16  # masked images in one forward pass
 
 MaskedProbability = Callable[[int, np.ndarray], np.ndarray]
 Rule = Callable[..., np.ndarray]
@@ -83,13 +83,13 @@ def score_cam(activations: np.ndarray, _: np.ndarray, masked_probability: Masked
 
     Wang et al. (2020), section 3.2. As in the authors' code, the weight is the probability itself, without subtracting
     that of a black image, and channels that are constant are skipped, since they mask nothing. Only the
-    `SCORE_CAM_CHANNELS` channels with the largest standard deviation are tested; the others get the mean weight.
+    `MASK_CHANNELS` channels with the largest standard deviation are tested; the others get the mean weight.
     """
     maps = np.empty(activations.shape[:3], np.float32)
     for number, image in enumerate(activations):
         spread = image.std(axis=(0, 1))
         order = np.argsort(-spread, kind="stable")[: np.count_nonzero(spread)]
-        tested, rest = order[:SCORE_CAM_CHANNELS], order[SCORE_CAM_CHANNELS:]
+        tested, rest = order[:MASK_CHANNELS], order[MASK_CHANNELS:]
         weights = masked_probability(number, image[..., tested].transpose(2, 0, 1)) if len(tested) else np.zeros(0)
         maps[number] = image[..., tested] @ weights
         if len(rest):
@@ -172,7 +172,7 @@ def masked_class_probability(
     Args:
         images: float32 (n, size, size, 3).
         classes: int (n,), the class of each image whose probability is returned.
-        probabilities: images, float32 (m, size, size, 3) → (m, classes). Called for `SCORE_CAM_BATCH` images at a time.
+        probabilities: images, float32 (m, size, size, 3) → (m, classes). Called for `MASK_BATCH` images at a time.
 
     Returns:
         (index of an image, maps float32 (k, h, w)) → float64 (k,): the probability of its class when the image is
@@ -182,8 +182,8 @@ def masked_class_probability(
 
     def masked_probability(number: int, maps: np.ndarray) -> np.ndarray:
         scores = []
-        for start in range(0, len(maps), SCORE_CAM_BATCH):
-            batch = maps[start : start + SCORE_CAM_BATCH]
+        for start in range(0, len(maps), MASK_BATCH):
+            batch = maps[start : start + MASK_BATCH]
             masks = np.stack([cv2.resize(small, size, interpolation=cv2.INTER_LINEAR) for small in batch])
             masks -= masks.min(axis=(1, 2), keepdims=True)
             masked = images[number] * _divide(masks, masks.max(axis=(1, 2), keepdims=True))[..., None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +21,7 @@ from leukodash.app.common import (
     finished_runs,
     libraries_loaded,
     plain,
+    progress_bar,
     run_label,
     unique_labels,
 )
@@ -29,7 +29,6 @@ from leukodash.app.navigation import page
 from leukodash.data.images import Source
 from leukodash.errors import LeukoDashError
 from leukodash.inference.answer_summary import summary
-from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.live_status import readable
 from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
@@ -93,16 +92,9 @@ def classify(
     """Classify with all runs; shows a progress bar if it takes longer."""
     from leukodash.inference.classify_files import classify_files
 
-    bar, since = st.empty(), time.monotonic()
-
-    def progress(fraction: float, words: str) -> None:
-        took = time.monotonic() - since
-        if took > 0.5:  # cached answers are immediate: a bar would flicker
-            left = f" · about {duration_words(took / fraction - took)} left" if fraction else ""
-            bar.progress(fraction, plain(words) + left)
-
+    bar = st.empty()
     table, maps = classify_files(
-        loaded, files, chosen.method, answer_cache(), progress, target=chosen.target, layers=chosen.layers,
+        loaded, files, chosen.method, answer_cache(), progress_bar(bar), target=chosen.target, layers=chosen.layers,
         rule=chosen.rule,
     )  # fmt: skip
     bar.empty()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from leukodash.app.common import plain
+from leukodash.app.common import progress_bar
 from leukodash.cam.localization import cell_mask, generated_masks
 from leukodash.cam.methods import METHODS
 from leukodash.data.dataset import label_title
@@ -24,7 +22,6 @@ from leukodash.figures.deletion_curves import curves_figure
 from leukodash.figures.heat_overlay import overlay
 from leukodash.figures.theme import alt_text
 from leukodash.inference.sample_cells import draw_samples, unseen_cells
-from leukodash.jobs.estimate import duration_words
 
 if TYPE_CHECKING:
     from leukodash.explain.sanity_checks import DeletionInsertion, Randomization
@@ -131,22 +128,15 @@ def check(
     """Run the two checks that need the network, with a progress bar in `slot`, and cache the results."""
     from leukodash.explain.sanity_checks import RANDOM_NETWORKS, deletion_insertion, randomization_test
 
-    since = time.monotonic()
-
-    def progress(begin: float, share: float) -> Callable[[float, str], None]:
-        def report(fraction: float, words: str) -> None:
-            done, took = begin + share * fraction, time.monotonic() - since
-            left = f" · about {duration_words(took / done - took)} left" if done > 0.02 else ""
-            slot.progress(done, plain(words) + left)
-
-        return report
-
+    progress = progress_bar(slot)
     label = target or classifier.classes[int(classifier.predict([image])[0].argmax())]
     slow = METHODS[method].needs_predictions
     others = cells_of_class(classifier, label, 1 if slow else OTHERS)
-    curves = deletion_insertion(classifier, image, heat, label, progress(0, 0.5))
-    draws = 1 if slow else RANDOM_NETWORKS
-    randomized = randomization_test(classifier, [image, *others], method, label, layer, progress(0.5, 0.5), draws)
+    curves = deletion_insertion(classifier, image, heat, label, lambda done, words: progress(done / 2, words))
+    randomized = randomization_test(
+        classifier, [image, *others], method, label, layer, lambda done, words: progress(0.5 + done / 2, words),
+        draws=1 if slow else RANDOM_NETWORKS,
+    )  # fmt: skip
     cached_checks()[key] = label, curves, randomized
     if len(cached_checks()) > MAX_CACHED:
         cached_checks().pop(next(iter(cached_checks())))

@@ -1,7 +1,6 @@
 """Whole smears on the classify page: each is replaced by its white cells, which are counted at the end."""
 
 import hashlib
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.app.classify.box_editor import Smear, correct_smears, found_cells
-from leukodash.app.common import plain
+from leukodash.app.common import plain, progress_bar
 from leukodash.data.dataset import printable
 from leukodash.data.images import Source, read_image
 from leukodash.errors import ImageError
@@ -64,10 +63,10 @@ def _smears(files: list[tuple[int, Source]]) -> dict[int, Smear]:
     """Return the smears by position; shows a progress bar if it takes longer."""
     smears: dict[int, Smear] = {}
     names: Counter = Counter()
-    bar, since = st.empty(), time.monotonic()
+    bar = st.empty()
+    progress = progress_bar(bar)
     for number, (at, file) in enumerate(files):
-        if time.monotonic() - since > 0.5:
-            bar.progress(number / len(files), f"Looking for whole smears: {number:,} of {len(files):,} files")
+        progress(number / len(files), f"Looking for whole smears: {number:,} of {len(files):,} files")
         try:
             data = file.read_bytes() if isinstance(file, Path) else file[1]
             sha = hashlib.sha256(data).hexdigest()

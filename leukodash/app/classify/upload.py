@@ -1,13 +1,11 @@
 """Input of the classify page: uploads, a folder, a ZIP, the camera, or held-out sample cells."""
 
-import time
-
 import pandas as pd
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from leukodash import settings
-from leukodash.app.common import plain
+from leukodash.app.common import plain, progress_bar
 from leukodash.data.archive import IMAGES, MAX_PUBLIC_UNPACKED_MB, MAX_UNPACKED_MB, Unpacked, safe_name, unpack
 from leukodash.data.images import Source, has_more_frames
 from leukodash.errors import ImageError
@@ -94,12 +92,8 @@ def _unpacked(uploads: list[UploadedFile]) -> Unpacked:
 def _unpack_all(uploads: list[UploadedFile]) -> Unpacked:
     max_files, megabytes, unpacked = _limits()
     bytes_left = unpacked * 10**6
-    bar, since = st.empty(), time.monotonic()
-
-    def progress(fraction: float, words: str) -> None:
-        if time.monotonic() - since > 0.5:  # for a small ZIP, a bar would flicker
-            bar.progress(fraction, plain(words))
-
+    bar = st.empty()
+    progress = progress_bar(bar)
     files, errors, notes = result = Unpacked([], [], [])
     for number, file in enumerate(uploads):
         if len(files) >= max_files:
