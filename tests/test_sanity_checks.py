@@ -338,7 +338,8 @@ def test_the_panel_shows_the_location_at_once_and_the_verdict_after_a_click(tmp_
     at.button[0].click().run()
     assert not at.exception
     assert len([*at.success, *at.warning, *at.error]) == 1
-    assert [element.value.split("**")[1] for element in at.markdown[1:4]] == ["Location.", "Deletion.", "Randomization."]
+    titles = [element.value.split("**")[1] for element in at.markdown[1:4]]
+    assert titles == ["Location.", "Deletion.", "Randomization."]
     assert not at.button
     said = [element.value for element in at.markdown]
     assert [element.value for element in at.run().markdown] == said  # cached, not computed again
