@@ -77,11 +77,11 @@ def test_a_newcomer_trains_compares_and_classifies(page, browser, server):
     shoot(browser, server, "train", "", "Runs so far")
 
     page.get_by_test_id("stTopNav").get_by_role("link", name="Compare").click()
-    page.get_by_text("What is mistaken for what").wait_for()
+    page.get_by_text("Confusion matrices").wait_for()
     settled(page)
     no_error_on(page)
     assert f"{run.metrics['correct']}" in page.inner_text("body")
-    shoot(browser, server, "compare", "compare", "What is mistaken for what")
+    shoot(browser, server, "compare", "compare", "Confusion matrices")
 
     page.get_by_test_id("stTopNav").get_by_role("link", name="Classify").click()
     page.locator("input[type=file]").first.wait_for(state="attached")
