@@ -45,7 +45,9 @@ def main(count: int = 200, cells: int = 7000) -> None:
     from streamlit.testing.v1 import AppTest  # noqa: TID251  (drives the page from outside)
 
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {f"LEUKODASH_{name}": f"{folder}/{name.lower()}" for name in ("CHECKPOINTS", "CACHE", "DATA")}
+        os.environ |= {
+            f"LEUKODASH_{name}": f"{folder}/{name.lower()}" for name in ("CHECKPOINTS", "PUBLISHED", "CACHE", "DATA")
+        }
         make_runs(count, cells)
         os.sync()  # a user's runs lie on the disk already
         page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120).switch_page("pages/compare.py")

@@ -25,6 +25,7 @@ class Server:
             **os.environ,
             "LEUKODASH_DATA": str(folder / "data"),
             "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints"),
+            "LEUKODASH_PUBLISHED": str(folder / "published"),
             "LEUKODASH_CACHE": str(folder / "cache"),
             "KERAS_HOME": str(folder / "keras"),
             **({"LEUKODASH_WEIGHTS": str(weights)} if weights.is_dir() else {}),

@@ -24,6 +24,13 @@ def checkpoints() -> Path:
     return _folder("LEUKODASH_CHECKPOINTS", Path("checkpoints"))
 
 
+def published() -> Path:
+    """Folder of the archives of published runs (``LEUKODASH_PUBLISHED``, default those that come with LeukoDash)."""
+    package = Path(__file__).parent
+    in_repository = package.parent / "checkpoints" / "published"
+    return _folder("LEUKODASH_PUBLISHED", in_repository if in_repository.is_dir() else package / "published")
+
+
 def weights() -> Path | None:
     """Folder of pretrained weight files that is tried before the publishers (``LEUKODASH_WEIGHTS``)."""
     value = os.environ.get("LEUKODASH_WEIGHTS")

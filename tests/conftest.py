@@ -12,7 +12,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
-    for name in ("data", "checkpoints", "cache"):
+    for name in ("data", "checkpoints", "published", "cache"):
         monkeypatch.setenv(f"LEUKODASH_{name.upper()}", str(tmp_path / name))
     for name in ("LEUKODASH_WEIGHTS", "LEUKODASH_PUBLIC", "LEUKODASH_RAY_ADDRESS", "LEUKODASH_CPU_SLOTS"):
         monkeypatch.delenv(name, raising=False)

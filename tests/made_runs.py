@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import pandas as pd
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
 from leukodash.evaluation.metrics import evaluate
-from leukodash.runs.run_folder import Run
+from leukodash.runs.published_runs import SUFFIX, write_archive
+from leukodash.runs.run_folder import Run, find_run
 
 
 def made_cells(validation=40, test=70, subjects=7, root="cells"):
@@ -73,3 +75,12 @@ def made_run(
     history.to_csv(run.path / "history.csv", index=False)
     (run.path / "metrics.json").write_text(json.dumps(found))
     return run
+
+
+def publish(*runs):
+    """Move made runs into an archive of published runs; returns them as they are listed from there."""
+    files = {f"{run.id}/{path.name}": path.read_bytes() for run in runs for path in run.path.iterdir()}
+    write_archive(settings.published() / f"{runs[0].id}{SUFFIX}", files)
+    for run in runs:
+        shutil.rmtree(run.path)
+    return [find_run(run.id) for run in runs]

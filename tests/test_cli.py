@@ -87,7 +87,7 @@ def test_settings_that_do_not_fit_are_said_before_anything_is_started(demo, caps
 def test_a_run_that_is_not_there_is_said(capsys):
     for command in (["resume", "nothing"], ["stop", "nothing"], ["compare", "nothing"]):
         assert main(command) == 2
-        assert "is no run" in capsys.readouterr().err
+        assert "is not a run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_a_run_is_found_by_a_part_of_its_name_and_named_where_it_is_not(run):
     assert find_run(run.id) == run
     assert find_run(run.id[-4:]) == run
     assert find_run(str(run.path)) == Run(run.path)
-    with pytest.raises(RunError, match=f"is no run under .*{run.id}"):
+    with pytest.raises(RunError, match=f"is not a run under .*{run.id}"):
         find_run("20200101-000000-vgg16-dead")
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from made_runs import made_cells, made_run
+from made_runs import made_cells, made_run, publish
 from sklearn.metrics import accuracy_score
 
 from leukodash.errors import RunError
@@ -16,13 +16,13 @@ from leukodash.runs.leaderboard import (
     run_names,
     test_groups,
 )
-from leukodash.runs.run_folder import finished, list_runs
+from leukodash.runs.run_folder import all_runs, finished
 
 test_groups.__test__ = False  # a function of the package, not a test
 
 
 def all_finished():
-    return finished(list_runs())
+    return finished(all_runs())
 
 
 def test_runs_on_the_same_cells_are_one_group_and_the_newest_group_comes_first():
@@ -34,27 +34,26 @@ def test_runs_on_the_same_cells_are_one_group_and_the_newest_group_comes_first()
     assert groups[1].words == "70 test cells of 7 subjects · cells · 2 runs"
 
 
-def test_ones_own_newest_runs_come_first_and_of_studies_those_of_the_most_networks():
-    many = {made_run(name, when="20260101-100000").id for name in ("vgg16", "mobilenet")}
-    alone = made_run("mobilenet", cells=made_cells(test=30), when="20260101-110000").id
+def test_the_users_newest_run_is_shown_first_and_else_the_published_group_with_the_most_networks():
+    many = publish(*(made_run(name, when="20260101-100000") for name in ("vgg16", "mobilenet")))
     leaking = {"cells": made_cells(test=60), "when": "20260101-113000", "metrics": {"leaks": 2}}
-    alone = {alone, *(made_run(name, **leaking).id for name in ("vgg16", "mobilenet"))}
-    assert {run.id for run in first_group(test_groups(all_finished()), many | alone).runs} == many
-    best = max((run for run in all_finished() if run.id in many), key=lambda run: run.metrics["accuracy"])
-    assert first_run(all_finished(), many | alone) == best
-    own = made_run("mobilenet", cells=made_cells(test=50), when="20260101-090000").id
-    assert first_run(all_finished(), many | alone).id == own
-    assert [run.id for run in first_group(test_groups(all_finished()), many | alone).runs] == [own]
-    assert {run.id for run in first_group(test_groups(all_finished()), set()).runs} < alone
+    publish(
+        made_run("mobilenet", cells=made_cells(test=30), when="20260101-110000"),
+        *(made_run(name, **leaking) for name in ("vgg16", "mobilenet")),
+    )
+    assert set(first_group(test_groups(all_finished())).runs) == set(many)
+    assert first_run(all_finished()) == max(many, key=lambda run: run.metrics["accuracy"])
+    own = made_run("mobilenet", cells=made_cells(test=50), when="20260101-090000")
+    assert first_run(all_finished()) == own
+    assert first_group(test_groups(all_finished())).runs == (own,)
 
 
-def test_of_studies_the_same_recipe_in_each_network_is_compared_first():
-    alike = [made_run(name, when=f"2026010{day}-100000").id for day, name in enumerate(("vgg16", "mobilenet"), 1)]
-    other = made_run("mobilenet", when="20260103-100000", config={"epochs": 7}).id
-    own = [run.id for run in default_runs(all_finished())]
-    assert own == [other, alike[0]]
-    assert [run.id for run in default_runs(all_finished(), {*alike, other})] == alike[::-1]
-    assert [run.id for run in default_runs(all_finished(), set(alike))] == own
+def test_published_runs_of_the_same_recipe_are_compared_first():
+    runs = [made_run(name, when=f"2026010{day}-100000") for day, name in enumerate(("vgg16", "mobilenet"), 1)]
+    runs.append(made_run("mobilenet", when="20260103-100000", config={"epochs": 7}))
+    assert default_runs(all_finished()) == [runs[2], runs[0]]
+    vgg16, mobilenet, _ = publish(*runs)
+    assert default_runs(all_finished()) == [mobilenet, vgg16]
 
 
 def test_one_changed_image_makes_another_group():

@@ -1,5 +1,6 @@
 """Studies: which runs they ask for, how those are found again, and the page that is made from them."""
 
+import shutil
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +12,7 @@ from leukodash.config.presets import PRESETS
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
-from leukodash.runs.run_folder import Run, create_run, list_runs
+from leukodash.runs.run_folder import create_run, list_runs, published_runs
 from leukodash.studies import catalogue as studies
 from leukodash.studies.catalogue import (
     STUDIES,
@@ -229,20 +230,47 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     for run in (small, large, second):
         answers_for("dhuri-guinde", "as published", run)
     page, there = results_page(done()), tmp_path / "shared"
-    assert share(there) == sum(path.stat().st_size for path in there.rglob("*.*") if path.is_file())
-    kept = Run(there / small.id)
-    assert kept.split.equals(small.split)
-    assert kept.predictions.equals(small.predictions)
-    assert kept.weights.is_file()
-    assert not Run(there / large.id).weights.exists()
-    assert not Run(there / second.id).weights.exists()
-    assert b"nowhere" not in b"".join(path.read_bytes() for path in kept.path.iterdir())
-    monkeypatch.setenv("LEUKODASH_CHECKPOINTS", str(there))
+    assert share(there) == sum(path.stat().st_size for path in there.iterdir())
+    archive = (there / "dhuri-guinde.tar.xz").read_bytes()
+    share(there)
+    assert (there / "dhuri-guinde.tar.xz").read_bytes() == archive
+    monkeypatch.setenv("LEUKODASH_PUBLISHED", str(there))
+    kept = {run.id: run for run in published_runs()}
+    assert kept[small.id].split.equals(small.split)
+    assert kept[small.id].predictions.equals(small.predictions)
+    assert [run.weights.is_file() for run in (kept[small.id], kept[large.id], kept[second.id])] == [True, False, False]
+    assert b"nowhere" not in b"".join(path.read_bytes() for path in kept[small.id].path.iterdir())
+    shutil.rmtree(settings.checkpoints())
     assert results_page(done()) == page
-    for cells in there.glob("cells-*"):  # a shared run that somebody took away from the others
+    for cells in kept[small.id].path.parent.glob("cells-*"):  # as when somebody copies the run folder alone
         cells.unlink()
-    assert kept.split.empty
-    assert "sha256" in kept.split
+    assert kept[small.id].split.empty
+    assert "sha256" in kept[small.id].split
+
+
+def test_a_study_has_the_users_runs_beside_the_published_ones_on_the_same_cells(tmp_path, monkeypatch):
+    published = made_run(seed=0)
+    answers_for("honest", "by image", published)
+    share(tmp_path / "shared")
+    shutil.rmtree(settings.checkpoints())
+    monkeypatch.setenv("LEUKODASH_PUBLISHED", str(tmp_path / "shared"))
+    answers_for("honest", "by image", made_run(seed=1))
+    assert [row.run.id[-4:] for row in done()["honest"]] == ["0001", "0000"]
+    answers_for("honest", "by image", done()["honest"][1].run)  # as `study --data` does for a run that is there
+    assert [row.run.id[-4:] for row in done()["honest"]] == ["0001", "0000"]
+    answers_for("honest", "by image", made_run(seed=2, config={"fingerprint": "b" * 64}))
+    assert [row.run.id[-4:] for row in done()["honest"]] == ["0002"]
+
+
+def test_a_run_of_two_studies_is_published_and_counted_once(tmp_path, monkeypatch):
+    run = made_run()
+    answers_for("honest", "fold 0 → fold 1", run)
+    answers_for("best", "classes weighted alike", run)
+    share(tmp_path / "shared")
+    shutil.rmtree(settings.checkpoints())
+    monkeypatch.setenv("LEUKODASH_PUBLISHED", str(tmp_path / "shared"))
+    assert [row.run for name in ("honest", "best") for row in done()[name]] == published_runs() * 2
+    assert "\n1 runs on real cells" in results_page(done())[0]
 
 
 def test_the_command_shares(tmp_path, capsys):

@@ -23,7 +23,7 @@ def train_here(folder, *, cells, subjects, **settings):
 
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("data", "checkpoints", "cache"):
+        for name in ("data", "checkpoints", "published", "cache"):
             patch.setenv(f"LEUKODASH_{name.upper()}", str(folder / name))
         for name, value in SET_BY_A_RUN.items():
             patch.setenv(name, os.environ.get(name, value))

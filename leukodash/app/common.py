@@ -20,7 +20,8 @@ from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.metrics import wilson
 from leukodash.jobs.estimate import duration_words
-from leukodash.runs.run_folder import Run, finished, list_runs
+from leukodash.runs.published_runs import published_folders
+from leukodash.runs.run_folder import Run, all_runs, finished
 
 if TYPE_CHECKING:
     from leukodash.inference.classifier import Classifier
@@ -125,8 +126,13 @@ def classifier(path: str) -> Classifier:
 
 
 def finished_runs() -> list[Run]:
-    """Return the runs that have results, newest first."""
-    return finished(list_runs())
+    """Return the runs that have results, the user's and the published ones, newest first.
+
+    Shows a warning for each archive of published runs that cannot be read.
+    """
+    for problem in published_folders()[1]:
+        st.warning(plain(problem), icon=":material/inventory_2:")
+    return finished(all_runs())
 
 
 def run_label(run: Run) -> str:
@@ -144,9 +150,10 @@ def unique_labels(labels: dict[str, str], suffix: Callable[[str], str]) -> dict[
 
 
 def badges(run: Run) -> str:
-    """Return the badges of a run as Markdown: split, leaks, averaged views, generated data, random start."""
+    """Return the badges of a run as Markdown: published, split, leaks, averaged views, generated, random start."""
     metrics, model = run.metrics, run.model
-    marks = [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
+    marks = [":green-badge[:material/menu_book: published]"] if run.published else []
+    marks += [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
     if metrics.get("leaks"):
         marks.append(f":red-badge[:material/warning: {metrics['leaks']:,} leaks between parts]")
     if metrics.get("part") == "validation":

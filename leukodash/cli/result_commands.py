@@ -6,7 +6,7 @@ import sys
 
 from leukodash.cli.progress_bar import Bar
 from leukodash.errors import RunError
-from leukodash.runs.run_folder import Run, find_run, list_runs
+from leukodash.runs.run_folder import Run, all_runs, find_run
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def bring(options: argparse.Namespace) -> int:
             f"'{options.file}' cannot be read ({error.strerror}). Give a CSV file of predictions."
         ) from error
     words = {"title": options.title, "owner": options.owner}
-    print(import_predictions(content, options.file.name, like=finished(list_runs()), **words).path)
+    print(import_predictions(content, options.file.name, like=finished(all_runs()), **words).path)
     return 0
 
 

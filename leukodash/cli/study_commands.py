@@ -8,7 +8,7 @@ from leukodash.cli.run_commands import watch
 from leukodash.errors import RunError
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.live_status import readable
-from leukodash.runs.run_folder import LIVE, Run, list_runs
+from leukodash.runs.run_folder import LIVE, Run, all_runs
 from leukodash.studies.catalogue import STUDIES, configs, done, find_matching_run, record_study_run, share
 
 
@@ -43,7 +43,7 @@ def _train(name: str, options: argparse.Namespace) -> int:
     code, asked = 0, configs(STUDIES[name], options.data)
     for number, (one, whole, smaller) in enumerate(asked, start=1):
         config = whole if options.whole else smaller
-        run = find_matching_run(config, readable(list_runs())[0])
+        run = find_matching_run(config, readable(all_runs())[0])
         if run is None or not run.metrics:
             words = f"{name}, {number} of {len(asked)}: {config.spec.title}, {one.label}"
             print(words, file=sys.stderr)

@@ -13,7 +13,7 @@ from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
 from leukodash.runs.run_folder import LIVE, Run, create_run
 
-_PATHS = ("LEUKODASH_DATA", "LEUKODASH_CHECKPOINTS", "LEUKODASH_WEIGHTS", "LEUKODASH_CACHE")
+_PATHS = ("LEUKODASH_DATA", "LEUKODASH_CHECKPOINTS", "LEUKODASH_PUBLISHED", "LEUKODASH_WEIGHTS", "LEUKODASH_CACHE")
 _children: list[subprocess.Popen] = []  # kept so that ended ones can be collected and none stays a zombie
 
 
@@ -29,6 +29,7 @@ def resume(run: Run) -> Run:
 
     Raises RunError for a run that is alive or has finished.
     """
+    run.refuse_published("resumed")
     if run.state in LIVE:
         raise RunError(f"{run.title} is already under way. Wait for it, or stop it first.")
     if run.metrics:

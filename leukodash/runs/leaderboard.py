@@ -1,7 +1,7 @@
 """Finished runs as one table and side by side: what the compare page and the command line list."""
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,30 +51,27 @@ def test_groups(runs: Sequence[Run]) -> list[TestGroup]:
     return [TestGroup(key, tuple(members)) for key, members in found.items()]
 
 
-def first_group(groups: Sequence[TestGroup], of_studies: set[str]) -> TestGroup:
-    """Return the group to begin with: the newest run's, or where studies alone are there, what says most.
+def first_group(groups: Sequence[TestGroup]) -> TestGroup:
+    """Return the group to show first: the one with the user's newest run, or the most informative published group.
 
-    That is one of the most networks, among these one without leaks, among these one of the most subjects.
+    That is one with the most networks, of these one without leaks, of these one with the most subjects.
 
     Args:
-        groups: as `test_groups` gives them, at least one.
-        of_studies: ids of runs that answer for a study, as `studies.noted` gives them.
+        groups: from `test_groups`, at least one.
     """
 
-    def says(group: TestGroup) -> tuple[int, bool, int]:
+    def informative(group: TestGroup) -> tuple[int, bool, int]:
         metrics = group.runs[0].metrics
         return len({backbone_of(run) for run in group.runs}), not metrics.get("leaks"), metrics.get("subjects", 0)
 
-    own = (group for group in groups if any(run.id not in of_studies for run in group.runs))
-    return next(own, None) or max(groups, key=says)
+    own = (group for group in groups if not all(run.published for run in group.runs))
+    return next(own, None) or max(groups, key=informative)
 
 
-def first_run(runs: Sequence[Run], of_studies: set[str]) -> Run:
-    """Return the run to begin with: the newest one, or where studies alone are there, the best of the first group."""
-    own = next((run for run in runs if run.id not in of_studies), None)
-    if own:
-        return own
-    return max(first_group(test_groups(runs), of_studies).runs, key=lambda run: run.metrics["accuracy"])
+def first_run(runs: Sequence[Run]) -> Run:
+    """Return the run to show first: the user's newest one, or the best published run of the first group."""
+    own = next((run for run in runs if not run.published), None)
+    return own or max(first_group(test_groups(runs)).runs, key=lambda run: run.metrics["accuracy"])
 
 
 def backbone_of(run: Run) -> str | None:
@@ -94,12 +91,12 @@ def image_root(runs: Sequence[Run], file: str) -> Path | None:
     return next((root for root in roots if (root / file).is_file()), None)
 
 
-def default_runs(runs: Sequence[Run], of_studies: Set[str] = frozenset(), limit: int = 8) -> list[Run]:
+def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
     """Return the newest run of each backbone, and every imported run, newest first, at most `limit`.
 
-    Where studies alone are there, like stands beside like: the newest recipe of those that the most backbones have.
+    If all are published, they are of one recipe: the newest of those that the most backbones were trained with.
     """
-    if all(run.id in of_studies for run in runs):
+    if all(run.published for run in runs):
         alike: dict[str, list[Run]] = {}
         for run in runs:
             alike.setdefault(_recipe(run), []).append(run)

@@ -1,8 +1,8 @@
 """The run folder: the only thing that trainer, pages and command line share. Created here, read here.
 
 Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
-Tables of runs that come with the repository are packed, ``predictions.csv.gz``, and their ``split.csv.gz`` has the
-parts alone: the cells stand once for all runs on them, beside the run folders. The trainer writes both plain and whole.
+The ``split.csv`` of a published run has the parts alone: the cells are stored once for all runs on them, beside the
+run folders. Tables may be gzipped, ``predictions.csv.gz``.
 """
 
 import csv
@@ -26,6 +26,7 @@ from leukodash.config.run_config import RunConfig, checked
 from leukodash.errors import RunError
 from leukodash.runs.locks import STARTING_SECONDS, is_held
 from leukodash.runs.migrations import migrate_config
+from leukodash.runs.published_runs import is_published, published_folders
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
@@ -43,6 +44,11 @@ class Run:
     def id(self) -> str:
         """The folder's name, ``YYYYmmdd-HHMMSS-<backbone>-<4 hex>``."""
         return self.path.name
+
+    @property
+    def published(self) -> bool:
+        """Whether the run comes with LeukoDash. Its folder is read-only."""
+        return is_published(self.path)
 
     @property
     def config(self) -> RunConfig:
@@ -146,8 +152,14 @@ class Run:
         """Whether the run's process lives, waiting or training."""
         return is_held(self.path / "lock")
 
+    def refuse_published(self, done: str) -> None:
+        """Raise RunError if this is a published run, which cannot be `done` (such as "deleted")."""
+        if self.published:
+            raise RunError(f"{self.title} is a published run: it comes with LeukoDash and cannot be {done}.")
+
     def write(self, name: str, content: Any) -> None:
-        """Write a JSON file whole: to a temporary name first, then moved into place."""
+        """Write a JSON file atomically. Raises RunError for a published run."""
+        self.refuse_published("changed")
         write_atomic(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
 
 
@@ -185,7 +197,11 @@ def _claim(root: Path, backbone: str, prefix: str) -> str:
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """Return all run folders with a config, newest first; those of one second in the order they were asked for."""
+    """Return the user's runs, newest first; those of one second in the order they were asked for.
+
+    Args:
+        root: folder of run folders with a config, by default the checkpoints folder.
+    """
     root = root or settings.checkpoints()
     if not root.is_dir():
         return []
@@ -193,6 +209,22 @@ def list_runs(root: Path | None = None) -> list[Run]:
     written = {name: _stamp(root / name / "config.json") for name in names}
     kept = [name for name in names if written[name] != (0, 0)]
     return [Run(root / name) for name in sorted(kept, key=lambda name: (name[:15], *written[name]), reverse=True)]
+
+
+def published_runs() -> list[Run]:
+    """Return the runs that come with LeukoDash, newest first."""
+    runs = [run for folder in published_folders()[0] for run in _unchanging(folder)]
+    return sorted(runs, key=lambda run: run.id, reverse=True)
+
+
+def all_runs() -> list[Run]:
+    """Return the user's runs and the published ones, newest first."""
+    return sorted([*list_runs(), *published_runs()], key=lambda run: run.id[:15], reverse=True)
+
+
+@lru_cache(maxsize=64)
+def _unchanging(folder: Path) -> list[Run]:
+    return list_runs(folder)
 
 
 def cells_hash(hashes: Iterable[str]) -> str:
@@ -206,19 +238,20 @@ def cells_name(fingerprint: str) -> str:
 
 
 def find_run(name: str) -> Run:
-    """Return the run of an id, a unique beginning or end of one, or a path. Raises RunError."""
+    """Return a user's or published run by its id, a unique beginning or end of it, or its path. Raises RunError."""
     path = Path(name)
     if (path / "config.json").is_file():
         return Run(path)
-    runs = list_runs()
+    runs = all_runs()
     found = [run for run in runs if run.id == name] or [
         run for run in runs if run.id.startswith(name) or run.id.endswith(name)
     ]
     if len(found) == 1:
         return found[0]
     known = ", ".join(run.id for run in (found or runs)[:5]) or "none yet"
-    problem = "matches several runs" if found else "is no run"
-    raise RunError(f"'{name}' {problem} under '{settings.checkpoints()}'. Give one run's id, such as: {known}.")
+    problem = "matches several runs" if found else "is not a run"
+    message = f"'{name}' {problem} under '{settings.checkpoints()}'. Give one run's id, such as: {known}."
+    raise RunError(" ".join([message, *published_folders()[1]]))
 
 
 def finished(runs: Iterable[Run]) -> list[Run]:

@@ -14,6 +14,7 @@ KEPT_SECONDS = 24 * 3600  # at most this long: until the page is left, or until 
 
 def discard(run: Run) -> Run:
     """Move a run's folder into the trash; returns it as it lies there. Raises RunError while it is under way."""
+    run.refuse_published("deleted")
     if run.alive():
         raise RunError(f"{run.title} is still under way. Stop it before deleting it.")
     place = settings.checkpoints() / ".trash" / run.id

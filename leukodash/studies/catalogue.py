@@ -3,14 +3,11 @@
 A run belongs to a study when its settings are the study's, wherever it was started and whatever it is called.
 """
 
-import gzip
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
@@ -18,7 +15,9 @@ from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.evaluation import novelty
-from leukodash.runs.run_folder import Run, cells_name
+from leukodash.runs.migrations import SCHEMA
+from leukodash.runs.published_runs import SUFFIX, write_archive
+from leukodash.runs.run_folder import Run, all_runs, cells_name, finished
 
 BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
 DRAWS = 10  # of a test part of 70 cells
@@ -213,35 +212,31 @@ def _config(asked: StudyRun, dataset: Dataset, whole: bool) -> RunConfig:
 
 
 def find_matching_run(config: RunConfig, runs: Iterable[Run]) -> Run | None:
-    """Return the run with these settings: a finished one if there is one, else one to go on with, else None."""
+    """Return the run with these settings: a finished one if there is one, else one to resume, else None."""
     same = [run for run in runs if _what_counts(run.config) == _what_counts(config)]
     return next((run for run in same if run.metrics), next(iter(same), None))
 
 
 @dataclass(frozen=True)
 class FinishedStudyRun:
-    """A finished run of a study: its label there, and what was taken back, as setting → [asked for, taken]."""
+    """A finished run of a study: its label there, and its CPU overrides, as setting → [requested, used]."""
 
     label: str
     run: Run
     cpu_overrides: dict[str, list[Any]]
 
 
-def record_study_run(name: str, asked: StudyRun, config: RunConfig, whole: RunConfig, run: Run) -> None:
-    """Write down which run answers for what in ``studies.json``, beside the runs, so that results need no data.
+def record_study_run(name: str, requested: StudyRun, config: RunConfig, whole: RunConfig, run: Run) -> None:
+    """Record in the user's ``studies.json`` which run answers which study, so that results need no data set.
 
-    A study is about one set of cells: runs on others give way. A run that nobody named is called by what it tries.
+    A study is about one set of cells: rows about other cells are dropped. A run without a label gets the study's.
     """
     if not run.about["label"]:
-        run.write("about.json", run.about | {"label": _label(asked, config)})
-    index = _index()
-    smaller = {key: [value, taken] for key, value, taken in _differences(whole, config)}
-    new = {"label": asked.label, "run": run.id, "cells": config.fingerprint, "smaller": smaller}
-    kept = [
-        row
-        for row in index.get(name, [])
-        if row["cells"] == new["cells"] and (row["run"], row["label"]) != (run.id, asked.label)
-    ]
+        run.write("about.json", run.about | {"label": _label(requested, config)})
+    index = _read_index(settings.checkpoints())
+    overrides = {key: [value, used] for key, value, used in _differences(whole, config)}
+    new = {"label": requested.label, "run": run.id, "cells": config.fingerprint, "cpu_overrides": overrides}
+    kept = [row for row in index.get(name, []) if row["cells"] == new["cells"] and _key(row) != _key(new)]
     index[name] = [*kept, new]
     write_atomic(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
 
@@ -259,66 +254,85 @@ def _label(asked: StudyRun, config: RunConfig) -> str:
 
 
 def share(folder: Path) -> int:
-    """Copy the finished runs of all studies, and their index, small enough to go into a repository.
+    """Write the finished runs of all studies as one archive a study, and their index, to be published.
 
-    Tables are packed. Trained layers come with the first run of each recipe, unless they are large; what tells of this
-    machine stays here. The page of results made there is the same.
+    Trained layers are kept for the first run of each recipe, unless they are large; the log and the paths of this
+    machine are left out. A run of two studies is in the archive of the first. The page of results made from the
+    archives is the same.
 
     Returns:
         The bytes of all files.
     """
-    index, files, recipes = _index(), {}, set()
-    for name, rows in done().items():
-        for one in rows:
-            recipe = name, one.run.config.backbone, one.label
-            files |= _shared(one.run, with_layers=recipe not in recipes)
-            recipes.add(recipe)
-        index[name] = [row for row in index[name] if row["run"] in {one.run.id for one in rows}]
-    files[INDEX] = json.dumps(index, indent=1).encode()
-    for name, content in files.items():
-        write_atomic(folder / name, content)
-    return sum(map(len, files.values()))
+    results, recipes, shared = done(), {}, set()
+    for name, rows in results.items():
+        for row in rows:
+            recipes.setdefault((name, row.run.config.backbone, row.label), row.run.id)
+    for name, rows in results.items():
+        files: dict[str, bytes] = {}
+        for run in (row.run for row in rows):
+            if run.id not in shared:
+                files |= _shared(run, with_layers=run.id in recipes.values())
+                shared.add(run.id)
+        write_archive(folder / f"{name}{SUFFIX}", files)
+    ids = {name: {row.run.id for row in rows} for name, rows in results.items()}
+    index = {name: [row for row in _index()[name] if row["run"] in ids[name]] for name in results}
+    write_atomic(folder / INDEX, json.dumps(index, indent=1).encode())
+    return sum(path.stat().st_size for path in (*folder.glob(f"*{SUFFIX}"), folder / INDEX))
 
 
 def _shared(run: Run, with_layers: bool) -> dict[str, bytes]:
-    """What is shared of a run: contents by path below the shared folder."""
+    """Return the published files of a run, by their paths in the archive."""
     config, split = run.config.changed(data=Path(run.config.data).name), run.split
     names = SHARED
     if with_layers and run.weights.is_file() and run.weights.stat().st_size <= MOST_WEIGHTS:
         names = (*SHARED, run.weights.name, novelty.FILE)
     files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
-    files["config.json"] = json.dumps(config.model_dump(mode="json"), indent=1).encode()
-    files["split.csv.gz"] = _packed(split[["part"]])
-    files["predictions.csv.gz"] = _packed(run.predictions)
-    cells = {f"{cells_name(config.fingerprint)}.gz": _packed(split.drop(columns="part"))}
+    files["config.json"] = json.dumps({"schema": SCHEMA, **config.model_dump(mode="json")}, indent=1).encode()
+    files["split.csv"] = split[["part"]].to_csv(index=False).encode()
+    files["predictions.csv"] = run.predictions.to_csv(index=False).encode()
+    cells = {cells_name(config.fingerprint): split.drop(columns="part").to_csv(index=False).encode()}
     return {f"{run.id}/{name}": content for name, content in files.items()} | cells
 
 
-def _packed(table: pd.DataFrame) -> bytes:
-    return gzip.compress(table.to_csv(index=False).encode(), mtime=0)
-
-
 def done() -> dict[str, list[FinishedStudyRun]]:
-    """Return the finished runs of each study that has any, in the order in which they are asked for."""
-    root, index = settings.checkpoints(), _index()
-    runs = {
-        name: [FinishedStudyRun(row["label"], Run(root / row["run"]), row["smaller"]) for row in index.get(name, [])]
+    """Return the finished runs of each study that has any, the user's and the published ones."""
+    index, runs = _index(), {run.id: run for run in finished(all_runs())}
+    found = {
+        name: [
+            FinishedStudyRun(row["label"], runs[row["run"]], row["cpu_overrides"])
+            for row in index.get(name, [])
+            if row["run"] in runs
+        ]
         for name in STUDIES
     }
-    runs = {name: [one for one in rows if one.run.metrics] for name, rows in runs.items()}
-    return {name: rows for name, rows in runs.items() if rows}
-
-
-def study_run_ids() -> set[str]:
-    """Return the ids of all runs that answer for a study."""
-    return {row["run"] for rows in _index().values() for row in rows}
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def _index() -> dict[str, list[dict[str, Any]]]:
+    """Return which runs answer each study: the user's record, then the published one where it is about the same cells.
+
+    The user's record comes first: ``study --data`` records the runs in the order in which the study lists them.
+    """
+    index = _read_index(settings.checkpoints())
+    for name, rows in _read_index(settings.published()).items():
+        own = index.setdefault(name, [])
+        recorded, cells = set(map(_key, own)), {row["cells"] for row in own}
+        own += [row for row in rows if _key(row) not in recorded and cells <= {row["cells"]}]
+    return index
+
+
+def _read_index(folder: Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        return json.loads((settings.checkpoints() / INDEX).read_bytes())
+        index = json.loads((folder / INDEX).read_bytes())
     except (OSError, ValueError):
         return {}
+    for row in (row for rows in index.values() for row in rows):
+        row.setdefault("cpu_overrides", row.pop("smaller", {}))  # its name in earlier versions
+    return index
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["run"], row["label"]
 
 
 def _differences(whole: RunConfig, config: RunConfig) -> list[tuple[str, Any, Any]]:

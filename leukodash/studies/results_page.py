@@ -96,7 +96,7 @@ def _intro(runs: Sequence[Run]) -> str:
     when = time.strftime("%Y-%m-%d", time.gmtime(newest)) if newest else "no date"
     devices = sorted({run.status.get("device", "") for run in runs} - {""})
     kind = "generated" if any(run.metrics.get("generated") for run in runs) else "real"
-    said = f"{len(runs)} runs on {kind} cells, the last of {when}, on {', '.join(devices)}."
+    said = f"{len({run.id for run in runs})} runs on {kind} cells, the last of {when}, on {', '.join(devices)}."
     if len(cells) > 1:
         said += f" They are about {len(cells)} sets of cells."
     return (

@@ -32,7 +32,6 @@ from leukodash.inference.answer_summary import summary
 from leukodash.jobs.live_status import readable
 from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import study_run_ids
 
 if TYPE_CHECKING:
     from leukodash.inference.classifier import Classifier
@@ -56,7 +55,7 @@ def choose_runs() -> list[Run]:
         st.stop()
     requested = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
     start = [run_id for run_id in requested if run_id in runs][:MAX_MODELS]
-    start = start or [first_run(list(runs.values()), study_run_ids()).id]
+    start = start or [first_run(list(runs.values())).id]
     labels = unique_labels({run_id: run_label(run) for run_id, run in runs.items()}, lambda run_id: run_id[-4:])
     chosen = st.multiselect(
         f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,

@@ -35,7 +35,6 @@ from leukodash.runs.leaderboard import (
     test_groups,
 )
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import study_run_ids
 
 MAX_RUNS = 12  # more lines in one chart are unreadable
 CHOSEN = "compared"  # session key: the chosen runs survive a visit to another page
@@ -70,14 +69,14 @@ def choose(groups: list[TestGroup], requested: list[Run]) -> tuple[TestGroup, li
     by_key = {group.key: group for group in groups}
     if st.session_state.get("group") not in by_key:  # first visit, or the group no longer exists
         match = next((group for group in groups if requested and requested[0] in group.runs), None)
-        st.session_state["group"] = (match or first_group(groups, study_run_ids())).key
+        st.session_state["group"] = (match or first_group(groups)).key
     labels = unique_labels({key: group.words for key, group in by_key.items()}, lambda key: f"test set {key[:6]}")
     group = by_key[left.selectbox(
         "Tested on", list(by_key), format_func=labels.__getitem__, key="group",
         help="Only runs that were tested on exactly the same cells can be compared. Other runs are in other groups.",
     )]  # fmt: skip
     by_id = {run.id: name for name, run in run_names(group.runs).items()}
-    first = [run for run in requested if run in group.runs] or default_runs(group.runs, study_run_ids())
+    first = [run for run in requested if run in group.runs] or default_runs(group.runs)
     previous = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MAX_RUNS])
     st.session_state[f"runs-{group.key}"] = [run_id for run_id in previous if run_id in by_id]
     chosen = right.multiselect(

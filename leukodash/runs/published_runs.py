@@ -1,0 +1,86 @@
+"""The archives of published runs, which come with LeukoDash: one for each study, unpacked once into the cache folder.
+
+An archive holds run folders as `studies.catalogue.share` writes them, and the tables of cells that they share. It is
+a solid ``.tar.xz``: file names and labels of the same cells are stored once for all runs.
+"""
+
+import hashlib
+import io
+import lzma
+import shutil
+import tarfile
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+from filelock import FileLock
+
+from leukodash import settings
+from leukodash.atomic_write import temporary_name, write_atomic
+
+SUFFIX = ".tar.xz"
+MARK = ".published"  # a file beside the unpacked run folders
+
+_damaged: dict[str, str] = {}  # SHA-256 of an archive that cannot be unpacked → what is wrong with it
+
+
+def published_folders() -> tuple[list[Path], list[str]]:
+    """Return the folders that hold the published runs, and a sentence on each archive that cannot be read."""
+    folders, problems = [], []
+    for archive in sorted(settings.published().glob(f"*{SUFFIX}")):
+        try:
+            folders.append(_unpacked(archive))
+        except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
+            problems.append(f"The published runs in '{archive.name}' cannot be read: {error}.")
+    return folders, problems
+
+
+def is_published(run_folder: Path) -> bool:
+    """Whether a run folder comes from an archive, and so must stay as it is."""
+    return (run_folder.parent / MARK).is_file()
+
+
+def write_archive(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write an archive of files by their paths; the same files give the same bytes.
+
+    Files of one name follow one another, which makes the archive smaller.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz", format=tarfile.PAX_FORMAT) as archive:
+        for name in sorted(files, key=lambda name: (PurePath(name).name, name)):
+            member = tarfile.TarInfo(name)
+            member.size = len(files[name])
+            archive.addfile(member, io.BytesIO(files[name]))
+    write_atomic(path, buffer.getvalue())
+
+
+def _unpacked(archive: Path) -> Path:
+    """Return the folder in the cache that holds an archive's files. The first process to ask unpacks them."""
+    info = archive.stat()
+    digest = _sha256(archive, info.st_mtime_ns, info.st_size)
+    folder = settings.cache() / "published" / digest[:16]
+    if folder.is_dir():
+        return folder
+    if digest in _damaged:
+        raise tarfile.ReadError(_damaged[digest])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+            temporary = temporary_name(folder)
+            try:
+                with tarfile.open(archive, "r:xz") as content:
+                    content.extractall(temporary, filter="data")
+            except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
+                _damaged[digest] = f"it is damaged ({error}). Install LeukoDash again"
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise tarfile.ReadError(_damaged[digest]) from error
+            (temporary / MARK).touch()
+            temporary.replace(folder)
+    return folder
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
