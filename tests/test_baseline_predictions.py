@@ -15,7 +15,9 @@ from leukodash.runs.baseline_predictions import baseline_answers, frozen_feature
 def run(tmp_path):
     dataset = load_dataset(make_demo(tmp_path / "data" / "demo", cells=96, subjects=12))
     cells = dataset.cells.assign(part=make_split(dataset.cells, Split(kind="subject"))).drop(columns="fold")
-    return made_run("vgg16", cells=cells, config={"data": str(dataset.root), "input_size": 64})
+    return made_run(
+        "vgg16", cells=cells, config={"data": str(dataset.root), "fingerprint": dataset.fingerprint, "input_size": 64}
+    )
 
 
 def test_the_area_of_generated_cells_separates_their_classes(run):

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,6 +164,27 @@ def find_datasets(root: Path | str) -> list[Path]:
         if len(classes) > 1 and not below_root:
             found.append(folder)
     return found
+
+
+def list_cells(root: Path) -> list[str]:
+    """Return the images of a data set as posix paths relative to ``root``. Opens none of them. Raises OSError."""
+    folders = [folder.path for folder in _class_folders(root)]
+    return [f"{folder.relative_to(root).as_posix()}/{entry.name}" for folder in folders for entry in _images(folder)]
+
+
+def layout_stamp(root: Path) -> tuple[tuple[Path, int], ...]:
+    """Return a data set's class folders with their times of change, which differ once a cell comes or goes."""
+    return tuple((folder.path, folder.path.stat().st_mtime_ns) for folder in _class_folders(root))
+
+
+@lru_cache(maxsize=2**16)
+def cnmc_name(file: str) -> str | None:
+    """Return a cell's name in C-NMC's form, in capitals (``UID_H3_1_2_HEM``), whatever its folder and extension.
+
+    None if the file's name has another form. The name holds subject, image, cell number and class.
+    """
+    stem = Path(file).stem
+    return stem.upper() if _UID.fullmatch(stem) else None
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from leukodash.data.views import mean_over_views
 from leukodash.errors import ImageError, RunError
 from leukodash.export.export_formats import FORMATS, NOTICE
 from leukodash.inference.decision import decision
+from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def check_cells(run: Run, size: int) -> np.ndarray:
         rows = rows.sort_values(column, ignore_index=True)
         chosen = np.unique(np.linspace(0, max(0, len(rows) - 1), min(CHECKED_CELLS, len(rows))).astype(int))
         with contextlib.suppress(ImageError, OSError):
-            images = [read_image(Path(run.config.data) / rows["file"][number]) for number in chosen]
+            images = [read_image(path) for path in cell_paths(run, rows["file"][chosen]).values()]
     if not images:
         rng = np.random.default_rng(0)
         images = [demo_cell(rng, number % 2 == 0, subject_stain(rng))[0] for number in range(CHECKED_CELLS)]

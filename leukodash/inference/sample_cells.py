@@ -1,37 +1,38 @@
 """Held-out cells for trying finished runs. Does not import Keras."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from leukodash.runs.run_cells import cell_identities, cell_paths
 from leukodash.runs.run_folder import Run
 
 
 def unseen_cells(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the cells that all runs were tested on and none was trained on.
+    """Return the cells that all runs were tested on and none was trained on, as far as they are on this machine.
 
-    A run without a test part was tested on its validation part. Cells with the same bytes as a training cell
-    of any run are left out, whatever their file name.
+    A run without a test part was tested on its validation part. A cell with the same bytes as a training cell of some
+    run is left out, whatever its file is called.
 
     Returns:
-        Columns path (Path), file, label, subject, sha256; empty if the runs share no such cell, or their data
-        set is not on this machine.
+        Columns path (Path), file, label, subject, sha256.
     """
     cells = None
     seen: set[str] = set()
     for run in runs:
         split, tested = run.split, run.metrics.get("part", "test")
-        seen |= set(split.loc[split["part"].isin(["train", "validation"]) & (split["part"] != tested), "sha256"])
+        split = split.assign(identity=cell_identities(split))
+        training = split[split["part"].isin(["train", "validation"]) & (split["part"] != tested)]
+        seen |= {*training["identity"], *training["sha256"]}
         part = split[split["part"] == tested]
-        cells = part if cells is None else cells[cells["sha256"].isin(part["sha256"])]
+        cells = part if cells is None else cells[cells["identity"].isin(part["identity"])]
     if cells is None:
         return pd.DataFrame(columns=["path", "file", "label", "subject", "sha256"])
-    root = Path(runs[0].config.data)
-    cells = cells[~cells["sha256"].isin(seen)] if root.is_dir() else cells.iloc[:0]
-    cells = cells.drop_duplicates("sha256")[["file", "label", "subject", "sha256"]]
-    return cells.assign(path=[root / file for file in cells["file"]]).reset_index(drop=True)
+    paths = cells["file"].map(cell_paths(runs[0], cells["file"]))
+    kept = ~cells["identity"].isin(seen) & ~cells["sha256"].isin(seen) & paths.notna()
+    cells = cells.assign(path=paths)[kept].drop_duplicates("sha256")
+    return cells[["path", "file", "label", "subject", "sha256"]].reset_index(drop=True)
 
 
 def draw_samples(cells: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

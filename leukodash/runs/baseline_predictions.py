@@ -13,6 +13,7 @@ from leukodash.data.images import cell_store
 from leukodash.errors import DataError
 from leukodash.evaluation.comparison import Answers
 from leukodash.evaluation.simple_baselines import AREA, HISTOGRAM, KNN, SVM, area, baseline, color_histogram
+from leukodash.runs.run_cells import cell_paths, data_of
 from leukodash.runs.run_folder import Run
 
 CHUNK = 256
@@ -20,54 +21,57 @@ Progress = Callable[[float, str], None]
 
 
 def baseline_answers(run: Run, tested: pd.Series, progress: Progress | None = None) -> dict[str, Answers]:
-    """Fit every baseline that can be had and let it answer for the cells that a run was tested on.
+    """Return the probabilities that each baseline gives the test cells of a run, fitted on its training cells.
 
     Support vector machine and k-NN need the frozen features that the run left in the cache.
 
     Args:
-        run: a run on this machine's data.
-        tested: the test cells' files, in the order that the answers are wanted in.
-        progress: hears the share that is done.
+        run: a finished run whose data set is on this machine.
+        tested: the files of the test cells, in the order of the answers.
+        progress: called with the share that is done.
 
     Raises:
-        DataError: the data set is gone or has changed since the run.
+        DataError: the data set is not on this machine, or has changed since the run.
     """
-    dataset = load_dataset(run.config.data)
-    split = run.split.set_index("file")
-    if not set(split.index) <= set(dataset.cells["file"]):
-        raise DataError(f"'{dataset.root}' has changed since {run.title}: its cells are no longer all there.")
+    root, split = data_of(run), run.split.set_index("file")
+    if root is None:
+        raise DataError(f"The data set of {run.title} is not on this machine. Put it into '{settings.data_root()}'.")
+    dataset, paths = load_dataset(root), cell_paths(run, split.index)
+    where = pd.Series(np.arange(len(dataset.cells)), index=[root / file for file in dataset.cells["file"]])
+    here = where.reindex([paths.get(file) for file in split.index])
+    if here.isna().any():
+        raise DataError(f"'{dataset.root}' has changed since {run.title}: {here.isna().sum():,} of its cells are gone.")
     if set(split.loc[split["part"] == "train", "label"]) != set(run.metrics["classes"]):
-        raise DataError(f"The split of {run.title} has no training cells of every class to fit them on.")
-    where = pd.Series(np.arange(len(dataset.cells)), index=dataset.cells["file"])
-    rows = where[split.index].to_numpy()
-    report = progress or (lambda fraction, words: None)
+        raise DataError(f"The split of {run.title} has no training cells of every class.")
+    rows = here.to_numpy(dtype=int)
+    report = progress or (lambda fraction, message: None)
 
     images = cell_store(dataset, run.config.input_size)
     chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
     areas, histograms = [], []
     for number, chunk in enumerate(chunks):
-        report(0.6 * number / len(chunks), "looking at the cells")
+        report(0.6 * number / len(chunks), "reading cells")
         cells = np.asarray(images[chunk])
         areas.append(area(cells))
         histograms.append(color_histogram(cells))
     tables = {AREA: np.concatenate(areas), HISTOGRAM: np.concatenate(histograms)}
     frozen = frozen_features(run)
-    if frozen is not None and len(frozen) == len(dataset.cells):
+    if frozen is not None and len(frozen) == len(dataset.cells) and dataset.fingerprint == run.config.fingerprint:
         tables |= {SVM: frozen[rows], KNN: frozen[rows]}
 
     labels, part = split["label"].to_numpy(dtype=object), split["part"].to_numpy(dtype=object)
     answers = {}
     place = pd.Series(np.arange(len(split)), index=split.index)
-    asked, validation = place[tested].to_numpy(), part == "validation"
+    test_rows, validation = place[tested].to_numpy(), part == "validation"
     for number, (name, table) in enumerate(tables.items()):
         report(0.6 + 0.4 * number / len(tables), name)
         p = baseline(name, table, labels, part == "train", tuple(run.metrics["classes"]))
-        answers[name] = Answers(p[asked], None, p[validation], labels[validation])
+        answers[name] = Answers(p[test_rows], None, p[validation], labels[validation])
     return answers
 
 
 def frozen_features(run: Run) -> np.ndarray | None:
-    """The pooled outputs of the run's frozen layers, float32 (cells of the data set, f); None where they are gone."""
+    """Return the pooled outputs of the run's frozen layers, float32 (cells, features); None if the cache has none."""
     name = run.model.get("features")
     folder = settings.cache() / "features" / Path(str(name)).name
     tensors = sorted(folder.glob("view0-*.npy"), key=lambda path: int(path.stem.partition("-")[2])) if name else []

@@ -15,6 +15,7 @@ from leukodash.evaluation.metrics import wilson
 from leukodash.evaluation.published import LEAK_ALARM
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.imported_predictions import about_import, is_import
+from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
 
 AREA_MARK = "no better than cell area alone"
@@ -85,10 +86,14 @@ def data_name(run: Run) -> str:
     return f"{name} (generated)" if run.metrics.get("generated") else name
 
 
-def image_root(runs: Sequence[Run], file: str) -> Path | None:
-    """The data folder of the first run that has this file there; None where the images are not on this machine."""
-    roots = (Path(run.config.data) for run in runs if not is_import(run))
-    return next((root for root in roots if (root / file).is_file()), None)
+def image_paths(runs: Sequence[Run], files: Sequence[str]) -> dict[str, Path]:
+    """Return the images of some cells by file, without those that are not on this machine."""
+    paths: dict[str, Path] = {}
+    for run in runs:
+        left = [file for file in files if file not in paths]
+        if left and not is_import(run):
+            paths |= {file: path for file, path in cell_paths(run, left).items() if path.is_file()}
+    return paths
 
 
 def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:

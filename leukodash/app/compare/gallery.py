@@ -16,7 +16,7 @@ from leukodash.evaluation.mistakes import disagreements, square_cells, worst_mis
 from leukodash.figures.cell_pictures import lift
 from leukodash.figures.heat_overlay import overlay
 from leukodash.runs.imported_predictions import is_import
-from leukodash.runs.leaderboard import image_root, run_names
+from leukodash.runs.leaderboard import image_paths, run_names
 from leukodash.runs.run_folder import Run
 
 SHOWN, MORE, WIDTH, DECODED = 14, 56, 132, 224
@@ -53,15 +53,18 @@ def gallery_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> N
     rows = rows.head(MORE if more else SHOWN)
     if rows.empty:
         return
-    root = image_root(chosen, rows["file"].iloc[0])
-    if root is None:
-        st.caption("The images are not on this machine. File names:")
-        st.dataframe(rows[["file", "label", "subject", "score"]], hide_index=True, key="cell-names")
+    paths = image_paths(chosen, list(rows["file"]))
+    missing = rows[~rows["file"].isin(list(paths))]
+    if len(missing):
+        st.caption("These images are not on this machine. File names:")
+        st.dataframe(missing[["file", "label", "subject", "score"]], hide_index=True, key="cell-names")
+    rows = rows.drop(missing.index)
+    if rows.empty:
         return
-    maps = _maps(chosen, root, list(rows["file"]))
+    maps = _maps(chosen, [str(paths[file]) for file in rows["file"]])
     with st.container(horizontal=True, gap="small"):
         for number, (position, (_, row)) in enumerate(zip(rows.index, rows.iterrows(), strict=True)):
-            _cell(comparison, int(position), row, root, maps[number] if maps else None)
+            _cell(comparison, int(position), row, paths[row["file"]], maps[number] if maps else None)
 
 
 def _matrix_entry(comparison: Comparison, at: Thresholds, names: list[str]) -> tuple[pd.DataFrame, str]:
@@ -80,13 +83,13 @@ def _matrix_entry(comparison: Comparison, at: Thresholds, names: list[str]) -> t
     return square_cells(comparison, at, name, truth, predicted), f"{title}, most confident first"
 
 
-def _cell(comparison: Comparison, position: int, row: pd.Series, root: Path, heat: np.ndarray | None) -> None:
+def _cell(comparison: Comparison, position: int, row: pd.Series, path: Path, heat: np.ndarray | None) -> None:
     """Show one cell with each run's probability."""
     positive = plain(label_title(comparison.positive))
     scores = [f"{plain(name)} {comparison.scores(name)[position]:.2f}" for name in list(comparison.answers)[:NAMED]]
     subject = f", subject {plain(row['subject'])}" if isinstance(row["subject"], str) else ""
     try:
-        image = thumbnail(str(root / row["file"]))
+        image = thumbnail(str(path))
     except ImageError as error:
         st.warning(plain(str(error)), width=2 * WIDTH)
         return
@@ -111,7 +114,7 @@ def _heat(path: str, files: tuple[str, ...]) -> list[np.ndarray]:
     return list(classifier(path).classify_with_maps(images)[1])
 
 
-def _maps(chosen: list[Run], root: Path, files: list[str]) -> list[np.ndarray] | None:
+def _maps(chosen: list[Run], files: list[str]) -> list[np.ndarray] | None:
     """Return heat maps of the run that the user chooses; None without a choice or after an error."""
     runs = {name: run for name, run in run_names(chosen).items() if not is_import(run)}
     name = st.selectbox(
@@ -121,7 +124,7 @@ def _maps(chosen: list[Run], root: Path, files: list[str]) -> list[np.ndarray] |
     if name is None:
         return None
     try:
-        return _heat(str(runs[name].path), tuple(str(root / file) for file in files))
+        return _heat(str(runs[name].path), tuple(files))
     except LeukoDashError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return None

@@ -1,0 +1,77 @@
+"""Where the cells of a run are on this machine: in the run's own data folder, or in another copy of its data set."""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from leukodash import settings
+from leukodash.data.dataset import cnmc_name, find_datasets, layout_stamp, list_cells, load_dataset
+from leukodash.errors import LeukoDashError
+from leukodash.runs.run_folder import Run
+
+
+def data_of(run: Run) -> Path | None:
+    """Return the folder of the run's data set on this machine; None if it is not here.
+
+    That is the folder that the run was trained on, or else the data set in the data root with the most of its cells.
+    """
+    return _located(run)[0]
+
+
+def cell_paths(run: Run, files: Iterable[str]) -> dict[str, Path]:
+    """Return the images of a run's cells by the run's file names, without the cells that are not on this machine."""
+    root, names = _located(run)
+    if root is None:
+        return {}
+    return {file: root / (file if names is None else names[file]) for file in files if names is None or file in names}
+
+
+def cell_identities(cells: pd.DataFrame) -> pd.Series:
+    """Return what tells each cell from all others, the same in every copy of a data set.
+
+    Args:
+        cells: columns file, sha256.
+
+    Returns:
+        C-NMC's name of the cell (subject, image, cell number, class), whatever the image format; the SHA-256 of the
+        file where its name is not of that form.
+    """
+    pairs = zip(cells["file"], cells["sha256"], strict=True)
+    return pd.Series([cnmc_name(file) or sha256 for file, sha256 in pairs], index=cells.index, dtype=object)
+
+
+def _located(run: Run) -> tuple[Path | None, Mapping[str, str] | None]:
+    """Return a run's data folder, and the names of its cells there by the run's names; None where they are the same."""
+    own = Path(run.config.data)
+    if not run.published and own.is_dir():  # a published run has the name of its data set alone
+        return own, None
+    generated = bool(run.metrics.get("generated"))
+    split = run.split
+    by_name = not generated and len(split) > 0 and all(map(cnmc_name, split["file"]))
+    keys = split["file"].map(cnmc_name) if by_name else split["sha256"]
+    best: tuple[Path | None, dict[str, str]] = None, {}
+    for folder in find_datasets(settings.data_root()):
+        if (folder / "generated.json").is_file() == generated:
+            try:
+                there = (_cells_by_name if by_name else _cells_by_content)(folder, layout_stamp(folder))
+            except (LeukoDashError, OSError):  # it cannot be read: the data page says why
+                continue
+            names = {file: there[key] for file, key in zip(split["file"], keys, strict=True) if key in there}
+            if len(names) > len(best[1]):
+                best = folder, names
+    return best
+
+
+@lru_cache(maxsize=8)
+def _cells_by_name(folder: Path, _stamp: object) -> dict[str, str]:
+    """Return the files of a data set by C-NMC's name of the cell. Opens no image."""
+    return {name: file for file in list_cells(folder) if (name := cnmc_name(file))}
+
+
+@lru_cache(maxsize=8)
+def _cells_by_content(folder: Path, _stamp: object) -> dict[str, str]:
+    """Return the files of a data set by their SHA-256."""
+    cells = load_dataset(folder).cells
+    return dict(zip(cells["sha256"], cells["file"], strict=True))
