@@ -8,8 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"atomic_write", "errors", "settings", "figures"},
-    {"data", "models", "evaluation", "smears"},
+    {"atomic_write", "errors", "settings"},
+    {"models"},
+    {"figures"},
+    {"data", "evaluation", "smears"},
     {"config"},
     {"runs"},
     {"jobs"},

@@ -15,12 +15,14 @@ from leukodash.figures.accuracy_charts import (
 )
 from leukodash.figures.probability_curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.theme import (
-    BACKBONE_COLORS,
-    BACKBONE_SYMBOLS,
+    OTHER_COLOR,
+    OTHER_SYMBOL,
     PUBLISHED_GREY,
     TRAIN_DASH,
     VALIDATION_DASH,
     alt_text,
+    color,
+    symbol,
     symbols,
 )
 from leukodash.figures.training_curves import history_figure
@@ -112,10 +114,10 @@ def test_every_figure_has_alt_text_a_height_and_no_ground_of_its_own(name):
 
 
 def test_every_backbone_has_a_color_and_a_symbol_of_its_own():
-    for table in (BACKBONE_COLORS, BACKBONE_SYMBOLS):
-        assert set(table) == set(BACKBONES)
-        assert len(set(table.values())) == len(table)
-    assert PUBLISHED_GREY not in BACKBONE_COLORS.values()
+    for look in (color, symbol):
+        assert len({look(name) for name in (*BACKBONES, None)}) == len(BACKBONES) + 1
+    assert PUBLISHED_GREY not in map(color, BACKBONES)
+    assert (color("an imported network"), symbol(None)) == (OTHER_COLOR, OTHER_SYMBOL)
 
 
 def test_two_runs_of_one_backbone_have_different_symbols():
@@ -131,10 +133,10 @@ def test_training_is_dotted_validation_solid_and_both_carry_symbols():
     figure = history_figure({"MobileNet": history(5)}, "accuracy", BACKBONE_OF)
     training, validation = trace(figure, "MobileNet, training"), trace(figure, "MobileNet")
     assert (training.line.dash, validation.line.dash) == (TRAIN_DASH, VALIDATION_DASH)
-    assert training.line.color == validation.line.color == BACKBONE_COLORS["mobilenet"]
+    assert training.line.color == validation.line.color == color("mobilenet")
     assert list(validation.y) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
     assert "markers" in training.mode
-    assert validation.marker.symbol == BACKBONE_SYMBOLS["mobilenet"]
+    assert validation.marker.symbol == symbol("mobilenet")
 
 
 @pytest.mark.parametrize(("metric", "value"), [("loss", 0.4), ("accuracy", 0.3)])
@@ -196,7 +198,7 @@ def test_the_forest_shows_counted_intervals_with_published_rows_grey_open_and_be
     assert own.y[0] == 0
     assert figure.layout.yaxis.ticktext[0] == "mine"
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # 0 on top
-    assert own.marker.color == BACKBONE_COLORS["vgg16"]
+    assert own.marker.color == color("vgg16")
     assert (paper.marker.color, paper.marker.symbol) == (PUBLISHED_GREY, "square-open")
     low, high = paper.x[0] - paper.error_x.arrayminus[0], paper.x[0] + paper.error_x.array[0]
     assert (round(low, 3), round(high, 3)) == (0.843, 0.969)

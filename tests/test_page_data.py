@@ -22,7 +22,8 @@ from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.data.split import Split, find_leaks, make_split
 from leukodash.figures.cell_pictures import PART_COLORS, lift, parts_figure, subjects_figure
-from leukodash.figures.theme import BACKBONE_COLORS
+from leukodash.figures.theme import color
+from leukodash.models.backbones import BACKBONES
 
 APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
 TITLES = {"all": "ALL blast", "hem": "normal"}
@@ -185,7 +186,7 @@ def test_subject_bars_add_up_to_all_cells(demo):
 
 
 def test_parts_have_no_backbones_color():
-    assert not set(PART_COLORS.values()) & set(BACKBONE_COLORS.values())
+    assert not set(PART_COLORS.values()) & set(map(color, BACKBONES))
 
 
 def test_lifting_brightens_the_dark_and_leaves_black_and_white():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
-from leukodash.figures.theme import BACKBONE_COLORS, OTHER_COLOR, layout
+from leukodash.figures.theme import OTHER_COLOR, color, layout
 
 QUARTILES = (0, 25, 50, 75, 100)
 
@@ -29,7 +29,7 @@ def ranges_figure(values: Mapping[str, np.ndarray]) -> go.Figure:
                 median=[middle],
                 q3=[third],
                 upperfence=[high],
-                line_color=BACKBONE_COLORS["resnet50"] if not boxes else OTHER_COLOR,
+                line_color=color("resnet50") if not boxes else OTHER_COLOR,
                 hoverinfo="x",
             )
         )

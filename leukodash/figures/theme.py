@@ -1,56 +1,36 @@
-"""How every figure looks: a color and a symbol for each backbone, a transparent ground, a sentence for alt text.
+"""The common look of all figures: the color and symbol of each backbone, a transparent background, alt text.
 
-Background, font and text color are left to whoever shows the figure, so that light and dark themes both fit.
+The page or report that shows a figure sets the font and its color, so that light and dark themes both work.
 """
 
 from typing import Any
 
 import plotly.graph_objects as go
 
-# Okabe and Ito (2008) without black and yellow, which vanish on a dark or a light page; the last two were searched
-# for the largest distance from all others in normal, protanope and deuteranope sight, visible on both pages.
-BACKBONE_COLORS = {
-    "mobilenet": "#E69F00",
-    "vgg16": "#0072B2",
-    "resnet50": "#009E73",
-    "googlenet": "#CC79A7",
-    "inceptionv3": "#56B4E9",
-    "nasnetmobile": "#D55E00",
-    "alexnet": "#9E2A2B",
-    "efficientnetv2b0": "#A020F0",
-}
-BACKBONE_SYMBOLS = {
-    "mobilenet": "circle",
-    "vgg16": "square",
-    "resnet50": "diamond",
-    "googlenet": "triangle-up",
-    "inceptionv3": "triangle-down",
-    "nasnetmobile": "cross",
-    "alexnet": "x",
-    "efficientnetv2b0": "star",
-}
+from leukodash.models.backbones import BACKBONES
+
 PUBLISHED_GREY = "#808080"
 OTHER_COLOR, OTHER_SYMBOL = "#808080", "hexagon"  # an imported run, an ensemble, a baseline
 TRAIN_DASH, VALIDATION_DASH = "dot", "solid"
 GRID = "rgba(128, 128, 128, 0.25)"
-FAINT = "rgba(128, 128, 128, 0.6)"  # lines of reference: chance, perfect calibration
-# From nothing to blue: whatever the page's ground, its own text color stays readable on it.
+FAINT = "rgba(128, 128, 128, 0.6)"  # reference lines: chance, perfect calibration
+# From transparent to blue: the page's text color stays readable on it, in light and dark themes.
 SHARE_SCALE = ((0, "rgba(0, 114, 178, 0.04)"), (1, "rgba(0, 114, 178, 0.6)"))
 SYMBOL_VARIANTS = ("", "-open", "-dot", "-open-dot")
 
 
 def color(backbone: str | None) -> str:
-    """The color of a backbone, by its key; grey for what is none."""
-    return BACKBONE_COLORS.get(backbone or "", OTHER_COLOR)
+    """Return the color of a backbone, by its key; grey for anything else."""
+    return BACKBONES[backbone].color if backbone in BACKBONES else OTHER_COLOR
 
 
 def symbol(backbone: str | None) -> str:
-    """The marker of a backbone, by its key."""
-    return BACKBONE_SYMBOLS.get(backbone or "", OTHER_SYMBOL)
+    """Return the marker of a backbone, by its key; a hexagon for anything else."""
+    return BACKBONES[backbone].symbol if backbone in BACKBONES else OTHER_SYMBOL
 
 
 def symbols(backbones: dict[str, str | None]) -> dict[str, str]:
-    """A marker for each run: its backbone's, varied where several runs share the backbone.
+    """Return a marker for each run: that of its backbone, varied if several runs share the backbone.
 
     Args:
         backbones: backbone key by run name.
@@ -65,13 +45,13 @@ def symbols(backbones: dict[str, str | None]) -> dict[str, str]:
 
 
 def layout(figure: go.Figure, alt: str, height: int, **more: Any) -> go.Figure:
-    """Give a figure the common look and its alt text.
+    """Give a figure the common look and its alt text, and return it.
 
     Args:
         figure: changed in place.
-        alt: what the figure shows, one sentence or two, for who cannot see it; read it back with `alt_text`.
-        height: pixels, so that nothing jumps when data arrive.
-        more: further layout of plotly, which wins over the common one.
+        alt: one or two sentences on what the figure shows, for people who cannot see it; `alt_text` reads them.
+        height: pixels; fixed, so that the page does not move when data arrive.
+        more: further Plotly layout, which overrides the common one.
     """
     look = {
         "height": height,
@@ -89,5 +69,5 @@ def layout(figure: go.Figure, alt: str, height: int, **more: Any) -> go.Figure:
 
 
 def alt_text(figure: go.Figure) -> str:
-    """The sentence that says what a figure shows, for `alt`, a caption or a report."""
+    """Return the sentences that say what a figure shows, for ``alt``, a caption or a report."""
     return figure.layout.meta["alt"]

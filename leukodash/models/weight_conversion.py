@@ -1,24 +1,23 @@
-"""Turn the weight files that GoogLeNet's and AlexNet's publishers offer into the HDF5 layout that Keras loads.
+"""Convert the weight files of GoogLeNet's and AlexNet's publishers into the HDF5 layout that Keras loads.
 
-Neither PyTorch nor onnx is needed: an ONNX file is read by its protobuf fields, and a PyTorch file is a ZIP archive
-with one pickle, of which only the handful of names that describe tensors are let through.
+PyTorch is not needed: its file is a ZIP archive with one pickle, of which only the few names that describe tensors are
+allowed. Nothing here imports Keras.
 """
 
 import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import h5py
 import numpy as np
 
 from leukodash.errors import WeightsError
-from leukodash.models.backbones import Backbone
+from leukodash.models.backbones import Backbone, load_function
 
-# In the order of the layers in the Keras models, which is how Keras matches a file's layers with a model's.
+# In the order of the layers of the Keras model: Keras matches the layers of a file with those of a model by order.
 GOOGLENET_LAYERS = (
     "conv1_7x7_s2",
     "conv2_3x3_reduce",
@@ -44,37 +43,48 @@ def convert(backbone: Backbone, source: Path, target: Path, source_sha256: str) 
     """Write the convolutions of a publisher's file as a weight file for `keras.Model.load_weights`.
 
     Args:
-        backbone: GoogLeNet or AlexNet.
-        source: the publisher's file: ``.onnx`` for GoogLeNet, ``.pth`` for AlexNet.
+        backbone: a backbone whose weights have a ``reader``.
+        source: the publisher's file.
         target: the HDF5 file to write.
         source_sha256: checksum of `source`, kept in the file as the identity of these weights.
 
     Raises:
         WeightsError: the file cannot be read, lacks a layer, or has other shapes than the network.
     """
-    readers = {"googlenet": _googlenet_layers, "alexnet": _alexnet_layers}
+    if backbone.weights.reader is None:
+        raise ValueError(f"the weights of {backbone.title} need no conversion")
     try:
-        layers = readers[backbone.name](source)
+        layers = load_function(backbone.weights.reader)(source)
     except (ValueError, KeyError, IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{source.name} is not the weight file of {backbone.title} that {backbone.weights.url} offers: {error}."
         ) from error
-    found = sum(kernel.size + bias.size for kernel, bias in layers.values())
-    if found != backbone.parameters:
+    parameters = sum(kernel.size + bias.size for kernel, bias in layers.values())
+    if parameters != backbone.parameters:
         raise WeightsError(
-            f"{source.name} has {found:,} parameters in the convolutions of {backbone.title}, "
+            f"{source.name} has {parameters:,} parameters in the convolutions of {backbone.title}, "
             f"which has {backbone.parameters:,}: it is a file of another network."
         )
     _write(target, layers, source_sha256)
 
 
-def _googlenet_layers(source: Path) -> Layers:
-    # The zoo's names are Caffe's: inception_3a/3x3_reduce_w_0 and …_b_0.
-    tensors = {re.sub(r"\W", "_", name): tensor for name, tensor in read_onnx(source).items()}
-    return {layer: _to_keras(tensors[f"{layer}_w_0"], tensors[f"{layer}_b_0"]) for layer in GOOGLENET_LAYERS}
+def read_googlenet(source: Path) -> Layers:
+    """Read GoogLeNet's convolutions from the ONNX model zoo's file. Raises ValueError or KeyError if it is another."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model_from_string(source.read_bytes())
+    except DecodeError as error:
+        raise ValueError("it is not an ONNX model") from error
+    # Its names are Caffe's: inception_3a/3x3_reduce_w_0 and …_b_0.
+    tensors = {re.sub(r"\W", "_", tensor.name): tensor for tensor in model.graph.initializer}
+    arrays = {name: onnx.numpy_helper.to_array(tensor) for name, tensor in tensors.items()}
+    return {layer: _to_keras(arrays[f"{layer}_w_0"], arrays[f"{layer}_b_0"]) for layer in GOOGLENET_LAYERS}
 
 
-def _alexnet_layers(source: Path) -> Layers:
+def read_alexnet(source: Path) -> Layers:
+    """Read AlexNet's convolutions from torchvision's file. Raises what `read_torch` raises."""
     tensors = read_torch(source, prefix="features.")
     return {
         layer: _to_keras(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for layer, name in ALEXNET_LAYERS.items()
@@ -84,7 +94,7 @@ def _alexnet_layers(source: Path) -> Layers:
 def _to_keras(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bring a kernel of shape (out, in, height, width) into Keras' (height, width, in, out)."""
     if kernel.ndim != 4 or bias.shape != kernel.shape[:1]:
-        raise ValueError(f"a kernel of shape {kernel.shape} with a bias of shape {bias.shape} is no convolution")
+        raise ValueError(f"a kernel of shape {kernel.shape} with a bias of shape {bias.shape} is not a convolution")
     return np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias
 
 
@@ -102,87 +112,6 @@ def _write(target: Path, layers: Layers, source_sha256: str) -> None:
             group[f"{layer}/bias"] = bias
 
 
-# ---------------------------------------------------------------------------------------------------------- ONNX
-
-
-def read_onnx(path: Path) -> dict[str, np.ndarray]:
-    """Read the float32 initializers of an ONNX model (onnx.proto3: ModelProto 7, GraphProto 5, TensorProto).
-
-    Returns:
-        Arrays by name, in the file's own layout.
-
-    Raises:
-        ValueError: the file is no protobuf message or a tensor's data does not fit its shape.
-    """
-    tensors = {}
-    for graph_field, graph in _fields(memoryview(path.read_bytes())):
-        if graph_field != 7:
-            continue
-        for field, tensor in _fields(graph):
-            if field == 5:
-                name, array = _onnx_tensor(tensor)
-                if array is not None:
-                    tensors[name] = array
-    return tensors
-
-
-def _onnx_tensor(message: memoryview) -> tuple[str, np.ndarray | None]:
-    shape, name, data, is_float = [], "", b"", False
-    for field, value in _fields(message):
-        if field == 1:
-            shape += [value] if isinstance(value, int) else list(_varints(value))
-        elif field == 2:
-            is_float = value == 1
-        elif field in (4, 9) and len(value):  # packed float_data or raw_data
-            data = value
-        elif field == 8:
-            name = bytes(value).decode()
-    return name, np.frombuffer(data, "<f4").reshape(shape) if is_float else None
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """Yield the (field number, value) pairs of a protobuf message: int, or bytes for all other wire types."""
-    if not isinstance(message, memoryview):
-        raise ValueError("a number stands where a message should")
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(message, position)
-        elif wire in (1, 2, 5):
-            length = 8 if wire == 1 else 4
-            if wire == 2:
-                length, position = _varint(message, position)
-            value, position = message[position : position + length], position + length
-            if position > len(message):
-                raise ValueError("it ends in the middle of a field")
-        else:
-            raise ValueError(f"it has the wire type {wire}, which protobuf does not have")
-        yield key >> 3, value
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position
-
-
-def _varints(packed: memoryview) -> Iterator[int]:
-    position = 0
-    while position < len(packed):
-        value, position = _varint(packed, position)
-        yield value
-
-
-# ------------------------------------------------------------------------------------------------------- PyTorch
-
-
 class _Storage(NamedTuple):
     dtype: np.dtype
     key: str
@@ -195,10 +124,10 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class _StateDict(pickle.Unpickler):
-    """Unpickles tensors' descriptions and nothing else: a pickle that names any other function is refused."""
+class _StateDictUnpickler(pickle.Unpickler):
+    """Unpickler of tensors' descriptions: refuses a pickle that names any other function."""
 
-    allowed = {  # noqa: RUF012 - never written
+    allowed: ClassVar[dict[tuple[str, str], Any]] = {
         ("collections", "OrderedDict"): OrderedDict,
         ("torch", "FloatStorage"): np.dtype("<f4"),
         ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, stride, *_: _Tensor(
@@ -221,17 +150,17 @@ class _StateDict(pickle.Unpickler):
 
 
 def read_torch(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
-    """Read the tensors of a state dict that `torch.save` of PyTorch 1.6 or later wrote, without PyTorch.
+    """Read the tensors of a state dict that `torch.save` of PyTorch 1.6 or later wrote.
 
     Args:
         path: the ``.pth`` file: a ZIP archive of ``<root>/data.pkl`` and one ``<root>/data/<key>`` for each storage.
-        prefix: only tensors whose names begin so are read.
+        prefix: only tensors whose names start with it are read.
 
     Returns:
         float32 arrays by name, in PyTorch's layout.
 
     Raises:
-        zipfile.BadZipFile, pickle.UnpicklingError, ValueError, KeyError: the file is damaged or holds other things.
+        zipfile.BadZipFile, pickle.UnpicklingError, ValueError, KeyError: the file is damaged or not a state dict.
     """
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -239,15 +168,15 @@ def read_torch(path: Path, prefix: str = "") -> dict[str, np.ndarray]:
             raise ValueError(f"a state dict has one data.pkl, this archive has {len(pickles)}")
         root = pickles[0].removesuffix("data.pkl")
         with archive.open(pickles[0]) as file:
-            state = _StateDict(file).load()
+            state = _StateDictUnpickler(file).load()
         if not isinstance(state, dict):
-            raise ValueError("its pickle is no state dict")
+            raise ValueError("its pickle is not a state dict")
         tensors = {}
         for name, tensor in state.items():
             if not name.startswith(prefix):
                 continue
             if not isinstance(tensor, _Tensor):
-                raise ValueError(f"{name} is no tensor")
+                raise ValueError(f"{name} is not a tensor")
             values = np.frombuffer(archive.read(f"{root}data/{tensor.storage.key}"), tensor.storage.dtype)
             last = tensor.offset + int(np.prod(tensor.shape))
             array = values[tensor.offset : last].reshape(tensor.shape)

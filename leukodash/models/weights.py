@@ -42,7 +42,7 @@ def find_weights(backbone: Backbone) -> Path | None:
     file = backbone.weights
     given = _given_folder()
     if given:
-        for name in (file.name,) if file.converts else (file.name, file.published_name):
+        for name in (file.name,) if file.reader else (file.name, file.published_name):
             path = given / name
             if path.is_file():
                 stated = _stated(path)
@@ -53,7 +53,7 @@ def find_weights(backbone: Backbone) -> Path | None:
                     )
                 return path
 
-    if not file.converts:
+    if not file.reader:
         home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
         path = Path(home) / "models" / file.name
         if path.is_file() and _fault(path, file) is None:
@@ -112,7 +112,7 @@ def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
     file = backbone.weights
     target = folder / _own_name(backbone)
     given = _given_folder()
-    local = given / file.published_name if given and file.converts else None
+    local = given / file.published_name if given and file.reader else None
     work = folder / f"{backbone.name}.part"  # the caller's lock makes it ours; a killed download leaves it behind
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -126,7 +126,7 @@ def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
             source = work / file.published_name
             _download(backbone, source, progress)
         ready = source
-        if file.converts:
+        if file.reader:
             ready = work / target.name
             convert(backbone, source, ready, sha256_of(source))
         checksum = sha256_of(ready)
@@ -221,7 +221,7 @@ def _own_folder() -> Path:
 def _own_name(backbone: Backbone) -> str:
     """Name of the file in LeukoDash's cache; a converted one carries the beginning of its source's checksum."""
     file = backbone.weights
-    return f"{backbone.name}-{file.sha256[:8]}.h5" if file.converts and file.sha256 else file.name
+    return f"{backbone.name}-{file.sha256[:8]}.h5" if file.reader and file.sha256 else file.name
 
 
 def _stated(path: Path) -> str | None:
