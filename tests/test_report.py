@@ -8,7 +8,7 @@ from leukodash.runs.run_report import comparison_report, run_card
 
 
 class Reader(HTMLParser):
-    """Collects what a report holds: its scripts' and pictures' sources, its words, its drawn figures."""
+    """Collects the sources of scripts and images, the text, and the alt text of the figures of a report."""
 
     def __init__(self):
         super().__init__()
@@ -45,14 +45,14 @@ def test_the_report_needs_no_network(report):
     assert report.sources == []
 
 
-def test_the_report_leads_with_the_verdict_and_says_it_is_no_device(report):
+def test_the_report_starts_with_the_verdict_and_says_that_it_is_not_a_medical_device(report):
     words = " ".join(report.words)
     assert "on 70 images of 7 subjects" in words
     assert "Only 7 subjects" in words
     assert "Not a medical device" in words
 
 
-def test_every_figure_has_words_for_who_cannot_see_it(report):
+def test_every_figure_has_alt_text(report):
     assert len(report.alts) == 10  # forest, two matrices, pairs, ROC, PR, calibration, subjects, accuracy and loss
     assert all(report.alts)
 
@@ -64,6 +64,13 @@ def test_titles_of_other_people_do_not_become_html():
     assert "<b>me</b>" not in html
 
 
+def test_class_names_of_an_import_become_neither_html_nor_markdown():
+    content = b"file,label,p_<i>x</i>,p_y\na,<i>x</i>,0.9,0.1\nb,y,0.2,0.8\n"
+    run = import_predictions(content, "torch.csv")
+    assert "<i>" not in comparison_report([run]).split("</head>")[1]
+    assert "- test: 1 ix/i, 1 y" in run_card(run)
+
+
 def test_a_run_without_subjects_has_a_report_without_them():
     run = made_run("vgg16", cells=made_cells().assign(subject=None))
     reader = read(comparison_report([run]))
@@ -71,7 +78,7 @@ def test_a_run_without_subjects_has_a_report_without_them():
     assert len(reader.alts) == 7
 
 
-def test_the_model_card_holds_the_numbers_and_what_to_mind():
+def test_the_model_card_holds_the_numbers_and_the_limitations():
     run = made_run("vgg16", about={"owner": "Ana"}, metrics={"generated": True, "area_auc": 0.61})
     card = run_card(run)
     metrics = run.metrics

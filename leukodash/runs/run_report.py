@@ -1,4 +1,4 @@
-"""Reports of finished runs: the HTML comparison and the model card, from run folders."""
+"""Reports of finished runs, made from their folders: the HTML comparison and the model card."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ def comparison_report(
     at: Thresholds | None = None,
     found: Summary | None = None,
 ) -> str:
-    """Return the HTML report of runs that were tested on the same cells; see `evaluation.report.html_report`.
+    """Return the HTML report of runs that were tested on the same cells; see `report_html.html_report`.
 
     Args:
-        runs: finished runs of one `results.TestGroup`.
-        comparison: what `results.compare_runs` gives, perhaps with further answers.
+        runs: finished runs of one `leaderboard.TestGroup`.
+        comparison: what `leaderboard.compare_runs` returns, perhaps with further answers.
         at: thresholds, by default the likeliest class.
-        found: what `summary` gives at these thresholds.
+        found: what `summary` returns at these thresholds.
 
     Raises:
         RunError: where the runs cannot be compared.
@@ -39,7 +39,7 @@ def comparison_report(
 
 
 def run_card(run: Run) -> str:
-    """Return the model card of a finished run in Markdown; see `evaluation.report.model_card`."""
+    """Return the model card of a finished run in Markdown; see `report_html.model_card`."""
     metrics, made = run.metrics, run.model
     if is_import(run):
         known = about_import(run)
