@@ -192,5 +192,5 @@ def test_weights_of_another_network_are_answered_with_a_sentence(config, tmp_pat
     from leukodash.models.build import build
 
     build(config("alexnet", input_size=64), 2, None).save_weights(tmp_path / "wrong.weights.h5")
-    with pytest.raises(WeightsError, match="holds no VGG16 weights"):
+    with pytest.raises(WeightsError, match="does not hold weights of VGG16"):
         build(config("vgg16", input_size=64), 2, tmp_path / "wrong.weights.h5")

@@ -1,4 +1,4 @@
-"""What this machine can do, as far as an estimate asks: a GPU, units for bfloat16, the speed of a matrix product."""
+"""The hardware of this machine: GPUs, bfloat16 units, and the speed of a matrix product."""
 
 import contextlib
 import json
@@ -14,25 +14,25 @@ from leukodash import settings
 from leukodash.atomic_write import write_atomic
 from leukodash.jobs.queue import devices
 
-BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # what Linux calls them; Arm's says bf16
-GPU_SECONDS = 2.0  # that what nvidia-smi says is taken for true
-MATRIX = 768  # rows: large enough to keep every core busy, small enough to take milliseconds
+BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # Linux' names on x86; on Arm it is bf16
+GPU_SECONDS = 2.0  # that an answer of nvidia-smi is cached
+MATRIX_ROWS = 768  # large enough to keep every core busy, small enough to take milliseconds
 
 
 @lru_cache(maxsize=1)
 def device_names() -> tuple[str, ...]:
-    """The devices that runs train on, asked for once a process: `nvidia-smi` takes a while to answer."""
+    """Return the devices that runs train on; cached, since `nvidia-smi` is slow."""
     return tuple(devices())
 
 
 def on_gpu() -> bool:
-    """Whether runs train on a GPU here."""
+    """Return whether runs train on a GPU here."""
     return device_names()[0].startswith("gpu")
 
 
 @lru_cache(maxsize=1)
 def cpu_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware. False where the system does not tell."""
+    """Return whether this processor multiplies bfloat16 in hardware; False if the system does not say."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -43,7 +43,7 @@ def cpu_has_bfloat16() -> bool:
 
 @lru_cache(maxsize=1)
 def matrix_gflops() -> float:
-    """Speed of a float32 matrix product in 10⁹ operations a second; measured once and kept in the cache folder."""
+    """Return the speed of a float32 matrix product in 10⁹ operations per second; measured once and cached."""
     path = settings.cache() / "speed.json"
     try:
         known = json.loads(path.read_bytes())
@@ -51,23 +51,23 @@ def matrix_gflops() -> float:
             return float(known["gflops"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not measured here yet
-    matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
+    matrix = np.random.default_rng(0).random((MATRIX_ROWS, MATRIX_ROWS), np.float32)
     times = []
-    for _ in range(8):  # the fastest of some: whatever else the machine does only makes it slower
+    for _ in range(8):  # the fastest one counts: other processes only make it slower
         since = time.perf_counter()
         matrix @ matrix
         times.append(time.perf_counter() - since)
-    gflops = 2 * MATRIX**3 / min(times) / 1e9
-    with contextlib.suppress(OSError):  # a cache that cannot be written: measured again by the next process
+    gflops = 2 * MATRIX_ROWS**3 / min(times) / 1e9
+    with contextlib.suppress(OSError):  # if the cache cannot be written, the next process measures again
         write_atomic(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode())
     return gflops
 
 
 def gpu_words(device: str) -> str:
-    """Name, memory and use of a GPU, such as ``"NVIDIA H100, 3.1 of 79.6 GiB, 64 % busy"``; "" where none can tell.
+    """Return name, memory and use of a GPU, such as ``"NVIDIA H100, 3.1 of 79.6 GiB, 64 % busy"``, or "".
 
     Args:
-        device: as a run's status names it: ``"GPU 0"``.
+        device: as in a run's status: ``"GPU 0"``.
     """
     kind, _, number = device.partition(" ")
     return _gpus(int(time.monotonic() / GPU_SECONDS)).get(number, "") if kind == "GPU" else ""
@@ -75,7 +75,7 @@ def gpu_words(device: str) -> str:
 
 @lru_cache(maxsize=2)
 def _gpus(_moment: int) -> dict[str, str]:
-    """Ask ``nvidia-smi`` once a moment; returns words by the number of the GPU."""
+    """Return what ``nvidia-smi`` says of each GPU, by number; ``_moment`` is the key of the cache."""
     fields = "index,name,memory.used,memory.total,utilization.gpu"
     query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:

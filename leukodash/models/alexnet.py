@@ -1,4 +1,4 @@
-"""AlexNet for one GPU, in the widths of torchvision (64-192-384-256-256), which `keras.applications` lacks.
+"""AlexNet for one GPU with the widths of torchvision (64-192-384-256-256); not in `keras.applications`.
 
 Krizhevsky et al., 2012: ImageNet classification with deep convolutional neural networks; one GPU and no local response
 normalization: Krizhevsky, 2014: One weird trick for parallelizing convolutional neural networks
@@ -24,14 +24,14 @@ def AlexNet(
     """Build AlexNet.
 
     Args:
-        include_top: whether the classifier follows (two dense layers of 4096, each after dropout 0.5, and the
-            last). It needs an input of 224 pixels: a dense layer sees a fixed 6×6 map. torchvision averages other
-            sizes to 6×6, and its map is in another order (channels first), so its dense weights don't fit here.
+        include_top: whether to include the classifier (two dense layers of 4096, each after dropout 0.5, and the
+            last). It needs an input of 224 pixels, which gives a 6×6 map. torchvision averages other sizes to 6×6
+            and flattens channels first, so its dense weights do not fit here.
         weights: None for random weights, or the path of a weight file of the same `include_top`.
         input_tensor: Keras tensor of shape (N, H, W, 3) to build upon: RGB / 255, minus ImageNet's mean, divided
             by its standard deviation.
-        input_shape: (H, W, 3) where there is no `input_tensor`; (224, 224, 3) by default with the classifier,
-            any size without. 63 pixels or more.
+        input_shape: (H, W, 3) if there is no `input_tensor`; by default (224, 224, 3) with the classifier and any
+            size without. At least 63 pixels.
         pooling: without the classifier, None for feature maps (6×6×256 for 224 pixels), ``"avg"`` or ``"max"``
             for features (N, 256).
         classes: number of classes of the classifier.

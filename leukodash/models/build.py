@@ -1,7 +1,7 @@
-"""Config → one flat Keras model; and the cut of that model into a frozen prefix and a trained suffix.
+"""Build a run's Keras model from its config, and split it into a frozen prefix and a trained suffix.
 
-`Input → preprocessing → backbone → pool → head → logits → probabilities`, all in one graph. A model takes raw RGB
-values 0 to 255, so that training and serving cannot differ, and every layer can be reached for heat maps.
+`Input → preprocessing → backbone → pool → head → logits → probabilities`, all in one flat graph. A model takes raw RGB
+values 0 to 255, so that training and inference cannot differ, and heat maps can use every layer.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import ALL, BGR, HEAD, SCALING, constructor
 
-if TYPE_CHECKING:  # the name alone: what a run asks for lives a floor higher
+if TYPE_CHECKING:  # config is a higher layer
     from leukodash.config.run_config import RunConfig
 
-POOLED, SCALED = "pool_", "head_scaled"  # names of layers: the average of a block's maps, and all of them to one scale
+# Names of layers: prefix of those that average the maps after a block; the one that normalizes all averages.
+POOLED, SCALED = "pool_", "head_scaled"
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -29,13 +30,13 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
     Args:
         config: the run's settings.
         classes: number of classes.
-        weights: file of pretrained backbone weights; None starts from random numbers.
+        weights: file of pretrained backbone weights; None for random weights.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for the backbone's arithmetic. Variables, head and
-            outputs are float32 always.
+            outputs are always float32.
 
     Returns:
         Model from ``cell``, float32 (n, size, size, 3), RGB 0 to 255, to ``probabilities``, float32
-        (n, ``config.outputs or classes``). The layers ``pool`` and ``logits`` stand before and after the head.
+        (n, ``config.outputs or classes``). The head lies between the layers ``pool`` and ``logits``.
 
     Raises:
         WeightsError: the file does not fit the backbone.
@@ -48,8 +49,8 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
             backbone.load_weights(weights)
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
-                f"'{weights.name}' holds no {config.spec.title} weights without top that fit ({_first_line(error)}). "
-                "Delete the file, so that it is downloaded again, or put the right one in its place."
+                f"'{weights.name}' does not hold weights of {config.spec.title} that fit ({_first_line(error)}). "
+                "Delete the file, so that it is downloaded again, or replace it by the right one."
             ) from error
     x = _pooled(config, backbone)
     for number, step in enumerate(config.head, start=1):
@@ -64,30 +65,30 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
 
 
 def frozen_layer(config: RunConfig) -> str | None:
-    """Return the name of the last layer before the cut; None where everything is trained."""
+    """Return the name of the last layer before the split point; None if everything is trained."""
     if config.train_from == ALL:
         return None
     if config.train_from == HEAD:
         return "pool"
-    return next(block.after for block in config.spec.blocks if block.name == config.train_from)
+    return config.spec.block(config.train_from).after
 
 
 def split_model(model: keras.Model, after: str | None) -> tuple[keras.Model | None, keras.Model]:
-    """Cut a flat model behind the layer `after`; both parts share their layers with the whole.
+    """Split a flat model after the layer `after`; both parts share their layers with the whole model.
 
-    The tensors that cross the cut are all those that `after` or a layer before it gives to a layer that is not before
-    it: one for most networks, two for NASNet, and where every block is pooled the averages of the blocks before.
+    The prefix holds `after` and every layer that it depends on. The tensors that cross the split point are all outputs
+    of the prefix that the suffix uses: one for most networks, two for NASNet; if every block is pooled, the averages
+    of the earlier blocks too.
 
     Returns:
-        (prefix, suffix): images → crossing tensors, and crossing tensors → logits. The prefix is None for a cut at
-        the input.
+        (prefix, suffix): images → crossing tensors, and crossing tensors → logits. The prefix is None if `after` is.
     """
     logits = model.get_layer("logits").output
     if after is None:
         return None, keras.Model(model.input, logits, name="suffix")
     last = model.get_layer(after)
     frozen = ancestors(model, [last.output])
-    # Averages of earlier maps cross in place of the maps; that of the last ones is behind the cut, as its gradient is.
+    # Averages of earlier maps cross in place of the maps. The last maps are averaged in the suffix: gradients need it.
     means = [operation for operation in model.operations if operation.name.startswith(POOLED)]
     frozen |= {mean for mean in means if _maker(_inputs(mean)[0]) in frozen - {last}}
     rest = [operation for operation in model.operations if operation not in frozen]
@@ -101,7 +102,7 @@ def split_model(model: keras.Model, after: str | None) -> tuple[keras.Model | No
 
 
 def ancestors(model: keras.Model, tensors: Iterable[keras.KerasTensor]) -> set[keras.Operation]:
-    """Return every operation of the graph that the tensors depend on, those that make them included."""
+    """Return every operation of the graph that the tensors depend on, including those that compute them."""
     found: set[keras.Operation] = set()
     open_ = [_maker(tensor) for tensor in tensors]
     while open_:
@@ -113,14 +114,14 @@ def ancestors(model: keras.Model, tensors: Iterable[keras.KerasTensor]) -> set[k
 
 
 def trained_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Return the layers that hold anything a run changes, in graph order."""
+    """Return the layers whose variables training changes, in graph order."""
     return [layer for layer in model.layers if layer.trainable and layer.weights]
 
 
 def save_trained(model: keras.Model, path: Path) -> None:
     """Write the variables of the trained layers as one HDF5 file (``trained.weights.h5``).
 
-    A group is a layer, named by its place in the model: names such as ``conv2d_93`` depend on what else was built.
+    Each layer is a group, named by its index in the model: names such as ``conv2d_93`` depend on earlier models.
     """
     import h5py
 
@@ -134,7 +135,7 @@ def save_trained(model: keras.Model, path: Path) -> None:
 
 
 def load_trained(model: keras.Model, path: Path) -> None:
-    """Read what `save_trained` wrote into a model of the same config. Raises WeightsError where it does not fit."""
+    """Load what `save_trained` wrote into a model of the same config. Raises WeightsError if it does not fit."""
     import h5py
 
     try:
@@ -144,18 +145,18 @@ def load_trained(model: keras.Model, path: Path) -> None:
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise WeightsError(
             f"The trained layers in '{path.name}' of '{path.parent.name}' cannot be read ({_first_line(error)}). "
-            "The run's folder is incomplete: train it again."
+            "The run folder is incomplete: train the run again."
         ) from error
 
 
 def class_probabilities(logits: np.ndarray, classes: int) -> np.ndarray:
-    """Softmax over the classes; output units beyond them (Mamaev's third) are left out.
+    """Return the softmax over the classes, without output units beyond them (Mamaev 2023 has a third).
 
     Args:
         logits: (n, units), units ≥ classes.
 
     Returns:
-        (n, classes), rows that sum to one.
+        (n, classes); each row sums to one.
     """
     logits = logits[:, :classes]
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -195,7 +196,7 @@ def _pooled(config: RunConfig, backbone: keras.Model) -> keras.KerasTensor:
         for number, end in enumerate(ends, start=1)
     ]
     x = keras.layers.Concatenate(name="pool", dtype="float32")(means)
-    # early maps hold smaller numbers than late ones
+    # early maps have smaller values than late ones
     return keras.layers.BatchNormalization(momentum=0.9, center=False, scale=False, name=SCALED, dtype="float32")(x)
 
 
@@ -204,7 +205,7 @@ def _mark_trainable(model: keras.Model, config: RunConfig) -> None:
     frozen = ancestors(model, [model.get_layer(after).output]) if after else set()
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.name != SCALED:
-            # a frozen BatchNormalization runs in inference mode, with ImageNet's statistics
+            # a frozen BatchNormalization layer runs in inference mode, with ImageNet's statistics
             layer.trainable = config.batchnorm == "everywhere" or (
                 layer not in frozen and config.batchnorm == "trained"
             )

@@ -1,7 +1,7 @@
-"""GoogLeNet as it won ImageNet in 2014, with local response normalization, which `keras.applications` lacks.
+"""GoogLeNet as it won ImageNet in 2014, with local response normalization; not in `keras.applications`.
 
-Szegedy et al., 2014: Going deeper with convolutions, table 1 (https://arxiv.org/abs/1409.4842), in the variant whose
-weights the Berkeley Vision and Learning Center (BVLC) published. Layers have the Caffe names with ``/`` written ``_``.
+Szegedy et al., 2014: Going deeper with convolutions, table 1 (https://arxiv.org/abs/1409.4842), in the variant
+whose weights the Berkeley Vision and Learning Center (BVLC) published. Layers have Caffe's names, with ``_`` for ``/``.
 """
 
 from pathlib import Path
@@ -25,18 +25,18 @@ INCEPTION = {
 
 @keras.saving.register_keras_serializable(package="leukodash")
 class LocalResponseNormalization(layers.Layer):
-    """Divide each value by a power of the energy of its neighboring channels.
+    """Divide each value by a power of the sum of squares over neighboring channels.
 
     y = x / (bias + alpha * sum of x² over the channels within `radius`) ** 0.75. Krizhevsky et al., 2012, section
-    3.3. Caffe's and ONNX' alpha is the one here times the number of channels in the window.
+    3.3. Alpha in Caffe and ONNX is this one times the number of channels in the window.
 
     Args:
-        radius: channels on either side that count; fewer at the first and last channels.
-        alpha: weight of one channel's energy.
+        radius: channels on either side in the window; fewer at the first and last channels.
+        alpha: weight of one channel's square.
         bias: added before the power.
 
-    Input and output: float tensor of shape (N, H, W, C). It computes in float32 under every precision policy: in
-    bfloat16, 1 + 0.003 is 1.
+    Input and output: float tensor of shape (N, H, W, C). It computes in float32 under every precision policy, since
+    1 + 0.003 is 1 in bfloat16.
     """
 
     def __init__(self, radius: int = 2, alpha: float = 2e-5, bias: float = 1.0, **kwargs: object) -> None:
@@ -50,7 +50,7 @@ class LocalResponseNormalization(layers.Layer):
         padded = ops.pad(ops.square(x), [(0, 0), (0, 0), (0, 0), (self.radius, self.radius)])
         energy = sum(padded[..., start : start + channels] for start in range(2 * self.radius + 1))
         root = ops.rsqrt(self.bias + self.alpha * energy)
-        # s ** -0.75 from two square roots: less than half the time of ops.power on a CPU.
+        # s ** -0.75 as two square roots: less than half the time of ops.power on a CPU
         return ops.cast(x * root * ops.sqrt(root), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
@@ -58,7 +58,7 @@ class LocalResponseNormalization(layers.Layer):
         return input_shape
 
     def get_config(self) -> dict:
-        """Return what `from_config` needs."""
+        """Return the arguments for `from_config`."""
         return {**super().get_config(), "radius": self.radius, "alpha": self.alpha, "bias": self.bias}
 
 
@@ -90,14 +90,14 @@ def GoogLeNet(
     classifier_activation: str | None = "softmax",
     name: str = "googlenet",
 ) -> keras.Model:
-    """Build GoogLeNet. The two auxiliary classifiers, which only help training from scratch, are left out.
+    """Build GoogLeNet without the two auxiliary classifiers, which only help training from scratch.
 
     Args:
-        include_top: whether the classifier follows (average pooling, dropout 0.4, one dense layer).
+        include_top: whether to include the classifier (average pooling, dropout 0.4, one dense layer).
         weights: None for random weights, or the path of a weight file of the same `include_top`.
         input_tensor: Keras tensor of shape (N, H, W, 3) to build upon: BGR, 0 to 255 minus (104, 117, 123).
-        input_shape: (H, W, 3) where there is no `input_tensor`; (224, 224, 3) by default with the classifier,
-            any size without. 32 pixels or more.
+        input_shape: (H, W, 3) if there is no `input_tensor`; by default (224, 224, 3) with the classifier and any
+            size without. At least 32 pixels.
         pooling: without the classifier, None for feature maps (N, H/32, W/32, 1024), ``"avg"`` or ``"max"`` for
             features (N, 1024).
         classes: number of classes of the classifier.

@@ -57,7 +57,7 @@ def convert(backbone: Backbone, source: Path, target: Path, source_sha256: str) 
         layers = load_function(backbone.weights.reader)(source)
     except (ValueError, KeyError, IndexError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"{source.name} is not the weight file of {backbone.title} that {backbone.weights.url} offers: {error}."
+            f"{source.name} is not the weight file of {backbone.title} at {backbone.weights.url}: {error}."
         ) from error
     parameters = sum(kernel.size + bias.size for kernel, bias in layers.values())
     if parameters != backbone.parameters:

@@ -1,8 +1,8 @@
 """Find, download and verify pretrained weights. Nothing here imports Keras.
 
-Three places are looked through: the folder ``LEUKODASH_WEIGHTS``, Keras' own cache, and LeukoDash's cache, which a
-download fills. A folder's ``SHA256SUMS`` (as ``sha256sum`` writes it) is believed over everything else; LeukoDash's
-cache has one, so that a file that changed on the disk is fetched anew.
+Weights are searched in the folder ``LEUKODASH_WEIGHTS``, in Keras' cache and in LeukoDash's cache, which downloads go
+to. The checksums in a folder's ``SHA256SUMS`` (as ``sha256sum`` writes it) take precedence; LeukoDash's cache has that
+file, so that weights that changed on disk are downloaded again.
 """
 
 import base64
@@ -25,7 +25,7 @@ from leukodash.models.weight_conversion import convert
 
 Progress = Callable[[float, str], None]
 
-TIMEOUT_SECONDS = 30  # without a byte
+TIMEOUT_SECONDS = 30  # without receiving a byte
 CHUNK_BYTES = 1 << 20
 
 
@@ -33,11 +33,11 @@ def find_weights(backbone: Backbone) -> Path | None:
     """Find a backbone's pretrained weights on this machine, ready for `keras.Model.load_weights`.
 
     Returns:
-        The file, or None where it would have to be downloaded (or, for GoogLeNet and AlexNet, converted).
+        The file, or None if it has to be downloaded (or, for GoogLeNet and AlexNet, converted).
 
     Raises:
-        WeightsError: ``LEUKODASH_WEIGHTS`` is no folder, or its file does not have the checksum that the
-            ``SHA256SUMS`` beside it states.
+        WeightsError: ``LEUKODASH_WEIGHTS`` is not a folder, or its file does not have the checksum in the
+            ``SHA256SUMS`` next to it.
     """
     file = backbone.weights
     given = _given_folder()
@@ -48,7 +48,7 @@ def find_weights(backbone: Backbone) -> Path | None:
                 stated = _stated(path)
                 if stated and stated != sha256_of(path):
                     raise WeightsError(
-                        f"{path} is damaged: its SHA-256 is {sha256_of(path)[:16]}…, but SHA256SUMS beside it "
+                        f"{path} is damaged: its SHA-256 is {sha256_of(path)[:16]}…, but SHA256SUMS next to it "
                         f"says {stated[:16]}…. Copy the file again, or remove it to have it downloaded."
                     )
                 return path
@@ -68,17 +68,18 @@ def find_weights(backbone: Backbone) -> Path | None:
 def obtain_weights(backbone: Backbone, progress: Progress | None = None) -> Path:
     """Find a backbone's pretrained weights, or download them from their publisher, verify and convert them.
 
-    Processes that ask at the same time wait for one download.
+    Processes that call this at the same time wait for one download.
 
     Args:
         backbone: a row of `BACKBONES`.
-        progress: called with the fraction that has arrived and a few words.
+        progress: called with the fraction that has been downloaded and a short text.
 
     Returns:
         A file for `keras.Model.load_weights` of the network without its classifier.
 
     Raises:
-        WeightsError: the weights are neither here nor to be had, or what came is damaged. The text says what to do.
+        WeightsError: the weights are not here and cannot be downloaded, or the download is damaged. The text says
+            what to do.
     """
     found = find_weights(backbone)
     if found:
@@ -90,30 +91,30 @@ def obtain_weights(backbone: Backbone, progress: Progress | None = None) -> Path
             return find_weights(backbone) or _fetch(backbone, folder, progress)
     except OSError as error:
         raise WeightsError(
-            f"The weights of {backbone.title} cannot be kept in {folder} ({error}). "
-            "Make room there, or set LEUKODASH_CACHE to a folder that can be written."
+            f"The weights of {backbone.title} cannot be written to {folder} ({error}). "
+            "Free some space there, or set LEUKODASH_CACHE to a writable folder."
         ) from error
 
 
 def identity(path: Path) -> str:
-    """Identify weights for a run: the SHA-256 of the publisher's file for converted ones, else of the file itself."""
+    """Return the SHA-256 that identifies weights: of the publisher's file if they were converted, else of the file."""
     with h5py.File(path, "r") as file:
         source = file.attrs.get("source_sha256")
     return str(source) if source else sha256_of(path)
 
 
 def sha256_of(path: Path) -> str:
-    """Return a file's SHA-256 as 64 hex digits; computed once while its size and time stay the same."""
+    """Return a file's SHA-256 as 64 hex digits; cached until its size or modification time changes."""
     return _digest(path, "sha256")
 
 
 def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
-    """Bring the weights into LeukoDash's own folder: from LEUKODASH_WEIGHTS, else from the publisher."""
+    """Fetch the weights into LeukoDash's cache: from LEUKODASH_WEIGHTS, else from the publisher."""
     file = backbone.weights
     target = folder / _own_name(backbone)
     given = _given_folder()
     local = given / file.published_name if given and file.reader else None
-    work = folder / f"{backbone.name}.part"  # the caller's lock makes it ours; a killed download leaves it behind
+    work = folder / f"{backbone.name}.part"  # the caller holds the lock; a killed download leaves this folder behind
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
@@ -121,7 +122,7 @@ def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
             source = local
             fault = _fault(source, file)
             if fault:
-                raise WeightsError(f"{local} is not the file that {file.url} offers: {fault}. Copy it again.")
+                raise WeightsError(f"{local} is not the file at {file.url}: {fault}. Copy it again.")
         else:
             source = work / file.published_name
             _download(backbone, source, progress)
@@ -156,13 +157,13 @@ def _download(backbone: Backbone, target: Path, progress: Progress | None) -> No
         raise WeightsError(
             f"The weights of {backbone.title} could not be downloaded from {file.url} ({error}). {advice}"
         ) from error
-    fault = f"only {received:,} of {total:,} bytes came" if received < total else _fault(target, file, sent_md5)
+    fault = f"only {received:,} of {total:,} bytes arrived" if received < total else _fault(target, file, sent_md5)
     if fault is None and not (file.sha256 or file.md5) and _parameters(target) != backbone.parameters:
         fault = f"it does not hold the {backbone.parameters:,} parameters of {backbone.title}"
     if fault:
         target.unlink()
         raise WeightsError(
-            f"What came from {file.url} is not the weight file of {backbone.title}: {fault}. "
+            f"The download from {file.url} is not the weight file of {backbone.title}: {fault}. "
             f"It has been deleted; try again later. {advice}"
         )
 
@@ -174,7 +175,7 @@ def _advice(file: WeightFile) -> str:
 
 
 def _sent_md5(headers: HTTPMessage) -> str | None:
-    """Return the MD5, in hex, that Google's storage sends along with each file."""
+    """Return the MD5, in hex, that Google's storage sends with each file."""
     for value in headers.get_all("x-goog-hash") or ():
         for part in value.split(","):
             kind, _, digest = part.strip().partition("=")
@@ -184,7 +185,7 @@ def _sent_md5(headers: HTTPMessage) -> str | None:
 
 
 def _fault(path: Path, file: WeightFile, sent_md5: str | None = None) -> str | None:
-    """Say in words how a file differs from what its publisher states, or return None."""
+    """Return how a file differs from what its publisher states, in words, or None."""
     size = path.stat().st_size
     if file.size_bytes and size != file.size_bytes:
         return f"it has {size:,} bytes and {file.size_bytes:,} were expected"
@@ -195,7 +196,7 @@ def _fault(path: Path, file: WeightFile, sent_md5: str | None = None) -> str | N
 
 
 def _parameters(path: Path) -> int:
-    """Count the parameters in one of Keras' HDF5 weight files; 0 where it is none."""
+    """Return the number of parameters in one of Keras' HDF5 weight files; 0 if it is another file."""
     try:
         with h5py.File(path, "r") as file:
             groups = [file[name] for name in file.attrs["layer_names"]]
@@ -209,7 +210,7 @@ def _given_folder() -> Path | None:
     if folder and not folder.is_dir():
         raise WeightsError(
             f"LEUKODASH_WEIGHTS is {folder}, but there is no such folder. "
-            "Set it to a folder of weight files, or unset it."
+            "Set it to a folder with weight files, or unset it."
         )
     return folder
 
@@ -219,13 +220,13 @@ def _own_folder() -> Path:
 
 
 def _own_name(backbone: Backbone) -> str:
-    """Name of the file in LeukoDash's cache; a converted one carries the beginning of its source's checksum."""
+    """Return the file name in LeukoDash's cache; for converted files with the first digits of the source's checksum."""
     file = backbone.weights
     return f"{backbone.name}-{file.sha256[:8]}.h5" if file.reader and file.sha256 else file.name
 
 
 def _stated(path: Path) -> str | None:
-    """Return the checksum that the ``SHA256SUMS`` beside a file states for it."""
+    """Return a file's checksum in the ``SHA256SUMS`` next to it."""
     return _sums(path.parent).get(path.name)
 
 
@@ -239,7 +240,7 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _state(path: Path, checksum: str) -> None:
-    """Write a file's checksum into the ``SHA256SUMS`` beside it."""
+    """Write a file's checksum into the ``SHA256SUMS`` next to it."""
     with FileLock(path.parent / "SHA256SUMS.lock"):
         sums = {**_sums(path.parent), path.name: checksum}
         new = path.parent / "SHA256SUMS.new"
