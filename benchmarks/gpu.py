@@ -32,7 +32,6 @@ from leukodash.data.split import make_split
 from leukodash.jobs.hardware import device_names, gpu_words
 from leukodash.models.build import build, split_model
 from leukodash.models.weights import find_weights
-from leukodash.runs.status import Status
 from leukodash.training.batches import Batches
 from leukodash.training.fit import compile_suffix
 from leukodash.training.precision import choose_precision
@@ -56,11 +55,8 @@ def leukodash_sides(config: RunConfig, dataset: Dataset, part: pd.Series, steps:
     """Measure LeukoDash's loop, and the same step on a batch that is on the device."""
     precision = choose_precision("auto", config.spec, device, lambda: 1.0)
     suffix = split_model(build(config, 2, find_weights(config.spec), precision), None)[1]
-    with tempfile.TemporaryDirectory() as folder:
-        status = Status(Path(folder))
-        status.fields["device"] = "GPU 0" if device.startswith("gpu") else "CPU"
-        compile_suffix(suffix, config, status)
-    batches = Batches(config, None, cell_store(dataset, config.input_size), dataset, part)
+    compile_suffix(suffix, config, device)
+    batches = Batches(config, cell_store(dataset, config.input_size), dataset, part)
 
     def endless() -> object:
         for epoch in range(1, 1_000_000):

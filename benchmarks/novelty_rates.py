@@ -92,7 +92,7 @@ def network(run: Run) -> Network:
     from leukodash.models.weights import find_weights
 
     made = run.model
-    config = run.config.as_random_start() if made["random_start"] else run.config
+    config = run.trained
     weights = None if config.weights == "random" else find_weights(config.spec)
     model = build.build(config, len(made["classes"]), weights, made["precision"])
     build.load_trained(model, run.path / "trained.weights.h5")
@@ -110,7 +110,7 @@ def network(run: Run) -> Network:
 
 def pooled_cells(run: Run, dataset: Dataset, rows: np.ndarray, pooled: Network) -> np.ndarray:
     """Return the pooled features of some cells: stored ones where the backbone was frozen."""
-    if run.model["features"] and run.config.train_from == "head":
+    if run.model["features"] and run.trained.train_from == "head":
         import ml_dtypes
 
         stored = np.load(settings.cache() / "features" / run.model["features"] / "view0-0.npy", mmap_mode="r")
@@ -179,7 +179,7 @@ def measure(run: Run, dataset: Dataset, smears: Path | None) -> dict[str, Any]:
     }
     for name, score in other_scores(features["train"][: 3 * TRAINING_CELLS]).items():
         figures["methods"][name] = compared(score, features["test"], mix)
-    if run.model["features"] and run.config.train_from == "head":
+    if run.model["features"] and run.trained.train_from == "head":
         figures["splits"] = further_splits(run, dataset, mix, pooled)
     return figures
 

@@ -10,6 +10,7 @@ import pytest
 from leukodash.config.run_config import RunConfig
 from leukodash.data.images import read_image, square
 from leukodash.errors import RunError, WeightsError
+from leukodash.runs.migrations import stored_config
 
 
 @pytest.fixture
@@ -140,10 +141,10 @@ def test_pretrained_weights_that_differ_from_the_runs_raise_an_error(tiny_run, t
     with h5py.File(tmp_path / run.config.spec.weights.name, "w") as file:
         file["other"] = [1.0]
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path))
-    run.write("config.json", run.config.changed(weights="imagenet").model_dump(mode="json"))
-    run.write("model.json", run.model | {"random_start": False, "weights_sha256": "0" * 64, "weights_file": "mine.h5"})
+    config = run.trained.changed(weights="imagenet", weights_sha256="0" * 64)
+    run.write("model.json", run.model | {"config": stored_config(config)})
     found = hashlib.sha256((tmp_path / run.config.spec.weights.name).read_bytes()).hexdigest()[:16]
-    with pytest.raises(WeightsError, match=rf"mine\.h5 with SHA-256 0000000000000000…, but .* has {found}…"):
+    with pytest.raises(WeightsError, match=rf"SHA-256 0000000000000000…, but .* has {found}…"):
         load(run)
 
 

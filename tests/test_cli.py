@@ -11,6 +11,7 @@ import pytest
 
 from leukodash.__main__ import main
 from leukodash.data.demo_cells import make_demo
+from leukodash.runs.migrations import stored_config
 from leukodash.runs.run_folder import list_runs
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -162,9 +163,8 @@ def test_classify_says_which_file_is_no_image_and_answers_for_the_others(tiny_ru
 @pytest.mark.slow
 def test_classify_without_the_weights_that_a_run_was_trained_from_says_so(tiny_run, capsys, monkeypatch, tmp_path):
     run = tiny_run()
-    model = {**run.model, "random_start": False, "weights_file": "alexnet.h5", "weights_sha256": "0" * 64}
-    run.write("model.json", model)
-    run.write("config.json", {**run.config.model_dump(mode="json"), "weights": "imagenet"})
+    config = run.trained.changed(weights="imagenet", weights_file="alexnet.h5", weights_sha256="0" * 64)
+    run.write("model.json", run.model | {"config": stored_config(config)})
     (tmp_path / "none").mkdir()
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setattr("urllib.request.urlopen", no_network)

@@ -102,8 +102,7 @@ def test_onnx_runtime_gives_the_apps_probabilities_and_the_file_has_no_rare_oper
 def test_the_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_views(spread_run, cells, tmp_path):
     import keras
 
-    run = spread_run("alexnet")
-    run.write("model.json", run.model | {"views": 8})
+    run = spread_run("alexnet", flips="views", average_views=True)
     made = export(run, "keras", tmp_path / "out")
     model = keras.saving.load_model(made.path)
     turned = [np.rot90(some, k, axes=(1, 2)) for some in (cells, cells[:, :, ::-1]) for k in range(4)]

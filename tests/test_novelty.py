@@ -146,7 +146,7 @@ def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(tra
     crossing = prefix and prefix.predict(images, verbose=0)
     stored = prefix and Features([crossing if isinstance(crossing, list) else [crossing]], True, 0.0)
     heard = []
-    batches = Batches(config, stored, None if stored else images, dataset, part)
+    batches = Batches(config, stored or images, dataset, part)
     novelty = results.novelty(model, suffix, batches, lambda fraction, words: heard.append(fraction))
 
     if pooling == "blocks":

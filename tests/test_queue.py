@@ -1,5 +1,7 @@
 """The queue: one after the other, in order, and the dead block nobody. Real processes, light ones."""
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -172,3 +174,16 @@ def test_a_session_is_weighed_again_where_linux_had_too_many_such_wishes_at_once
     monkeypatch.setattr(queue.time, "sleep", lambda _: None)
     queue.lower_priority()
     assert wishes == [("/proc/self/autogroup", str(settings.NICE))] * 3
+
+
+def test_a_run_waits_for_one_that_was_requested_earlier_and_is_starting(checkpoints):
+    mine, other = checkpoints / "mine", checkpoints / "other"
+    other.mkdir()
+    status = other / "status.json"
+    for starting, asked, waits in ((True, 1, True), (True, 3, False), (False, 1, False)):
+        status.write_text(json.dumps({"starting": starting, "asked": asked}))
+        assert queue._earlier_run_starting(mine, 2) is waits
+    status.write_text(json.dumps({"starting": True, "asked": 1}))
+    for age in (queue.STARTING_SECONDS + 1, -3600):  # its process died, and the clock was ahead
+        os.utime(other, (time.time() - age,) * 2)
+        assert not queue._earlier_run_starting(mine, 2)

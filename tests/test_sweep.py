@@ -194,13 +194,13 @@ def test_a_deleted_run_can_be_brought_back_until_it_is_purged(demo):
     assert list_runs() == [run]
     trash.discard(run)
     trash.purge([run.id])
-    with pytest.raises(RunError, match="in the trash no more"):
+    with pytest.raises(RunError, match="no longer in the trash"):
         trash.bring_back(run.id)
 
 
 def test_a_run_under_way_is_not_deleted(demo):
     run = under_way(demo, "running")
-    with run_lock(run.path), pytest.raises(RunError, match="still under way"):
+    with run_lock(run.path), pytest.raises(RunError, match="still running"):
         trash.discard(run)
     assert list_runs() == [run]
 

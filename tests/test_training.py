@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
-from leukodash.errors import WeightsError
+from leukodash.errors import RunError, WeightsError
 from leukodash.jobs import launch as jobs
 from leukodash.models.weight_conversion import _write as write_weights
 from leukodash.runs.run_folder import HISTORY_COLUMNS, create_run
@@ -91,7 +91,7 @@ def test_a_run_ends_with_every_file_of_the_design(pretend_weights, train, demo):
     assert list(run.split["sha256"]) == list(demo.cells["sha256"])
     assert set(run.predictions["part"]) == {"validation", "test"}
     assert np.allclose(run.predictions[["p_all", "p_hem"]].sum(axis=1), 1)
-    assert run.model["weights_sha256"] == "5" * 64
+    assert run.trained.weights_sha256 == "5" * 64
     assert run.model["trained_layers"] == ["logits"]
     assert (run.path / "trained.weights.h5").stat().st_size < 20_000
     assert not run.metrics["random_start"] and run.metrics["generated"]
@@ -185,7 +185,7 @@ def test_a_run_stopped_again_and_again_ends_as_if_it_never_was(changes, pretend_
 
     def stop_every_third_step(folder):
         asked.append(folder)
-        return len(asked) % 3 == 0
+        return len(asked) % 3 == 0 and len(asked) < 60  # an evaluation begins anew, so it needs to be left alone
 
     broken = create_run(unbroken.config)
     monkeypatch.setattr(fit, "stop_requested", stop_every_third_step)
@@ -227,12 +227,12 @@ def test_a_run_that_is_told_to_stop_stops_and_goes_on_when_asked(pretend_weights
 def test_without_pretrained_weights_the_whole_network_is_trained_and_marked(train, monkeypatch):
     from leukodash.training import fit
 
-    def none_to_be_had(row, progress):
+    def none_to_be_had(*_):
         raise WeightsError("There is no network.")
 
     monkeypatch.setattr(fit, "obtain_weights", none_to_be_had)
     run = train(epochs=1)
-    assert run.metrics["random_start"] and run.model["random_start"]
+    assert run.metrics["random_start"] and run.trained.weights == "random"
     assert "conv1" in run.model["trained_layers"]
     assert run.config.train_from == "head"  # what was asked for stays on record
 
@@ -244,13 +244,104 @@ def test_a_data_set_that_changed_since_is_refused(pretend_weights, train, demo, 
     next((tmp_path / "mine").rglob("*.png")).unlink()
     train(run)
     assert run.state == "failed"
-    assert "has changed since this run was asked for" in run.status["error"]
+    assert "has changed since this run was created" in run.status["error"]
 
 
-def test_a_training_that_runs_away_is_said_in_words(pretend_weights, train):
+def test_a_training_that_diverges_fails_with_a_sentence(pretend_weights, train):
     run = train(learning_rate=10.0, optimizer="sgd", train_from="conv2", epochs=3)
     assert run.state == "failed"
-    assert "smaller learning rate than 10" in run.status["error"]
+    assert (
+        "Training diverged: the loss is NaN or infinite in epoch 1. Start again with a learning rate below 10"
+        in run.status["error"]
+    )
+
+
+def test_a_validation_loss_that_is_nan_in_one_epoch_leaves_the_best_of_the_others(pretend_weights, train, monkeypatch):
+    losses = iter([0.8, 0.7, float("nan")])
+    validation_losses(monkeypatch, losses)
+    run = train()
+    assert run.state == "finished"
+    assert (run.metrics["best_epoch"], run.metrics["best_val_loss"]) == (2, 0.7)
+    assert np.isnan(run.history["val_loss"].iloc[-1])
+
+
+def test_a_validation_loss_that_is_never_finite_fails_with_a_sentence(pretend_weights, train, monkeypatch):
+    validation_losses(monkeypatch, iter([float("nan"), float("inf"), float("nan")]))
+    run = train()
+    assert run.state == "failed"
+    assert "Training diverged: the validation loss is NaN or infinite in every epoch." in run.status["error"]
+
+
+def test_a_run_whose_best_validation_loss_explodes_is_marked(pretend_weights, train, monkeypatch):
+    from leukodash.runs.leaderboard import marks
+
+    validation_losses(monkeypatch, iter([3e30, 2e30, 4e30]))
+    assert "training diverged: validation loss 2e+30" in marks(train().metrics)
+    monkeypatch.undo()
+
+
+def validation_losses(monkeypatch, losses):
+    from leukodash.training import evaluate
+
+    monkeypatch.setattr(evaluate, "loss_and_accuracy", lambda *_: (next(losses), 0.5))
+
+
+def test_a_history_survives_a_kill_while_it_is_rewritten(tmp_path, monkeypatch):
+    from leukodash.training import fit
+
+    path = tmp_path / "history.csv"
+    fit._Rows(path, ("epoch", "loss"), lambda row: True).append(1, 0.5)
+    with path.open("a") as file:
+        file.write("2")  # a kill in the middle of a row
+    before = path.read_text()
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(fit.csv, "writer", killed)
+        fit._Rows(path, ("epoch", "loss"), lambda row: True)
+    assert path.read_text() in (before, "epoch,loss\n1,0.5\n")
+    fit._Rows(path, ("epoch", "loss"), lambda row: True).append(2, 0.4)
+    assert path.read_text() == "epoch,loss\n1,0.5\n2,0.4\n"
+
+
+def test_a_stop_is_honoured_while_the_novelty_measure_is_fitted(pretend_weights, train, monkeypatch):
+    from leukodash.training import evaluate
+
+    unbroken = train(epochs=1)
+    run = create_run(unbroken.config)
+    real, to_stop = evaluate.mean_over_places, [run]
+
+    def stop_once(maps, channels):
+        if to_stop:
+            (to_stop.pop().path / "stop").touch()
+        return real(maps, channels)
+
+    monkeypatch.setattr(evaluate, "mean_over_places", stop_once)
+    train(run)
+    assert run.state == "stopped" and run.status["stage"] == "evaluating"
+    train(run)
+    assert run.state == "finished"
+    assert same_results(unbroken, run)
+
+
+def test_a_checkpoint_of_another_network_or_optimizer_is_refused_with_a_sentence(tmp_path):
+    import keras
+
+    from leukodash.training.checkpoint import Checkpoint
+
+    def checkpoint(*units, optimizer="adam"):
+        model = keras.Sequential([keras.Input((4,)), *map(keras.layers.Dense, units)])
+        model.compile(optimizer)
+        return Checkpoint(tmp_path, model)
+
+    checkpoint(4, 4).save()
+    checkpoint(4, 4).load()
+    others = checkpoint(4, 3), checkpoint(4), checkpoint(4, 4, optimizer="sgd"), checkpoint(4, 4, optimizer="adadelta")
+    for other in others:
+        with pytest.raises(RunError, match="The checkpoint of this run does not fit"):
+            other.load()
 
 
 def test_early_stopping_waits_as_long_as_it_was_told(pretend_weights, train):
@@ -278,7 +369,7 @@ def test_jax_trains_too(pretend_weights, demo, monkeypatch):
     run = jobs.start(make_config("quick", "alexnet", demo, input_size=64, epochs=30, batch_size=8, head=[]))
     until(lambda: run.state not in ("queued", "running"))
     assert run.state == "finished", run.log_tail()
-    assert run.model["backend"] == "jax"
+    assert run.model["environment"]["backend"] == "jax"
     assert run.history["loss"].iloc[-1] < 0.8 * run.history["loss"].iloc[0]
     validation = run.predictions[run.predictions["part"] == "validation"]
     loss = log_loss(validation["label"] == "all", validation[["p_hem", "p_all"]].to_numpy())

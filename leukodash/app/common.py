@@ -20,6 +20,7 @@ from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.metrics import wilson
 from leukodash.jobs.estimate import duration_words
+from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders
 from leukodash.runs.run_folder import Run, all_runs, finished
 
@@ -156,13 +157,16 @@ def badges(run: Run) -> str:
     marks += [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
     if metrics.get("leaks"):
         marks.append(f":red-badge[:material/warning: {metrics['leaks']:,} leaks between parts]")
+    if metrics and diverged(metrics):
+        marks.append(":red-badge[:material/warning: training diverged]")
     if metrics.get("part") == "validation":
         marks.append(":orange-badge[:material/warning: no test part: measured on validation cells]")
-    if (views := model.get("views", 1)) > 1:
+    trained = run.trained if model else None  # imported predictions have no settings
+    if trained and (views := trained.answer_views) > 1:
         marks.append(f":gray-badge[:material/flip: mean of {views} views]")
     if model.get("generated"):
         marks.append(":violet-badge[:material/draw: generated cells]")
-    if model.get("random_start"):
+    if trained and trained.weights == "random":
         marks.append(":orange-badge[:material/casino: random start]")
     return " ".join(marks)
 

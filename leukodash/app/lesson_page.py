@@ -156,7 +156,7 @@ def try_part() -> None:
     st.subheader("Try it yourself")
     st.markdown(
         "On the Train page, select ResNet50 and choose *Quick*. Under *All settings*, set *Preprocessing* to *divide "
-        "by 255* and start; then start again with *as it was trained*. Compare the two runs: they are tested on the "
+        "by 255* and start; then start again with *as in pretraining*. Compare the two runs: they are tested on the "
         "same cells."
     )
     st.page_link(page("train"), label="Start a run", icon=":material/model_training:")

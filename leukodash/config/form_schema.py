@@ -1,8 +1,8 @@
-"""What a form must know of each setting of a run: read off `RunConfig` itself, so that new settings appear in it."""
+"""Form fields for the settings of a run, derived from `RunConfig`, so that new settings appear automatically."""
 
 import json
 import types
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -14,7 +14,7 @@ from leukodash.models.backbones import ALL, HEAD, Backbone
 
 HIDDEN = ("data", "fingerprint", "backbone", "preset", "weights_file", "weights_sha256")
 MAIN = ("epochs", "learning_rate", "input_size", "train_from", "split.kind", "seed")
-# A group begins at the setting named here and ends at the next one; a new setting falls where it is declared.
+# Each group starts at the setting named here and ends before the next.
 GROUPS = {"weights": "Network", "optimizer": "Training", "flips": "Augmentation", "precision": "Arithmetic and seed"}
 SPLIT_GROUP = "Split"
 
@@ -34,24 +34,25 @@ TITLES = {
     "split.folds": "Folds of subjects",
     "split.counts": "Cells in training, validation, test",
 }
-# Split has its texts in its docstring; where a field gets a description of its own, that one wins.
+# Help for fields of Split without a description of their own.
 SPLIT_HELP = {
-    "kind": "By subject keeps all cells of a person on one side, so that the test asks what a clinic would. By image "
-    "deals cells out at random, as both papers did, which flatters. By fold tests on one of the data set's folds.",
-    "seed": "Another number draws other parts.",
-    "validation": "Share of the cells that choose the best epoch.",
-    "test": "Share of the cells that are kept back until the end.",
-    "test_fold": "The fold that is kept back: for the split by fold the highest by default, for folds of subjects 0.",
-    "folds": "Deal the subjects out into so many test parts, and test on one of them; trying each in turn tests every "
-    "cell once. Only for the split by subject.",
+    "kind": "By subject keeps all cells of a person in one part, so the test measures accuracy on new patients. By "
+    "image assigns cells at random, as both papers did, which overestimates it. By fold tests on one of the data set's "
+    "folds.",
+    "seed": "A different seed gives different parts.",
+    "validation": "Share of the cells that are used to choose the best epoch.",
+    "test": "Share of the cells that are held out until the end.",
+    "test_fold": "The held-out fold: by default the highest for the split by fold, 0 for folds of subjects.",
+    "folds": "Divide the subjects into this many folds and test on one; one run per fold tests every cell once. "
+    "Only for the split by subject.",
     "counts": "Three whole numbers, only for the split by counts (balanced classes, as in Dhuri & Guinde 2020).",
 }
 CHOICE_TITLES = {
     "imagenet": "ImageNet",
     "random": "random numbers",
-    "native": "as it was trained",
+    "native": "as in pretraining",
     "divide_by_255": "divide by 255",
-    HEAD: "the new layers only",
+    HEAD: "new layers only",
     ALL: "everything",
     "blocks": "average of every block",
     "sgd": "SGD",
@@ -59,11 +60,12 @@ CHOICE_TITLES = {
     "adamw": "AdamW",
     "rmsprop": "RMSprop",
     "adagrad": "Adagrad",
-    "none": "as they are",
     "flips": "mirrored (4 views)",
-    "views": "mirrored and turned (8 views)",
+    "views": "mirrored and rotated (8 views)",
     "counts": "a paper's counts",
 }
+
+Kind = Literal["choice", "switch", "whole", "number", "list", "text"]
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,20 @@ class Setting:
     """One field of a form.
 
     Attributes:
-        name: as in `RunConfig`; ``split.kind`` reaches into the split.
-        title: words for it.
+        name: as in `RunConfig`; ``split.kind`` is a field of the split.
+        title: the label.
         help: a sentence on what it does.
-        kind: what it takes.
+        kind: the type of its value.
         choices: for ``"choice"``.
-        low, high: least and greatest value of a number, or None.
+        low, high: minimum and maximum of a number, or None.
         optional: whether it may be empty.
-        group: heading that it stands under.
+        group: the heading above it.
     """
 
     name: str
     title: str
     help: str
-    kind: Literal["choice", "switch", "whole", "number", "list", "text"]
+    kind: Kind
     choices: tuple[str, ...]
     low: float | None
     high: float | None
@@ -92,31 +94,33 @@ class Setting:
     group: str
 
 
-def settings_of(row: Backbone) -> list[Setting]:
-    """Return every setting that a person can change, in the order of `RunConfig`; the cut's choices are the row's."""
-    found, group = [], "Network"
+def settings_of(spec: Backbone) -> list[Setting]:
+    """Return every setting that a person can change, in the order of `RunConfig`, for a backbone."""
+    settings: list[Setting] = []
+    group = "Network"
     for name, info in RunConfig.model_fields.items():
         group = GROUPS.get(name, group)
         if name in HIDDEN:
             continue
         if name == "split":
             parts = Split.model_fields.items()
-            found += [_setting(f"split.{part}", field, SPLIT_GROUP, SPLIT_HELP.get(part)) for part, field in parts]
+            settings += [_setting(f"split.{part}", field, SPLIT_GROUP, SPLIT_HELP.get(part)) for part, field in parts]
             continue
         setting = _setting(name, info, group)
         if name == "train_from":
-            setting = _with_cuts(setting, row)
-        found.append(setting)
-    return found
+            places = (HEAD, *(block.name for block in reversed(spec.blocks)), ALL)
+            setting = replace(setting, kind="choice", choices=places)
+        settings.append(setting)
+    return settings
 
 
 def choice_title(choice: str) -> str:
-    """Words for one of a setting's choices."""
+    """Return the label of one of a setting's choices."""
     return CHOICE_TITLES.get(choice, choice)
 
 
 def value_of(config: RunConfig, name: str) -> Any:
-    """Return a setting's value by its name in the form."""
+    """Return the value of a setting by its name in the form."""
     holder, _, part = name.rpartition(".")
     return getattr(getattr(config, holder) if holder else config, part)
 
@@ -132,29 +136,29 @@ def changes(config: RunConfig, values: dict[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     if found.get("split", {}).get("kind", "counts") != "counts":
-        found["split"]["counts"] = None  # a paper's counts go with its own kind of split only
+        found["split"]["counts"] = None  # counts belong to the split by counts only
     return found
 
 
 def differences(config: RunConfig, base: RunConfig) -> dict[str, Any]:
-    """Return by form name what one config has other than another: how an old run differs from its preset."""
+    """Return the values of a config that differ from another, by name in the form."""
     values = {setting.name: value_of(config, setting.name) for setting in settings_of(config.spec)}
     return {name: value for name, value in values.items() if value != value_of(base, name)}
 
 
 def read_list(text: str, title: str) -> tuple[int | float, ...] | None:
-    """Read numbers with commas between; whole ones stay whole. Nothing is an empty list, for `None` see the caller.
+    """Return the numbers of a comma-separated text; whole numbers stay int, an empty text is an empty tuple.
 
-    Raises RunError where something is no number.
+    Raises RunError if something is not a number.
     """
     try:
         return tuple(json.loads(word) for word in text.replace(";", ",").split(",") if word.strip())
     except ValueError as error:
-        raise RunError(f"{title} takes numbers with commas between, such as 0.5, 1024, not '{text}'.") from error
+        raise RunError(f"{title} takes numbers separated by commas, such as 0.5, 1024, not '{text}'.") from error
 
 
 def write_list(value: tuple[int | float, ...] | None) -> str:
-    """Write numbers as `read_list` reads them."""
+    """Return the text that `read_list` reads."""
     return ", ".join(str(number) for number in value or ())
 
 
@@ -172,11 +176,6 @@ def _setting(name: str, info: FieldInfo, group: str, fallback_help: str | None =
     return Setting(name, title, help_, kind, choices, low, high, optional, group)
 
 
-def _with_cuts(setting: Setting, row: Backbone) -> Setting:
-    cuts = (HEAD, *(block.name for block in reversed(row.blocks)), ALL)
-    return Setting(**{**vars(setting), "kind": "choice", "choices": cuts})
-
-
 def _without_none(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) in (Union, types.UnionType):
         others = [one for one in get_args(annotation) if one is not type(None)]
@@ -185,9 +184,10 @@ def _without_none(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:
+def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
     if get_origin(annotation) is Literal:
         return "choice", get_args(annotation)
     if get_origin(annotation) is tuple:
         return "list", ()
-    return {bool: "switch", int: "whole", float: "number"}.get(annotation, "text"), ()
+    kinds: dict[Any, Kind] = {bool: "switch", int: "whole", float: "number"}
+    return kinds.get(annotation, "text"), ()

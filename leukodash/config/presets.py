@@ -1,4 +1,4 @@
-"""The presets: recipes that fill a run's settings; two are those of papers, with what is done otherwise here."""
+"""Presets (recipes): default settings of a run. Two follow papers, with the differences listed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ class Preset:
 
     Attributes:
         title: its name, a colon, and a few words.
-        settings: of `RunConfig`, beside its defaults.
+        settings: settings of `RunConfig` that differ from its defaults.
         backbones: settings that differ for a backbone, by its name.
-        differences: for a paper's recipe: what it leaves open and what is done otherwise here, a sentence each.
+        differences: for a paper's recipe: what the paper leaves open and what differs here, one sentence each.
     """
 
     title: str
@@ -48,14 +48,14 @@ _DHURI = Preset(
     },
     (
         "Dropout rates are not printed: 0.5, as in the original VGG16.",
-        "Preprocessing is not printed: division by 255, the usual setting of the ImageDataGenerator that is named.",
-        "VGG16: the 4,464,680 frozen weights that are printed match no block (1.7 million lie before block 4, 7.6 "
-        "million before block 5); block 5 is trained. The dense layers start from random numbers.",
+        "Preprocessing is not printed: division by 255, the usual setting of the ImageDataGenerator that is mentioned.",
+        "VGG16: the printed 4,464,680 frozen weights match no block (1.7 million precede block 4, 7.6 million precede "
+        "block 5); block 5 is trained. The dense layers start from random numbers.",
         "ResNet50: one output unit is printed, over which a softmax is constant; the text says categorical "
         "cross-entropy, so there are two. Batch normalization is trained in the whole network, as the text says.",
         "MobileNet: the printed parameter counts do not add up; the printed layers do and are used. The text freezes "
-        "the lower layers, as is done here; but the 21,668 weights that are printed as frozen are about those of the "
-        "running averages of batch normalization (21,888), as if every layer had learnt. That would explain their "
+        "the lower layers, as here; but the 21,668 weights printed as frozen are close to the number of running "
+        "averages of batch normalization (21,888), as if every layer had been trained. That would explain their "
         "training accuracy of 99 %.",
     ),
 )
@@ -87,20 +87,20 @@ _MAMAEV = Preset(
     },
     (
         "There is no test set: the notebook's figures are validation figures, and so are these.",
-        "The epoch with the lowest validation loss counts; the notebook chooses by a running mean.",
-        "Validation cells are not mirrored at random here; the notebook changes them as it does the training cells.",
-        "The notebook divides pixels by 255 and hands them to weights taught with numbers four times as wide. "
-        "The weights of Keras and Caffe were taught with numbers 255 times as wide, so the same line would be a graver "
-        "fault: here pixels are scaled as the network was taught.",
+        "The epoch with the lowest validation loss is used; the notebook chooses by a running mean.",
+        "Validation cells are not augmented here; the notebook augments them like the training cells.",
+        "The notebook divides pixels by 255, but its weights were trained on a range four times as wide. "
+        "The weights of Keras and Caffe were trained on a range 255 times as wide, so the same line would be a more "
+        "serious mistake: here pixels are scaled as in pretraining.",
         "Sharpening by 1.5 is left out. As in the notebook, there are three output units for two classes.",
         "GoogLeNet is the original with local response normalization; the notebook's has batch normalization.",
-        "VGG16's first two dense layers start from random numbers: the weights without top do not hold them.",
-        "The notebook draws its split without a seed, so it is another 80 % of the cells.",
+        "VGG16's first two dense layers start from random numbers: the weights without top do not contain them.",
+        "The notebook draws its split without a seed, so its 80 % of the cells are others.",
     ),
 )
 
 _RECOMMENDED = Preset(
-    "Recommended: split by subject, every block pooled, the mean over eight views of each cell",
+    "Recommended: split by subject, every block pooled, mean over eight views of each cell",
     {
         "pooling": "blocks",
         "head": (0.3,),
@@ -128,30 +128,29 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset_title(preset: str) -> str:
-    """Words for a preset's name."""
+    """Return the title of a preset, or its name if it is unknown."""
     return PRESETS[preset].title if preset in PRESETS else preset
 
 
 def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -> RunConfig:
-    """Fill a config from a preset; `settings` win over it, and a `split` given in part keeps the preset's rest.
+    """Return the config of a preset; `settings` override it, and a partial `split` overrides parts of its split.
 
-    Where the data set names no subjects, a split by subject becomes one by image. The pretrained weights that this
-    machine has, or else the publisher's, are named in the config.
+    If the data set names no subjects, a split by subject becomes one by image. The config names the pretrained weights
+    on this machine, or else the publisher's.
     Raises RunError for an unknown preset, backbone or setting, or for settings that do not fit together.
     """
     if preset not in PRESETS:
         raise RunError(f"There is no preset '{preset}'. Choose one of {', '.join(PRESETS)}.")
     chosen = PRESETS[preset]
-    values = {
+    values: dict[str, Any] = {
         "data": str(dataset.root),
         "fingerprint": dataset.fingerprint,
         "backbone": backbone,
         "preset": preset,
     }
     values |= {**chosen.settings, **chosen.backbones.get(backbone, {})}
-    row = BACKBONES.get(backbone)
-    if row:
-        values["input_size"] = max(values.get("input_size", 224), row.min_size)
+    if spec := BACKBONES.get(backbone):
+        values["input_size"] = max(values.get("input_size", 224), spec.min_size)
     if settings.get("weights") == "random":
         values |= {"train_from": ALL, "batchnorm": "trained", "batchnorm_momentum": QUICK_MOMENTUM}
         values |= {"flips": "views", "batch_size": 16}
@@ -161,9 +160,9 @@ def make_config(preset: str, backbone: str, dataset: Dataset, **settings: Any) -
         split["kind"] = "image"
     config = checked({**values, **settings, "split": split})
     if config.weights == "imagenet" and not config.weights_file:
-        here, published = find_weights(config.spec), config.spec.weights
+        path, published = find_weights(config.spec), config.spec.weights
         config = config.changed(
-            weights_file=here.name if here else published.published_name,
-            weights_sha256=identity(here) if here else published.sha256,
+            weights_file=path.name if path else published.published_name,
+            weights_sha256=identity(path) if path else published.sha256,
         )
     return config

@@ -184,7 +184,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _random_network(classifier: Classifier, draw: int) -> keras.Model:
-    config = classifier.run.config
+    config = classifier.run.trained
     return build(config.changed(seed=config.seed + draw), len(classifier.classes), None, classifier.precision)
 
 

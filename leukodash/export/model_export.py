@@ -109,7 +109,7 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     app, precision, classes = classifier.predict(cells), classifier.precision, len(classifier.classes)
     model = float32_model(classifier.model, classes)
     del classifier  # VGG16 with its paper's head is 568 MB
-    views = run.model.get("views", 1)
+    views = run.trained.answer_views
     expected = app if precision == "float32" else mean_over_views(model.predict_on_batch, cells, views)
     path = folder / f"{run.id}{kind.suffix}"
     temporary = temporary_name(path).with_suffix(kind.suffix)
@@ -209,8 +209,8 @@ def float32_model(model: keras.Model, classes: int) -> keras.Model:
 
 def metadata(run: Run) -> dict[str, Any]:
     """Return a file's description of itself: classes, input and output, threshold, origin, and excluded uses."""
-    config, made, chosen = run.config, run.model, decision(run, "validation")
-    size, classes = config.input_size, made["classes"]
+    config, made, chosen = run.trained, run.model, decision(run, "validation")
+    size, classes, pretrained = config.input_size, made["classes"], config.weights == "imagenet"
     return {
         "notice": NOTICE,
         "title": run.title,
@@ -224,7 +224,7 @@ def metadata(run: Run) -> dict[str, Any]:
         "input": f"float32 (n, {size}, {size}, 3), RGB, 0 to 255: one cell per image, on black, padded to a square "
         "with black without stretching, then resized. No further preprocessing: it is part of the file.",
         "output": f"float32 (n, {len(classes)}): the probability of each class, in the order of classes.",
-        "views": made.get("views", 1),
+        "views": config.answer_views,
         "views_mean": "the app averages the probabilities of this many views of a cell: unchanged, flipped "
         "left-right, flipped top-bottom, both; views 5 to 8 are the same with rows and columns swapped. Accuracy, "
         "threshold and temperature refer to these averages.",
@@ -235,8 +235,8 @@ def metadata(run: Run) -> dict[str, Any]:
         "trained_on": "generated demo cells, never real ones" if made.get("generated") else "images of cells",
         "test_accuracy": run.metrics.get("accuracy"),
         "test_cells": run.metrics.get("n"),
-        "pretrained_weights": None if made.get("random_start") else config.spec.weights.url,
-        "licence_of_pretrained_weights": None if made.get("random_start") else config.spec.weights.licence,
+        "pretrained_weights": config.spec.weights.url if pretrained else None,
+        "licence_of_pretrained_weights": config.spec.weights.licence if pretrained else None,
     }
 
 

@@ -19,11 +19,11 @@ from leukodash.cam.gradients import PREDICTED, GradientModel
 from leukodash.cam.methods import heat_maps, masked_class_probability
 from leukodash.data.images import square
 from leukodash.data.views import mean_over_views
-from leukodash.errors import RunError, WeightsError
+from leukodash.errors import RunError
 from leukodash.evaluation.novelty import Novelty
 from leukodash.jobs.hardware import cpu_has_bfloat16
 from leukodash.models.build import SCALED, build, class_probabilities, load_trained
-from leukodash.models.weights import identity, obtain_weights
+from leukodash.models.weights import obtain_weights
 from leukodash.runs.run_folder import Run
 
 BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
@@ -69,7 +69,7 @@ class Classifier:
         self.classes, self.positive = tuple(run.model["classes"]), run.model["positive"]
         self.size, self._layer = model.input_shape[1], run.config.spec.cam_layer
         self.novelty = Novelty.load(run.path)
-        self.views: int = run.model.get("views", 1)
+        self.views = run.trained.answer_views
         self._gradient_models: dict[str, GradientModel] = {}
 
     @property
@@ -206,14 +206,8 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     made = run.model
     if not run.metrics or not made:
         raise RunError(f"{run.title} has not finished, so it cannot classify yet. Choose a finished run.")
-    config = run.config.as_random_start() if made["random_start"] else run.config
-    weights = None if config.weights == "random" else obtain_weights(config.spec, progress)
-    if weights and identity(weights) != made["weights_sha256"]:
-        raise WeightsError(
-            f"{run.title} was trained with the weights {made['weights_file']} with SHA-256 "
-            f"{str(made['weights_sha256'])[:16]}…, but {weights} has {identity(weights)[:16]}…. "
-            "Put the file that it was trained with into the folder LEUKODASH_WEIGHTS."
-        )
+    config = run.trained
+    weights = None if config.weights == "random" else obtain_weights(config.spec, progress, config.weights_sha256)
     precision = "bfloat16" if made["precision"] == "bfloat16" and cpu_has_bfloat16() else "float32"
     with _MODEL_LOCK:
         _stay_on_cpu()

@@ -65,7 +65,7 @@ def estimate(
     runs = [run for run in runs if _fits(run, config)]
     cells = len(dataset.cells)
     needs_features = not config.full_path
-    known = [*(run.config for run in runs), *(other for other in before if other.backbone == config.backbone)]
+    known = [*(run.trained for run in runs), *(other for other in before if other.backbone == config.backbone)]
     ready = needs_features and any(_feature_key(other) == _feature_key(config) for other in known)
     seconds = _stages(config, cells)
     for stage in ("features", "training"):
@@ -242,9 +242,7 @@ def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
     """Return measured over estimated seconds of a stage: the median of the last `RECENT` runs that have it."""
     ratios = []
     for run in runs:
-        past, metrics = run.config, run.metrics
-        if metrics.get("random_start") and past.weights != "random":
-            past = past.as_random_start()
+        past, metrics = run.trained, run.metrics
         if stage == "features" and not metrics.get("features_computed"):
             continue
         if stage == "training" and (past.train_from, past.full_path) != (config.train_from, config.full_path):

@@ -30,7 +30,7 @@ def readable(runs: list[Run]) -> tuple[list[Run], list[str]]:
     good, problems = [], []
     for run in runs:
         try:
-            run.config  # noqa: B018  (read for its errors)
+            _ = run.config, run.trained  # read for their errors
         except RunError as error:
             problems.append(f"{run.id}: {error}")
         else:

@@ -109,14 +109,16 @@ def _ahead(queue: Path, ticket: Path) -> int:
 
 
 def _earlier_run_starting(folder: Path, asked: int | None) -> bool:
-    """Whether a run that was asked for earlier is about to join the line: its process has been spawned, no more."""
-    for status in folder.parent.glob("*/status.json") if asked else ():
+    """Whether a run that was requested earlier is about to join the queue: its process has just been spawned."""
+    now = time.time()
+    for entry in os.scandir(folder.parent) if asked else ():
         try:
-            fields = json.loads(status.read_bytes())
+            if abs(now - entry.stat().st_mtime) > STARTING_SECONDS:
+                continue  # writing a status touches the folder; most runs are older and need not be read at each poll
+            fields = json.loads(Path(entry, "status.json").read_bytes())
         except (OSError, ValueError):
             continue
-        young = time.time() - fields.get("updated", 0) < STARTING_SECONDS
-        if fields.get("starting") and young and fields.get("asked", asked) < asked:
+        if fields.get("starting") and fields.get("asked", asked) < asked:
             return True
     return False
 

@@ -65,7 +65,7 @@ def find_weights(backbone: Backbone) -> Path | None:
     return None
 
 
-def obtain_weights(backbone: Backbone, progress: Progress | None = None) -> Path:
+def obtain_weights(backbone: Backbone, progress: Progress | None = None, sha256: str | None = None) -> Path:
     """Find a backbone's pretrained weights, or download them from their publisher, verify and convert them.
 
     Processes that call this at the same time wait for one download.
@@ -73,27 +73,33 @@ def obtain_weights(backbone: Backbone, progress: Progress | None = None) -> Path
     Args:
         backbone: a row of `BACKBONES`.
         progress: called with the fraction that has been downloaded and a short text.
+        sha256: the `identity` that the weights must have: those that a run was trained with.
 
     Returns:
         A file for `keras.Model.load_weights` of the network without its classifier.
 
     Raises:
-        WeightsError: the weights are not here and cannot be downloaded, or the download is damaged. The text says
-            what to do.
+        WeightsError: the weights are not here and cannot be downloaded, they differ from `sha256`, or the download is
+            damaged. The text says what to do.
     """
-    found = find_weights(backbone)
-    if found:
-        return found
-    folder = _own_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{backbone.name}.lock"):
-            return find_weights(backbone) or _fetch(backbone, folder, progress)
-    except OSError as error:
+    path = find_weights(backbone)
+    if path is None:
+        folder = _own_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / f"{backbone.name}.lock"):
+                path = find_weights(backbone) or _fetch(backbone, folder, progress)
+        except OSError as error:
+            raise WeightsError(
+                f"The weights of {backbone.title} cannot be written to {folder} ({error}). "
+                "Free some space there, or set LEUKODASH_CACHE to a writable folder."
+            ) from error
+    if sha256 and identity(path) != sha256:
         raise WeightsError(
-            f"The weights of {backbone.title} cannot be written to {folder} ({error}). "
-            "Free some space there, or set LEUKODASH_CACHE to a writable folder."
-        ) from error
+            f"The run was trained with {backbone.title} weights of SHA-256 {sha256[:16]}…, but {path} has "
+            f"{identity(path)[:16]}…. Put the original weight file into the folder LEUKODASH_WEIGHTS."
+        )
+    return path
 
 
 def identity(path: Path) -> str:

@@ -1,6 +1,5 @@
 """Finished runs as one table and side by side: what the compare page and the command line list."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
 
 AREA_MARK = "no better than cell area alone"
+DIVERGED = 10  # times the loss of a uniform guess: a validation loss above that is one of a training that diverged
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
 
 def _recipe(run: Run) -> str:
     """All settings but the network: equal for runs that differ in nothing else."""
-    return run.config.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
+    return run.trained.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
 
 
 def run_names(runs: Sequence[Run]) -> dict[str, Run]:
@@ -222,8 +222,13 @@ def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _but_for_the_seed(run: Run) -> str:
-    config = run.config.model_dump(mode="json", exclude={"seed"})
-    return json.dumps(config, sort_keys=True)
+    return run.trained.model_dump_json(exclude={"seed", "weights_file"})
+
+
+def diverged(metrics: dict[str, Any]) -> bool:
+    """Whether even the best epoch's validation loss is far above that of a uniform guess, ln(classes)."""
+    loss = metrics.get("best_val_loss")
+    return loss is not None and loss > DIVERGED * np.log(len(metrics["classes"]))
 
 
 def marks(metrics: dict[str, Any]) -> str:
@@ -233,6 +238,8 @@ def marks(metrics: dict[str, Any]) -> str:
         said.append("generated cells")
     if metrics.get("random_start"):
         said.append("random start")
+    if diverged(metrics):
+        said.append(f"training diverged: validation loss {metrics['best_val_loss']:.2g}")
     if metrics.get("part") == "validation":
         said.append("no test part: validation cells")
     if metrics.get("leaks"):

@@ -1,23 +1,23 @@
-"""Whether a run's process lives, and whether it was asked to stop. Light, since waiting processes import it."""
+"""Locks that show whether a run's process is alive, and requests to stop. Waiting processes import it: few imports."""
 
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-STARTING_SECONDS = 20  # that a spawned process has to take its lock and its place; then it counts as lost
+STARTING_SECONDS = 20  # a spawned process that has not taken its lock after this time counts as lost
 
 
 class Stopped(Exception):
-    """The run was asked to stop."""
+    """Raised when the run was asked to stop."""
 
 
 def run_lock(folder: Path) -> FileLock:
-    """Return the lock that a run's process holds as long as it lives. A killed process frees it at once."""
+    """Return the lock that a run's process holds while it is alive. It is released even if the process is killed."""
     return FileLock(folder / "lock", thread_local=False)
 
 
 def is_held(lock_file: Path) -> bool:
-    """Whether some process holds this lock."""
+    """Return whether a process holds this lock."""
     if not lock_file.exists():
         return False
     try:
@@ -28,5 +28,5 @@ def is_held(lock_file: Path) -> bool:
 
 
 def stop_requested(folder: Path) -> bool:
-    """Whether someone asked the run in this folder to stop."""
+    """Return whether the run in this folder was asked to stop."""
     return (folder / "stop").exists()

@@ -1,8 +1,8 @@
-"""The run folder: the only thing that trainer, pages and command line share. Created here, read here.
+"""The run folder: everything that the trainer, the pages and the command line share.
 
-Every reader copes with files that are not there yet. Whole files appear by rename, so none is ever half-written.
-The ``split.csv`` of a published run has the parts alone: the cells are stored once for all runs on them, beside the
-run folders. Tables may be gzipped, ``predictions.csv.gz``.
+Readers accept that files do not exist yet. Files are written atomically, so none is ever incomplete. The ``split.csv``
+of a published run holds only the parts: the table of cells is stored once for all runs on them, beside the run folders.
+Tables may be compressed (``predictions.csv.gz``).
 """
 
 import csv
@@ -22,10 +22,10 @@ import pandas as pd
 
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
-from leukodash.config.run_config import RunConfig, checked
+from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
 from leukodash.runs.locks import STARTING_SECONDS, is_held
-from leukodash.runs.migrations import migrate_config
+from leukodash.runs.migrations import read_config, stored_config, trained_config
 from leukodash.runs.published_runs import is_published, published_folders
 
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
@@ -36,7 +36,7 @@ LIVE = ("queued", "running")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. Holds nothing but its path: every property reads the file as it is now (or as cached)."""
+    """A run folder. It stores only its path: every property reads the current file, cached until the file changes."""
 
     path: Path
 
@@ -52,27 +52,38 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """What was asked for. Raises RunError where config.json is missing or not a config."""
-        return _config(self.path / "config.json")
+        """The settings that were asked for. Raises RunError where config.json cannot be read."""
+        config = _now(_small_files, _read_config, self.path / "config.json")
+        if config is None:
+            raise RunError(f"'{self.id}' has no readable config.json. Restore the file or delete the folder.")
+        return config
+
+    @property
+    def trained(self) -> RunConfig:
+        """The settings that were really trained: with random weights, for example, if there were no pretrained ones.
+
+        Equal to `config` until the network has been built. Raises RunError as `config` does.
+        """
+        return _now(_small_files, _read_trained, self.path / "model.json") or self.config
 
     @property
     def model(self) -> dict[str, Any]:
-        """What was really built (``model.json``); empty until the trainer has built it."""
+        """Facts about the network and the environment (``model.json``); empty until the trainer has built it."""
         return _json(self.path / "model.json")
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Test results (``metrics.json``); empty until the run has finished."""
+        """The test results (``metrics.json``); empty until the run has finished."""
         return _json(self.path / "metrics.json")
 
     @property
     def about(self) -> dict[str, str]:
-        """Title, owner and notes, as people wrote them, and what a study calls the run (``about.json``)."""
+        """Title, owner, notes, and the label that a study gives the run (``about.json``)."""
         return {"title": "", "owner": "", "notes": "", "label": "", **_json(self.path / "about.json")}
 
     @property
     def status(self) -> dict[str, Any]:
-        """``status.json``, its state corrected to `lost` where the trainer is gone without having said so."""
+        """The content of ``status.json``; the state is `lost` if the process died without writing its end."""
         status = {
             "state": "queued",
             "stage": "",
@@ -93,12 +104,12 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row an epoch, columns `HISTORY_COLUMNS`; empty until the first epoch is over."""
+        """One row per epoch, columns `HISTORY_COLUMNS`; empty until the first epoch has ended."""
         return _table(self.path / "history.csv", HISTORY_COLUMNS)
 
     @property
     def steps(self) -> pd.DataFrame:
-        """Running loss and accuracy inside epochs, columns `STEP_COLUMNS`."""
+        """Running means of loss and accuracy within epochs, columns `STEP_COLUMNS`."""
         return _table(self.path / "steps.csv", STEP_COLUMNS)
 
     @property
@@ -118,19 +129,19 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        """Where the trained layers are; runs that come with the repository have them only where they are small."""
+        """Path of the trained layers; published runs include them only if they are small."""
         return self.path / "trained.weights.h5"
 
     @property
     def test_set(self) -> str:
-        """Hash of the cells that the results are about; runs with the same one can be compared cell by cell."""
+        """Hash of the tested cells; runs with equal hashes can be compared cell by cell."""
         known = self.metrics.get("test_set")
         known = known or _now(_small_files, _read_test_set, self.path / "split.csv", self.metrics.get("part"))
         return known or cells_hash([])
 
     @property
     def title(self) -> str:
-        """The name that people gave, or the backbone's title, and what a study calls it or the time of the start."""
+        """The title that was given, or else the backbone's title with the study's label or the start time."""
         about = self.about
         if about["title"] or about["label"]:
             return about["title"] or f"{self.config.spec.title}: {about['label']}"
@@ -139,7 +150,7 @@ class Run:
         return f"{self.config.spec.title} {when}"
 
     def log_tail(self, lines: int = 20) -> str:
-        """Return the last lines of the trainer's output."""
+        """Return the last lines of the trainer's output (``log.txt``)."""
         try:
             with (self.path / "log.txt").open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
@@ -149,7 +160,7 @@ class Run:
         return "\n".join(text.splitlines()[-lines:])
 
     def alive(self) -> bool:
-        """Whether the run's process lives, waiting or training."""
+        """Return whether the run's process is alive, waiting or training."""
         return is_held(self.path / "lock")
 
     def refuse_published(self, done: str) -> None:
@@ -164,9 +175,9 @@ class Run:
 
 
 def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "", prefix: str = "") -> Run:
-    """Claim a new folder under the checkpoints folder, its name after `prefix`, and write config.json into it.
+    """Create a run folder, its name starting with `prefix`, in the checkpoints folder.
 
-    Raises RunError where the folder cannot be written.
+    Raises RunError if the folder cannot be written.
     """
     root = settings.checkpoints()
     try:
@@ -175,18 +186,18 @@ def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: st
     except OSError as error:
         raise RunError(
             f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
-            "Set LEUKODASH_CHECKPOINTS to a folder of your own."
+            "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
         ) from error
     run = Run(root / name)
-    run.write("config.json", config.model_dump(mode="json"))
+    run.write("config.json", stored_config(config))
     run.write("about.json", {"title": title, "owner": owner, "notes": notes})
-    asked, _ = _stamp(run.path / "config.json")  # the same moment that `list_runs` sorts by
+    asked, _ = _stamp(run.path / "config.json")  # the time that `list_runs` sorts by
     run.write("status.json", {"state": "queued", "starting": True, "asked": asked, "updated": time.time()})
     return run
 
 
 def _claim(root: Path, backbone: str, prefix: str) -> str:
-    """Make a folder of a name that nobody else has, and return the name: ``mkdir`` is atomic."""
+    """Create a folder with a unique name and return the name: ``mkdir`` is atomic."""
     while True:
         name = f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{backbone}-{secrets.token_hex(2)}"
         try:
@@ -197,7 +208,7 @@ def _claim(root: Path, backbone: str, prefix: str) -> str:
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """Return the user's runs, newest first; those of one second in the order they were asked for.
+    """Return the user's runs, newest first; within a second, in the order they were requested.
 
     Args:
         root: folder of run folders with a config, by default the checkpoints folder.
@@ -228,12 +239,12 @@ def _unchanging(folder: Path) -> list[Run]:
 
 
 def cells_hash(hashes: Iterable[str]) -> str:
-    """Return a short hash of a set of cells, whatever their order, from their SHA-256."""
+    """Return a short hash of a set of cells, given their SHA-256 in any order."""
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()[:12]
 
 
 def cells_name(fingerprint: str) -> str:
-    """Return the name of the table of a data set's cells, which shared runs have in common."""
+    """Return the file name of a data set's table of cells, which published runs share."""
     return f"cells-{fingerprint[:12]}.csv"
 
 
@@ -270,7 +281,7 @@ def _plain(value: Any) -> Any:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file does: (mtime in ns, bytes); (0, 0) where there is none."""
+    """Return (modification time in ns, bytes) of a file; (0, 0) if it does not exist."""
     try:
         info = path.stat()
     except OSError:
@@ -279,7 +290,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _now(slots: Callable, read: Callable, path: Path, *more: Any) -> Any:
-    """Return what a file holds, read again only when it has changed. What it held before is not kept."""
+    """Return the content of a file, read again only when the file has changed."""
     slot, stamp = slots(read, path, *more), _stamp(path)
     if slot[0] is None or slot[0][0] != stamp:
         slot[0] = stamp, read(path, *more) if stamp != (0, 0) else None
@@ -308,16 +319,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _config(path: Path) -> RunConfig:
-    config = _now(_small_files, _read_config, path)
-    if config is None:
-        raise RunError(f"'{path.parent.name}' has no readable config.json, so it is no run. Delete the folder.")
-    return config
-
-
 def _read_config(path: Path) -> RunConfig | None:
     content = _read_json(path)
-    return checked(migrate_config(content)) if content else None
+    return read_config(content) if content else None
+
+
+def _read_trained(path: Path) -> RunConfig | None:
+    content = _read_json(path)
+    return trained_config(content, Run(path.parent).config) if content else None
 
 
 def _read_test_set(path: Path, part: str) -> str:
@@ -329,7 +338,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.exists():
         path = path.with_name(f"{path.name}.gz")
     table = _now(_tables, _read_table, path, columns)
-    # A deep copy: pandas notes each shallow one in the table that is kept, as something more to collect as garbage.
+    # A deep copy: pandas records each shallow copy in the cached table, which slows garbage collection.
     return pd.DataFrame(columns=list(columns)) if table is None else table.copy()
 
 

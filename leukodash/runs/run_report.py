@@ -45,18 +45,20 @@ def run_card(run: Run) -> str:
         known = about_import(run)
         facts = {"predictions of another tool": known["source"], "network": known["backbone"] or "not named"}
         return model_card(run.title, facts, metrics, run.split, {})
-    config, size = run.config, run.config.input_size
+    config, size, environment = run.trained, run.trained.input_size, made.get("environment", {})
     facts = {
         "network": f"{config.spec.title} ({config.spec.year}), {config.spec.paper}",
-        "trained from": "random weights" if metrics.get("random_start") else f"ImageNet weights, {config.train_from}",
-        "weight file": made.get("weights_file"),
-        "SHA-256 of it": made.get("weights_sha256"),
+        "trained from": "random weights" if config.weights == "random" else f"ImageNet weights, {config.train_from}",
+        "weight file": config.weights_file,
+        "SHA-256 of it": config.weights_sha256,
         "parameters": f"{metrics['parameters']:,}, of which {metrics['trained_parameters']:,} trained",
         "input": f"{size}×{size} RGB, padded to a square, preprocessing {config.preprocessing}",
         "precision": made.get("precision"),
         "recipe": preset_title(config.preset),
         "epochs": f"{metrics['epochs']}, weights of epoch {metrics['best_epoch']}",
         "classes": ", ".join(metrics["classes"]),
+        "trained with": f"LeukoDash {environment['leukodash']}" if environment else "",
+        "trained on": environment.get("gpu") or environment.get("cpu"),
         "run": run.id,
         "owner": run.about["owner"],
     }

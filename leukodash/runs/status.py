@@ -1,4 +1,4 @@
-"""`status.json`, as its one writer sees it. Light on purpose: waiting processes import it, and little else."""
+"""Writing ``status.json``. Waiting processes import this module: few imports."""
 
 import json
 import time
@@ -7,14 +7,14 @@ from typing import Any
 
 from leukodash.atomic_write import write_atomic
 
-WRITE_SECONDS = 0.25  # a status that only moves forward is written this often, not at every step
+WRITE_SECONDS = 0.25  # minimum time between two writes of mere progress
 
 
 class Status:
-    """Writes a run's ``status.json``.
+    """Writes a run's ``status.json``; only the run's own process does.
 
     Fields: state, stage, progress (0 to 1 of the stage), message, seconds_left (of the stage, or None), device, pid,
-    created, started, updated (Unix seconds), and whatever else `set` is given (epoch, error, traceback …).
+    created, started, updated (Unix seconds), and further fields given to `set` (epoch, error, traceback …).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +29,7 @@ class Status:
         self._unwritten = True
 
     def set(self, **fields: Any) -> None:
-        """Change fields and write them at once."""
+        """Change fields and write them immediately."""
         if "stage" in fields and fields["stage"] != self.fields.get("stage"):
             self.fields |= {"progress": 0.0, "message": "", "seconds_left": None}
             self._stage_start, self._stage_start_progress = time.monotonic(), fields.get("progress", 0.0)
@@ -37,10 +37,10 @@ class Status:
         self._write()
 
     def progress(self, fraction: float, message: str = "", **fields: Any) -> None:
-        """Say how far the stage is (0 to 1); the time left follows from its pace so far.
+        """Set the progress of the stage (0 to 1) and estimate the time left from its pace so far.
 
-        Written now and then, and only where something has changed: thirty waiting runs that said the same three times
-        a second would keep the disk too busy for pages.
+        Written at most every `WRITE_SECONDS`, and only if something has changed: thirty waiting runs that write three
+        times a second would slow the pages down.
         """
         now = time.monotonic()
         done = fraction - self._stage_start_progress

@@ -1,4 +1,4 @@
-"""Deleted runs, kept for a while so that a slip of the hand can be undone."""
+"""Deleted runs, kept for a day so that a deletion can be undone."""
 
 import os
 import shutil
@@ -9,36 +9,38 @@ from leukodash import settings
 from leukodash.errors import RunError
 from leukodash.runs.run_folder import Run
 
-KEPT_SECONDS = 24 * 3600  # at most this long: until the page is left, or until someone looks a day later
+KEPT_SECONDS = 24 * 3600
 
 
 def discard(run: Run) -> Run:
-    """Move a run's folder into the trash; returns it as it lies there. Raises RunError while it is under way."""
+    """Move a run's folder into the trash; returns the run at its new place. Raises RunError while it is running."""
     run.refuse_published("deleted")
     if run.alive():
-        raise RunError(f"{run.title} is still under way. Stop it before deleting it.")
+        raise RunError(f"{run.title} is still running. Stop it before deleting it.")
     place = settings.checkpoints() / ".trash" / run.id
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         run.path.replace(place)
     except OSError as error:
-        raise RunError(f"{run.title} could not be deleted ({error.strerror}). Is the folder yours?") from error
-    os.utime(place)  # the day in the trash begins now
+        raise RunError(
+            f"{run.title} could not be deleted ({error.strerror}). Check the permissions of its folder."
+        ) from error
+    os.utime(place)  # `purge` counts from now
     return Run(place)
 
 
 def bring_back(name: str) -> Run:
-    """Move a run out of the trash. Raises RunError where it is not there any more."""
+    """Move a run out of the trash. Raises RunError if it is no longer there."""
     place = settings.checkpoints() / Path(name).name
     try:
         (settings.checkpoints() / ".trash" / place.name).replace(place)
     except OSError as error:
-        raise RunError(f"'{name}' is in the trash no more, so it cannot be brought back.") from error
+        raise RunError(f"'{name}' is no longer in the trash, so it cannot be restored.") from error
     return Run(place)
 
 
 def purge(names: list[str] | None = None) -> None:
-    """Remove for good: the runs of these ids, or by default all that have been in the trash for a day."""
+    """Remove runs permanently: those with these ids, or by default all that have been in the trash for a day."""
     trash = settings.checkpoints() / ".trash"
     places = [entry for entry in os.scandir(trash) if entry.is_dir()] if trash.is_dir() else []
     for entry in places:

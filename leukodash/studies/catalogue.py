@@ -15,7 +15,7 @@ from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.evaluation import novelty
-from leukodash.runs.migrations import SCHEMA
+from leukodash.runs.migrations import stored_config
 from leukodash.runs.published_runs import SUFFIX, write_archive
 from leukodash.runs.run_folder import Run, all_runs, cells_name, finished
 
@@ -213,7 +213,7 @@ def _config(asked: StudyRun, dataset: Dataset, whole: bool) -> RunConfig:
 
 def find_matching_run(config: RunConfig, runs: Iterable[Run]) -> Run | None:
     """Return the run with these settings: a finished one if there is one, else one to resume, else None."""
-    same = [run for run in runs if _what_counts(run.config) == _what_counts(config)]
+    same = [run for run in runs if _what_counts(run.trained) == _what_counts(config)]
     return next((run for run in same if run.metrics), next(iter(same), None))
 
 
@@ -287,7 +287,11 @@ def _shared(run: Run, with_layers: bool) -> dict[str, bytes]:
     if with_layers and run.weights.is_file() and run.weights.stat().st_size <= MOST_WEIGHTS:
         names = (*SHARED, run.weights.name, novelty.FILE)
     files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
-    files["config.json"] = json.dumps({"schema": SCHEMA, **config.model_dump(mode="json")}, indent=1).encode()
+    files["config.json"] = json.dumps(stored_config(config), indent=1).encode()
+    model = run.model
+    if "config" in model:
+        model["config"] = stored_config(run.trained.changed(data=config.data))
+        files["model.json"] = json.dumps(model, indent=1).encode()
     files["split.csv"] = split[["part"]].to_csv(index=False).encode()
     files["predictions.csv"] = run.predictions.to_csv(index=False).encode()
     cells = {cells_name(config.fingerprint): split.drop(columns="part").to_csv(index=False).encode()}

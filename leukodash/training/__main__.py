@@ -1,6 +1,6 @@
-"""``python -m leukodash.training RUN``: the process of one run. It waits for its turn, trains, and says how it ended.
+"""``python -m leukodash.training RUN``: the process of one run. It waits for a device, trains, and records the end.
 
-Imports little until it is the run's turn: waiting costs a few megabytes.
+The deep-learning libraries are imported when the run starts, so a waiting process takes only a few megabytes.
 """
 
 import os
@@ -18,7 +18,7 @@ from leukodash.jobs.queue import POLL_SECONDS, lower_priority, wait_for_device
 from leukodash.runs.locks import Stopped, run_lock, stop_requested
 from leukodash.runs.status import Status
 
-RATES = ".rates-"  # what folders of learning-rate finders begin with
+RATES = ".rates-"  # prefix of the folders of learning-rate finders
 
 
 def main(folder: Path) -> int:
@@ -26,12 +26,12 @@ def main(folder: Path) -> int:
     try:
         lock = run_lock(folder).acquire(timeout=5)
     except Timeout:
-        print(f"{folder.name} is already under way in another process.")
+        print(f"{folder.name} is already running in another process.")
         return 2
     with lock:
         status = Status(folder)
         asked = status.fields.pop("asked", None)
-        # Written with the first word from the line: until it holds its ticket it is "starting", which others heed.
+        # Written with the first progress: until the run holds its ticket it is "starting", and others wait for it.
         blank = dict.fromkeys(("stage", "message", "error", "traceback"), "")
         status.fields |= {"state": "queued", "pid": os.getpid(), "seconds_left": None, **blank}
         signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
@@ -54,9 +54,9 @@ def main(folder: Path) -> int:
             print(error)
             status.set(state="failed", error=str(error), seconds_left=None)
             return 2
-        except Exception as error:  # noqa: BLE001  (whatever it was, the page must be able to show it)
+        except Exception as error:  # noqa: BLE001  (the page must be able to show any error)
             traceback.print_exc()
-            words = f"The training ended with an error that LeukoDash did not expect: {type(error).__name__}: {error}"
+            words = f"The training ended with an unexpected error: {type(error).__name__}: {error}"
             status.set(state="failed", error=words[:500], traceback=traceback.format_exc(), seconds_left=None)
             return 1
         else:
@@ -65,9 +65,9 @@ def main(folder: Path) -> int:
 
 
 def _leave_when_asked(folder: Path, status: Status) -> None:
-    """Look for a request to stop while the libraries are imported, which takes seconds in which nobody else looks.
+    """Check for a request to stop while the libraries are imported, which takes seconds.
 
-    Nothing is lost: until the features are begun, a run has computed nothing of its own.
+    Nothing is lost: before the features, a run has computed nothing of its own.
     """
     while (status.fields["state"], status.fields["stage"]) == ("running", "preparing"):
         if stop_requested(folder):
@@ -77,7 +77,7 @@ def _leave_when_asked(folder: Path, status: Status) -> None:
 
 
 def _stopped(folder: Path, status: Status) -> None:
-    print("Stopped, as asked. Resume goes on from here.", flush=True)
+    print("Stopped as requested. Resuming continues from here.", flush=True)
     (folder / "stop").unlink(missing_ok=True)
     status.set(state="stopped", message="", seconds_left=None)
 
@@ -87,12 +87,12 @@ def _line(ahead: int) -> str:
 
 
 def _use(device: str) -> None:
-    """Point the deep-learning libraries, not yet imported, at this device alone."""
+    """Restrict the deep-learning libraries, which are imported later, to this device."""
     kind, _, number = device.partition("-")
     os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "gpu" else "-1"
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
-    if kind == "cpu":  # branches one after the other, each on all cores: as fast, in a quarter of a gigabyte less
+    if kind == "cpu":  # run branches one after another, each on all cores: as fast, with 250 MB less memory
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 

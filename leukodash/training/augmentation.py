@@ -1,4 +1,4 @@
-"""Random changes of training images that no stored view holds: brightness, stain and free rotation, plus the views."""
+"""Random augmentation of training images: brightness, stain and rotation, after flips and quarter turns (views)."""
 
 import cv2
 import numpy as np
@@ -8,12 +8,12 @@ from leukodash.data.views import VIEWS, view
 
 
 def examples(images: np.ndarray, config: RunConfig, times: int) -> np.ndarray:
-    """Show what the training sees of some cells: a row a cell, first as it is, then as it may come up.
+    """Return a picture of augmented cells: one row per cell, the original first.
 
     Args:
         images: uint8 (n, size, size, 3), RGB.
         config: see `augment`.
-        times: how often each cell is changed anew.
+        times: number of augmented copies of each cell.
 
     Returns:
         uint8 (n · size, (1 + times) · size, 3), RGB: one picture.
@@ -27,16 +27,16 @@ def examples(images: np.ndarray, config: RunConfig, times: int) -> np.ndarray:
 
 
 def augment(images: np.ndarray, views: np.ndarray | None, config: RunConfig, seed: list[int]) -> np.ndarray:
-    """Change a batch of images as the config asks, the same way each time for the same seed.
+    """Augment a batch of images; the same seed gives the same result.
 
     Args:
         images: uint8 (n, size, size, 3), RGB.
         views: (n,) positions in ``VIEWS[config.flips]``, or None.
         config: uses ``flips``, ``brightness``, ``stain``, ``rotation``.
-        seed: start of the random numbers of this batch.
+        seed: seed of this batch.
 
     Returns:
-        uint8 (n, size, size, 3). Black stays black, so that the background does not give the change away.
+        uint8 (n, size, size, 3). Black pixels stay black, so the background does not reveal the augmentation.
     """
     images = np.array(images)
     if views is not None:

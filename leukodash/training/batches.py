@@ -1,4 +1,4 @@
-"""What the suffix is fed with: stored features where there is a frozen prefix, pixels where there is none."""
+"""The inputs of the suffix: stored features if the network has a frozen prefix, else pixels."""
 
 import math
 from collections.abc import Iterator
@@ -13,18 +13,24 @@ from leukodash.data.views import VIEWS, view
 from leukodash.training.augmentation import augment
 from leukodash.training.feature_store import Features, release
 
-HELD_BYTES = 128 * 2**20  # of stored features or pixels that may be read before their pages are handed back
+HELD_BYTES = 128 * 2**20  # of stored features or pixels that may be read before their pages are released
 
-Step = tuple[np.ndarray | list[np.ndarray], np.ndarray, np.ndarray]
+Inputs = np.ndarray | list[np.ndarray]
+Step = tuple[Inputs, np.ndarray, np.ndarray]
 
 
 class Batches:
-    """The suffix's inputs: stored features where there is a prefix, pixels where there is none."""
+    """Serves the inputs, labels and sample weights of a run.
 
-    def __init__(
-        self, config: RunConfig, features: Features | None, cells: np.ndarray | None, dataset: Dataset, part: pd.Series
-    ) -> None:
-        self.config, self.features, self.cells = config, features, cells
+    Args:
+        config: the settings that are trained.
+        source: stored features, or the pixels of all cells, uint8 (n, size, size, 3).
+        dataset: the cells.
+        part: the part of each cell.
+    """
+
+    def __init__(self, config: RunConfig, source: Features | np.ndarray, dataset: Dataset, part: pd.Series) -> None:
+        self.config, self.source = config, source
         self._read = 0
         self.rows = {name: np.flatnonzero(part == name) for name in ("train", "validation", "test")}
         codes = pd.Categorical(dataset.cells["label"], categories=list(dataset.classes)).codes
@@ -35,14 +41,14 @@ class Batches:
             counts = np.bincount(self.codes[self.rows["train"]], minlength=len(dataset.classes))
             self.weight = (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
-    def inputs(self, rows: np.ndarray, number: int = 0) -> np.ndarray | list[np.ndarray]:
-        """Return the inputs of some cells, all in one view (the first is as they are), for evaluation."""
-        if self.features is None:
-            return self._counted(np.ascontiguousarray(view(self.cells[rows], number)))
-        return self._counted(self.features.batch(rows, np.full(len(rows), number)))
+    def inputs(self, rows: np.ndarray, number: int = 0) -> Inputs:
+        """Return the inputs of some cells, all in one view (the first leaves them unchanged), for evaluation."""
+        if isinstance(self.source, Features):
+            return self._counted(self.source.batch(rows, np.full(len(rows), number)))
+        return self._counted(np.ascontiguousarray(view(self.source[rows], number)))
 
     def steps(self) -> int:
-        """Number of training steps in an epoch."""
+        """Return the number of training steps in an epoch."""
         return math.ceil(len(self.rows["train"]) / self.config.batch_size)
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Step]:
@@ -53,15 +59,16 @@ class Batches:
         size = self.config.batch_size
 
         def batch(step: int) -> Step:
+            inputs: Inputs
             here = slice(step * size, (step + 1) * size)
             rows, turned = order[here], None if views is None else views[here]
-            if self.features is None:
-                inputs = augment(self.cells[rows], turned, self.config, [self.config.seed, epoch, step])
+            if isinstance(self.source, Features):
+                inputs = self.source.batch(rows, turned)
             else:
-                inputs = self.features.batch(rows, turned)
+                inputs = augment(self.source[rows], turned, self.config, [self.config.seed, epoch, step])
             return self._counted(inputs), self.one_hot[rows], self.weight[self.codes[rows]]
 
-        with ThreadPoolExecutor(1) as pool:  # the next batch is made while the last one is learnt from
+        with ThreadPoolExecutor(1) as pool:  # prepares the next batch during the training step
             ahead = pool.submit(batch, first_step)
             for step in range(first_step, self.steps()):
                 ready = ahead.result()
@@ -69,17 +76,17 @@ class Batches:
                     ahead = pool.submit(batch, step + 1)
                 yield ready
 
-    def _counted(self, inputs: np.ndarray | list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
-        """Hand pages back now and then: features of a whole block are gigabytes, and would all come to be held."""
+    def _counted(self, inputs: Inputs) -> Inputs:
+        """Release pages every `HELD_BYTES`: features of a whole block are gigabytes and would all stay in memory."""
         self._read += sum(tensor.nbytes for tensor in (inputs if isinstance(inputs, list) else [inputs]))
         if self._read > HELD_BYTES:
             self.release()
         return inputs
 
     def release(self) -> None:
-        """Give the pages that were read back to the system."""
+        """Return the pages that were read to the system."""
         self._read = 0
-        if self.features is None:
-            release(self.cells)
+        if isinstance(self.source, Features):
+            self.source.release()
         else:
-            self.features.release()
+            release(self.source)

@@ -1,4 +1,4 @@
-"""A trained suffix's answers on the validation and test cells, and the numbers made from them."""
+"""Predictions of a trained suffix on the validation and test cells, and the metrics computed from them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_plac
 from leukodash.models.build import class_probabilities, frozen_layer, split_model
 from leukodash.runs.run_folder import cells_hash
 from leukodash.training.batches import Batches
-from leukodash.training.feature_store import release
+from leukodash.training.feature_store import Features, release
 
 PREDICT_BATCH = 64
 
@@ -30,7 +30,7 @@ def _logits(suffix: keras.Model, batches: Batches, rows: np.ndarray, number: int
 
 
 def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -> tuple[float, float]:
-    """Return the plain cross-entropy (no smoothing, no class weights) and the share of right answers."""
+    """Return the cross-entropy (without label smoothing and class weights) and the accuracy."""
     logits = np.concatenate(list(_logits(suffix, batches, rows)))
     codes = batches.codes[rows]
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -41,11 +41,10 @@ def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -
 def predict(
     suffix: keras.Model, batches: Batches, dataset: Dataset, part: pd.Series, progress: Callable[[float, str], None]
 ) -> tuple[pd.DataFrame, float]:
-    """Return the rows of predictions.csv, and the milliseconds that the suffix takes for a cell.
+    """Return the table for predictions.csv, and the milliseconds that the suffix takes per cell.
 
-    The rows have the probabilities of every class for the validation and test cells: the mean over the views that the
-    run answers with. The first batch, in which Keras prepares itself, does not count towards the time, where there are
-    others.
+    The table has the probability of every class for the validation and test cells: the mean over the views that the
+    run averages. The time excludes the first batch, in which Keras compiles, if there are others.
     """
     rows = np.concatenate([batches.rows["validation"], batches.rows["test"]])
     views, total = batches.config.answer_views, np.zeros((len(rows), len(dataset.classes)))
@@ -70,14 +69,14 @@ def predict(
 def novelty(
     model: keras.Model, suffix: keras.Model, batches: Batches, progress: Callable[[float, str], None]
 ) -> Novelty:
-    """Fit the measure of "this is no cell" on some training cells, with its limit from the validation cells.
+    """Fit the novelty measure on some training cells, and its limit on some validation cells.
 
-    What stands behind a frozen backbone is stored already; of any other network, these cells pass through what leads
-    from the cut to the layer ``pool``.
+    The pooled features of a frozen backbone are stored already; for any other network, the cells pass through the
+    layers from the split point to the layer ``pool``.
     """
     pool, to_pool = model.get_layer("pool"), None
     channels = pool.input.shape[-1] if batches.config.pooling == "flatten" else pool.output.shape[-1]
-    after = None if batches.features is None else frozen_layer(batches.config)
+    after = frozen_layer(batches.config) if isinstance(batches.source, Features) else None
     if after != "pool":
         prefix, _ = split_model(model, after)
         to_pool = keras.Model(prefix.outputs if prefix else model.input, pool.output)
@@ -87,7 +86,7 @@ def novelty(
         rows = np.sort(rng.permutation(batches.rows[part])[:TRAINING_CELLS])
         chunks = []
         for start in range(0, len(rows), PREDICT_BATCH):
-            progress(start / len(rows), f"what {part} cells look like")
+            progress(start / len(rows), f"novelty limit: {part} cells")
             inputs = batches.inputs(rows[start : start + PREDICT_BATCH])
             outputs = to_pool.predict_on_batch(inputs) if to_pool else inputs
             chunks.append(mean_over_places(np.asarray(outputs), channels))
@@ -96,31 +95,32 @@ def novelty(
 
 
 def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config: RunConfig) -> dict[str, Any]:
-    """Return what metrics.json says of the predictions.
+    """Return the part of metrics.json that depends on the predictions.
 
-    The numbers are those of the test part, or of the validation part where the split has no test part; ``part`` says
-    which. ``area_auc`` is what cell area alone reaches on the same cells: a network below it has learnt nothing.
+    The metrics are those of the test part, or of the validation part if the split has no test part; ``part`` says
+    which. ``area_auc`` is the ROC AUC of cell area alone on the same cells: a network below it has learnt nothing.
     """
     results = {}
     for name, rows in predictions.groupby("part"):
-        subjects = rows["subject"].to_numpy() if dataset.has_subjects else None
+        subjects = list(rows["subject"]) if dataset.has_subjects else None
         probabilities = rows[[f"p_{c}" for c in dataset.classes]].to_numpy()
         results[name] = evaluate(
-            rows["label"].to_numpy(), probabilities, dataset.classes, dataset.positive, subjects=subjects
+            list(rows["label"]), probabilities, dataset.classes, dataset.positive, subjects=subjects
         )
     tested = "test" if "test" in results else "validation"
-    rows = np.flatnonzero(part == tested)
+    places = np.flatnonzero(part == tested)
+    is_positive = (dataset.cells["label"].iloc[places] == dataset.positive).to_numpy()
     cells = cell_store(dataset, config.input_size)
     areas = []
-    for chunk in np.array_split(rows, len(rows) // 256 + 1):
+    for chunk in np.array_split(places, len(places) // 256 + 1):
         areas.append(cell_area(cells[chunk]))
         release(cells)
     return {
         **results[tested],
         "part": tested,
-        "test_set": cells_hash(dataset.cells["sha256"].iloc[rows]),
+        "test_set": cells_hash(dataset.cells["sha256"].iloc[places]),
         "validation": results["validation"],
         "split": split_words(dataset.cells, part, config.split.kind),
         "leaks": len(find_leaks(dataset.cells, part)),
-        "area_auc": area_auc(np.concatenate(areas), (dataset.cells["label"].iloc[rows] == dataset.positive).to_numpy()),
+        "area_auc": area_auc(np.concatenate(areas), is_positive),
     }

@@ -1,8 +1,8 @@
-"""The frozen prefix's outputs, computed once for the whole data set and shared by all runs.
+"""The outputs of the frozen prefix, computed once for the whole data set and shared by all runs.
 
-A store is a folder ``<cache>/features/<key>`` with one ``.npy`` file for each view and crossing tensor, row i of which
-belongs to cell i of the data set. The key covers everything that can change a value. Files appear by rename, under a
-lock, so that thirty processes compute them once and none reads a half-written one.
+A store is a folder ``<cache>/features/<key>`` with one ``.npy`` file per view and crossing tensor; row i belongs to
+cell i of the data set. The key covers everything that can change a value. Files are renamed into place under a lock, so
+that thirty processes compute them once and none reads an incomplete file.
 """
 
 import contextlib
@@ -11,8 +11,9 @@ import hashlib
 import json
 import mmap
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +36,14 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Features:
-    """Stored outputs: ``arrays[view][tensor]`` is a read-only memory map with a row a cell."""
+    """Stored outputs: ``arrays[view][tensor]`` is a read-only memory map with one row per cell."""
 
     arrays: list[list[np.ndarray]]
-    computed: bool  # whether this call computed any of them, rather than found them
-    ms_per_image: float  # that the prefix took for a cell, on the machine that computed them
+    computed: bool  # whether this call computed any of them
+    ms_per_image: float  # milliseconds per cell, on the machine that computed them
 
     def batch(self, rows: np.ndarray, views: np.ndarray | None = None) -> np.ndarray | list[np.ndarray]:
-        """Return the crossing tensor or tensors of some cells, float32, each in its own view (by default the first)."""
+        """Return the crossing tensor(s) of some cells, float32, each cell in its own view (default: the first)."""
         if views is None:
             return _one_or_all([_float32(tensor[rows]) for tensor in self.arrays[0]])
         batch = []
@@ -55,28 +56,30 @@ class Features:
         return _one_or_all(batch)
 
     def release(self) -> None:
-        """Hand the pages that were read back to the system's cache, so that they do not count as this process'."""
+        """Return the pages that were read to the system, so that they do not count as memory of this process."""
         for tensors in self.arrays:
             for array in tensors:
                 release(array)
 
 
 def release(array: np.ndarray) -> None:
-    """Hand a read-only memory map's pages back to the system's cache (where the system can)."""
+    """Return the pages of a read-only memory map to the system, if the system supports it."""
     pages = getattr(array, "_mmap", None)
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _trim() -> None:
-    """Hand back what the prefix was computed in: the C library keeps it otherwise, and training comes on top."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc has it
+    """Return freed memory to the system: the C library would keep it, and training needs its own."""
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def store_folder(**parts: object) -> Path:
-    """Return the folder of a store, named by a hash of everything that its values depend on."""
-    text = json.dumps({"version": VERSION, "backend": keras.backend.backend(), **parts}, sort_keys=True)
+    """Return the folder of a store, named by a hash of everything that its values depend on, versions included."""
+    backend = keras.backend.backend()
+    frameworks = {"keras": keras.__version__, backend: sys.modules[backend].__version__}
+    text = json.dumps({"version": VERSION, **frameworks, **parts}, sort_keys=True)
     return settings.cache() / "features" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -88,18 +91,18 @@ def compute_features(
     progress: Progress,
     waiting: Progress,
 ) -> Features:
-    """Return the prefix's outputs for all cells in the wanted views; compute and store what is missing.
+    """Return the prefix's outputs for all cells in these views; compute and store those that are missing.
 
     Args:
         prefix: images float32 (n, s, s, 3) → crossing tensor(s).
-        cells: returns uint8 (n, s, s, 3), RGB, a memory map; called only if something must be computed.
+        cells: returns uint8 (n, s, s, 3), RGB, a memory map; called only if something is missing.
         folder: from `store_folder`.
         views: see `leukodash.data.views.view`.
-        progress: hears how far the computing is; may raise to stop it.
-        waiting: hears how far another process is that computes the same; may raise to stop the waiting.
+        progress: called with the progress of the computation; may raise to stop it.
+        waiting: called with the progress of another process that computes the same; may raise to stop waiting.
 
     Raises:
-        DataError: the disk has no room for the store.
+        DataError: the disk has no space for the store.
     """
     tensors = prefix.outputs
     missing = [number for number in views if not _files_exist(folder, number, len(tensors))]
@@ -117,7 +120,7 @@ def compute_features(
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
                 _trim()
-    folder.touch()  # least recently used goes first
+    folder.touch()  # the least recently used store is evicted first
     arrays = [[_open(_file(folder, number, t)) for t in range(len(tensors))] for number in views]
     return Features(arrays, bool(missing), float((folder / "ms_per_image").read_text()))
 
@@ -132,11 +135,11 @@ def _files_exist(folder: Path, number: int, tensors: int) -> bool:
 
 def _open(path: Path) -> np.ndarray:
     array = np.load(path, mmap_mode="r")
-    return array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array  # .npy has no name for bfloat16
+    return array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array  # .npy cannot name bfloat16
 
 
 def _one_or_all(tensors: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
-    """Keras takes a bare array where a model has one input."""
+    """Return a bare array for a model with one input, as Keras expects."""
     return tensors[0] if len(tensors) == 1 else tensors
 
 
@@ -145,7 +148,7 @@ def _float32(array: np.ndarray) -> np.ndarray:
 
 
 def _dtype(tensor: keras.KerasTensor) -> np.dtype:
-    """Keep what the prefix gives, to the bit: bfloat16 is stored as such, and float16 too."""
+    """Return the dtype that stores a tensor exactly: 16-bit values stay 16-bit."""
     return np.dtype(np.uint16 if tensor.dtype == "bfloat16" else tensor.dtype)
 
 
@@ -154,9 +157,9 @@ def _bytes_per_view(prefix: keras.Model, cells: int) -> int:
 
 
 def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: int, progress: Progress) -> float:
-    """Write one view's files; returns the milliseconds for a cell, the first batch left out where there are others.
+    """Write the files of one view; returns the milliseconds per cell, without the first batch if there are others.
 
-    Plain writes rather than a memory map: pages of the file are no memory of ours.
+    Plain writes instead of a memory map: pages of the file do not count as memory of this process.
     """
     n, times = len(cells), []
     paths = [_file(folder, number, t) for t in range(len(prefix.outputs))]
@@ -169,11 +172,11 @@ def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: 
         for start in range(0, n, BATCH):
             progress(start / n, f"{start:,} of {n:,} cells")
             rows = cells[start : start + BATCH]
-            full = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows), axis=0)])  # one shape, one trace
+            full = np.concatenate([rows, np.repeat(rows[-1:], BATCH - len(rows), axis=0)])  # one shape, one compilation
             since = time.perf_counter()
             outputs = prefix.predict_on_batch(np.ascontiguousarray(view(full, number)))
             times.append(time.perf_counter() - since)
-            release(cells)  # else the whole store of images would come to count as this process' memory
+            release(cells)  # otherwise all images would count as memory of this process
             for file, output in zip(files, outputs if isinstance(outputs, list) else [outputs], strict=True):
                 output = np.asarray(output)[: len(rows)]
                 file.write(np.ascontiguousarray(output).tobytes())
@@ -184,7 +187,7 @@ def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: 
 
 
 def _scaled(progress: Progress, folder: Path, done: int, total: int) -> Progress:
-    """Fit one view's progress into that of all, and leave it where waiting processes can read it."""
+    """Return a callback that scales the progress of one view to that of all, and writes it for waiting processes."""
 
     def report(fraction: float, message: str) -> None:
         overall = (done + fraction) / total
@@ -196,7 +199,7 @@ def _scaled(progress: Progress, folder: Path, done: int, total: int) -> Progress
 
 
 @contextlib.contextmanager
-def _lock_shared_with_progress(folder: Path, waiting: Progress) -> contextlib.AbstractContextManager:
+def _lock_shared_with_progress(folder: Path, waiting: Progress) -> Iterator[None]:
     lock = FileLock(folder.with_suffix(".lock"))
     while True:
         try:
@@ -207,7 +210,7 @@ def _lock_shared_with_progress(folder: Path, waiting: Progress) -> contextlib.Ab
                 fraction = float((folder / "progress").read_text())
             except (OSError, ValueError):
                 fraction = 0.0
-            waiting(fraction, "waiting for features that another run computes")
+            waiting(fraction, "waiting for features that another run is computing")
     try:
         yield
     finally:
@@ -215,13 +218,13 @@ def _lock_shared_with_progress(folder: Path, waiting: Progress) -> contextlib.Ab
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left unfinished. Called under the lock, so nobody else is writing here."""
+    """Remove incomplete files of killed processes. Called under the lock, so no other process is writing here."""
     for leftover in folder.glob(".*"):
         leftover.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, needed: int) -> None:
-    """Evict the least recently used stores until this one fits under the limit, then check the disk."""
+    """Evict the least recently used stores until this one fits into the limit, then check the disk."""
     others = [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]
     others.sort(key=lambda path: path.stat().st_mtime)
     sizes = {path: sum(file.stat().st_size for file in path.glob("*.npy")) for path in others}
@@ -230,12 +233,12 @@ def _make_room(folder: Path, needed: int) -> None:
         if total <= settings.cache_limit_bytes():
             break
         lock = FileLock(path.with_suffix(".lock"))
-        with contextlib.suppress(Timeout), lock.acquire(blocking=False):  # one that is being computed stays
+        with contextlib.suppress(Timeout), lock.acquire(blocking=False):  # a store that is being computed stays
             shutil.rmtree(path, ignore_errors=True)
             total -= sizes[path]
     free = shutil.disk_usage(folder).free
     if needed > free - 200_000_000:
         raise DataError(
             f"The features need {needed / 1e9:.1f} GB, and '{settings.cache()}' has {free / 1e9:.1f} GB left. "
-            "Make room, set LEUKODASH_CACHE to a larger disk, train fewer blocks, or use no views."
+            "Free some space, set LEUKODASH_CACHE to a larger disk, train fewer blocks, or use no views."
         )

@@ -1,7 +1,7 @@
 """The training of one run, top to bottom: prepare, features, epochs on the trained suffix, evaluate.
 
-Plain Keras 3, so that any backend does. Everything random follows from the seed, the epoch and the step, and a
-checkpoint holds all that a step changes: a run that was killed and resumed ends as if nothing had happened.
+Plain Keras 3, so that every backend works. All random numbers follow from the seed, the epoch and the step, and a
+checkpoint holds everything that a step changes: a run that was killed and resumed ends as if it never was.
 """
 
 import csv
@@ -27,56 +27,69 @@ from leukodash.errors import RunError, WeightsError
 from leukodash.models import build as models
 from leukodash.models.weights import identity, obtain_weights
 from leukodash.runs.locks import Stopped, stop_requested
+from leukodash.runs.migrations import SCHEMA, stored_config
 from leukodash.runs.run_folder import HISTORY_COLUMNS, STEP_COLUMNS, Run
 from leukodash.runs.status import Status
-from leukodash.training import evaluate as results
+from leukodash.training import evaluate
 from leukodash.training.batches import Batches
-from leukodash.training.checkpoint import Checkpoint
-from leukodash.training.feature_store import compute_features, store_folder
+from leukodash.training.checkpoint import Checkpoint, State
+from leukodash.training.environment import environment
+from leukodash.training.feature_store import Features, compute_features, store_folder
 from leukodash.training.precision import choose_precision, lowest_cosine
 
 STEP_SECONDS = 0.5  # steps.csv gets a row at most this often
 
 
 def train(folder: Path, device: str, status: Status) -> None:
-    """Train the run in `folder` to its end, or go on where it was left.
+    """Train the run in `folder` to its end, or continue where it was left.
+
+    Args:
+        folder: the run folder.
+        device: ``"gpu-<number>"`` or ``"cpu-<number>"``.
+        status: writes ``status.json``.
 
     Raises:
-        LeukoDashError: the data or settings cannot be used; the message is for the person who started the run.
-        Stopped: someone asked for it; what was reached is in ``resume/``.
+        LeukoDashError: the data or settings cannot be used, or the training diverged; the message is for the person
+            who started the run.
+        Stopped: the run was asked to stop; what was reached is in ``resume/``.
     """
     run, clock, progress = Run(folder), Clock(), cancellable(folder, status)
-    config, dataset, part, model, suffix, batches = prepare(run, device, status, clock)
-    features, views = batches.features, config.answer_views
+    config, dataset, part, model, suffix, batches, facts = prepare(run, device, status, clock)
 
     # --- training: epochs on the suffix
     status.set(stage="training", epoch=0, epochs=config.epochs)
-    best = _epochs(run, config, suffix, batches, status)
+    compile_suffix(suffix, config, device)
+    checkpoint = _epochs(run, config, suffix, batches, status)
+    state = checkpoint.state
+    if not state.best_epoch:
+        raise _diverged("validation loss", "every epoch", config)
     clock.lap("training")
 
     # --- evaluating: the untouched test part, with the weights of the best validation epoch
     status.set(stage="evaluating")
-    best.restore_best()
-    predictions, milliseconds = results.predict(suffix, batches, dataset, part, progress)
+    checkpoint.restore_best()
+    predictions, milliseconds = evaluate.predict(suffix, batches, dataset, part, progress)
     _write_table(run.path / "predictions.csv", predictions)
     models.save_trained(model, run.weights)
-    results.novelty(model, suffix, batches, status.progress).save(run.path)
-    numbers = results.metrics(dataset, part, predictions, config)
+    evaluate.novelty(model, suffix, batches, progress).save(run.path)
+    features = batches.source if isinstance(batches.source, Features) else None
+    numbers = evaluate.metrics(dataset, part, predictions, config)
     clock.lap("evaluating")
     run.write(  # last of all: it marks the run as finished
         "metrics.json",
         {
             **numbers,
-            "best_epoch": best.best_epoch,
-            "epochs": best.epoch,
-            "random_start": run.model["random_start"],
+            "best_epoch": state.best_epoch,
+            "best_val_loss": state.best_loss,
+            "epochs": state.epoch,
+            "random_start": config.weights == "random",
             "generated": dataset.generated,
             "fingerprint": dataset.fingerprint,
-            "parameters": run.model["parameters"],
-            "trained_parameters": run.model["trained_parameters"],
+            "parameters": facts["parameters"],
+            "trained_parameters": facts["trained_parameters"],
             "seconds": clock.seconds,
-            "ms_per_image": round(milliseconds + (features.ms_per_image * views if features else 0.0), 3),
-            "memory_bytes": _most_memory(),
+            "ms_per_image": round(milliseconds + (features.ms_per_image * config.answer_views if features else 0.0), 3),
+            "memory_bytes": _peak_memory(),
             "features_computed": bool(features and features.computed),
         },
     )
@@ -84,7 +97,7 @@ def train(folder: Path, device: str, status: Status) -> None:
 
 
 def cancellable(folder: Path, status: Status) -> Callable[[float, str], None]:
-    """Return a progress callback that writes the status, and raises Stopped where someone asked for it."""
+    """Return a progress callback that writes the status, and raises Stopped when the run is asked to stop."""
 
     def progress(fraction: float, message: str) -> None:
         if stop_requested(folder):
@@ -95,7 +108,7 @@ def cancellable(folder: Path, status: Status) -> Callable[[float, str], None]:
 
 
 class Prepared(NamedTuple):
-    """What a training starts from; `config` is what is really trained (see `RunConfig.as_random_start`)."""
+    """What a training starts from; `config` is what is trained, `facts` the content of ``model.json``."""
 
     config: RunConfig
     dataset: Dataset
@@ -103,120 +116,119 @@ class Prepared(NamedTuple):
     model: keras.Model
     suffix: keras.Model
     batches: Batches
+    facts: dict[str, Any]
 
 
 def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
-    """Read the cells, build the network, and compute what its frozen layers see, where nobody has done so yet."""
-    config, progress = run.config, cancellable(run.path, status)
+    """Read the cells, build the network, and compute the features of its frozen layers unless they are stored."""
+    progress = cancellable(run.path, status)
 
     # --- preparing: which cells, in which part, decoded
-    dataset = load_dataset(config.data, progress)
-    classes, part = dataset.classes, _parts(run, dataset)
-    weights, config = _starting_weights(run, config, progress)
-    precision = choose_precision(
+    dataset = load_dataset(run.config.data, progress)
+    part = _parts(run, dataset)
+    weights, config = _starting_weights(run, progress)
+    precision = run.model.get("precision") or choose_precision(  # a resumed run keeps its own
         config.precision,
         config.spec,
         device,
         lambda: _fidelity(config, weights, cell_store(dataset, config.input_size)),
     )
-    model = models.build(config, len(classes), weights, precision)
+    model = models.build(config, len(dataset.classes), weights, precision)
     after = None if config.full_path else models.frozen_layer(config)
     prefix, suffix = models.split_model(model, after)
-    store = prefix and store_folder(
-        cells=cell_store_key(dataset, config.input_size),
-        weights=identity(weights),
-        backbone=config.backbone,
-        after=after,
-        pooling=config.pooling if after == "pool" or config.pooling == "blocks" else None,
-        preprocessing=config.preprocessing,
-        precision=precision,
-    )
-    made = {"precision": precision, "features": store.name if store else None}
-    _write_model_file(run, config, dataset, model, weights, made)
+    store = None
+    if prefix is not None:
+        store = store_folder(
+            cells=cell_store_key(dataset, config.input_size),
+            weights=config.weights_sha256,
+            backbone=config.backbone,
+            after=after,
+            pooling=config.pooling if after == "pool" or config.pooling == "blocks" else None,
+            preprocessing=config.preprocessing,
+            precision=precision,
+        )
+    facts = {
+        "schema": SCHEMA,
+        "config": stored_config(config),
+        "precision": precision,
+        "classes": dataset.classes,
+        "positive": dataset.positive,
+        "generated": dataset.generated,
+        "features": store.name if store else None,
+        "parameters": model.count_params(),
+        "trained_parameters": sum(math.prod(v.shape) for v in model.trainable_variables),
+        "trained_layers": [layer.name for layer in models.trained_layers(model)],
+        "environment": environment(device),
+    }
+    run.write("model.json", facts)
     clock.lap("preparing")
 
     # --- features: the frozen prefix over every cell, once, for all runs
-    views = VIEWS[config.flips]
-    if prefix is None:
-        features = None
-        cells = cell_store(dataset, config.input_size, progress)
+    source: Features | np.ndarray
+    if store is None:
+        source = cell_store(dataset, config.input_size, progress)
     else:
         status.set(stage="features")
-        features = compute_features(
-            prefix, lambda: cell_store(dataset, config.input_size, progress), store, views, progress, progress
+        source = compute_features(
+            prefix,
+            lambda: cell_store(dataset, config.input_size, progress),
+            store,
+            VIEWS[config.flips],
+            progress,
+            progress,
         )
-        cells = None
     clock.lap("features")
 
-    return Prepared(config, dataset, part, model, suffix, Batches(config, features, cells, dataset, part))
+    return Prepared(config, dataset, part, model, suffix, Batches(config, source, dataset, part), facts)
 
 
 # ---------------------------------------------------------------------------------------------- preparing
 
 
 def _parts(run: Run, dataset: Dataset) -> pd.Series:
-    """Return the part of each cell: from split.csv where there is one (a resumed run), else drawn and written."""
+    """Return the part of each cell: from split.csv if it exists (a resumed run), else drawn and written."""
     config = run.config
     if config.fingerprint and config.fingerprint != dataset.fingerprint:
         raise RunError(
-            f"The data set in '{dataset.root}' has changed since this run was asked for (other files, labels or "
+            f"The data set in '{dataset.root}' has changed since this run was created (other files, labels or "
             "subjects). Start a new run on it."
         )
-    known = run.split
-    if len(known):
-        return known["part"]
+    split = run.split
+    if len(split):
+        return split["part"]
     part = make_split(dataset.cells, config.split)
     table = dataset.cells[["file", "label", "subject"]].assign(part=part, sha256=dataset.cells["sha256"])
     _write_table(run.path / "split.csv", table)
     return part
 
 
-def _starting_weights(run: Run, config: RunConfig, progress: Any) -> tuple[Path | None, RunConfig]:
-    """Find or download the pretrained weights; without any, the whole network is trained from random numbers."""
-    if config.weights == "imagenet" and not run.model.get("random_start"):
-        try:
-            return obtain_weights(config.spec, progress), config
-        except WeightsError as error:
-            if run.model:  # a resumed run had them
-                raise
-            print(f"{error} Going on from random weights: the whole network is trained.")
-    return None, config if config.weights == "random" else config.as_random_start()
+def _starting_weights(run: Run, progress: Callable[[float, str], None]) -> tuple[Path | None, RunConfig]:
+    """Find or download the pretrained weights; returns them and the config to train.
+
+    Without weights, the whole network is trained from random numbers. A resumed run starts as it did before.
+    """
+    config, resumed = run.trained, bool(run.model)
+    if config.weights == "random":
+        return None, config
+    try:
+        weights = obtain_weights(config.spec, progress, config.weights_sha256 if resumed else None)
+    except WeightsError as error:
+        if resumed:
+            raise
+        print(f"{error} Continuing with random weights: the whole network is trained.")
+        return None, config.as_random_start()
+    return weights, config.changed(weights_file=weights.name, weights_sha256=identity(weights))
 
 
 def _fidelity(config: RunConfig, weights: Path | None, cells: np.ndarray) -> float:
     """Return the lowest cosine similarity between float32 and bfloat16 features of a few cells."""
     some = np.asarray(cells[np.linspace(0, len(cells) - 1, 16).astype(int)])
-    exact, short = (
-        models.split_model(models.build(config, 2, weights, precision), "pool")[0].predict_on_batch(some)
-        for precision in ("float32", "bfloat16")
-    )
-    return lowest_cosine(np.asarray(exact), np.asarray(short))
-
-
-def _write_model_file(
-    run: Run, config: RunConfig, dataset: Dataset, model: keras.Model, weights: Path | None, made: dict
-) -> None:
-    layers = models.trained_layers(model)
-    run.write(
-        "model.json",
-        {
-            "classes": dataset.classes,
-            "positive": dataset.positive,
-            "generated": dataset.generated,
-            "random_start": weights is None,
-            "views": config.answer_views,
-            "weights_file": weights.name if weights else None,
-            "weights_sha256": identity(weights) if weights else None,
-            **made,
-            "train_from": config.train_from,
-            "batchnorm": config.batchnorm,
-            "parameters": model.count_params(),
-            "trained_parameters": sum(math.prod(v.shape) for v in model.trainable_variables),
-            "trained_layers": [layer.name for layer in layers],
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-        },
-    )
+    features = []
+    for precision in ("float32", "bfloat16"):
+        model = models.build(config, 2, weights, precision)
+        prefix = keras.Model(model.input, model.get_layer("pool").output)
+        features.append(np.asarray(prefix.predict_on_batch(some)))
+    return lowest_cosine(*features)
 
 
 # ---------------------------------------------------------------------------------------------- training
@@ -224,47 +236,54 @@ def _write_model_file(
 
 def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, status: Status) -> Checkpoint:
     """Train; returns the checkpoint, whose best weights are those of the lowest validation loss."""
-    compile_suffix(suffix, config, status)
-    state = Checkpoint(run.path / "resume", suffix)
-    state.load()
+    checkpoint = Checkpoint(run.path / "resume", suffix)
+    checkpoint.load()
+    state, steps_per_epoch = checkpoint.state, batches.steps()
+    done = state.epoch * steps_per_epoch + state.step
     history = _Rows(run.path / "history.csv", HISTORY_COLUMNS, keep=lambda row: int(row["epoch"]) <= state.epoch)
-    steps = _Rows(run.path / "steps.csv", STEP_COLUMNS, keep=lambda row: int(row["step"]) <= state.steps_done(batches))
-    total = config.epochs * batches.steps()
-    while state.epoch < config.epochs and not state.patience_over(config.early_stopping):
+    steps = _Rows(run.path / "steps.csv", STEP_COLUMNS, keep=lambda row: int(row["step"]) <= done)
+    while state.epoch < config.epochs and not _patience_over(state, config):
         epoch, since = state.epoch + 1, time.perf_counter()
         if state.step == 0:
-            state.begin_epoch()
+            checkpoint.begin_epoch()
         for inputs, labels, weight in batches.epoch(epoch, state.step):
-            done = (epoch - 1) * batches.steps() + state.step
             if config.schedule != "constant" or config.warmup_epochs:
-                suffix.optimizer.learning_rate = learning_rate(config, done, batches.steps())
+                suffix.optimizer.learning_rate = learning_rate(config, done, steps_per_epoch)
             logs = suffix.train_on_batch(inputs, labels, sample_weight=weight, return_dict=True)
             state.end_step(len(labels), logs["loss"], logs["accuracy"])
+            done += 1
             if not np.isfinite(logs["loss"]):
-                raise RunError(
-                    f"In epoch {epoch} the loss is no number any more: the training has run away. Start again with a "
-                    f"smaller learning rate than {config.learning_rate:g}, or with precision float32."
-                )
-            status.progress((done + 1) / total, f"epoch {epoch} of {config.epochs}", epoch=epoch)
-            steps.append_if_due(done + 1, epoch, _short(state.loss), _short(state.accuracy))
+                raise _diverged("loss", f"epoch {epoch}", config)
+            status.progress(done / (config.epochs * steps_per_epoch), f"epoch {epoch} of {config.epochs}", epoch=epoch)
+            steps.append_if_due(done, epoch, _short(state.loss), _short(state.accuracy))
             if stop_requested(run.path):
-                state.save()
+                checkpoint.save()
                 raise Stopped
-            state.save_if_due()
-        loss, accuracy = results.loss_and_accuracy(suffix, batches, batches.rows["validation"])
+            checkpoint.save_if_due()
+        loss, accuracy = evaluate.loss_and_accuracy(suffix, batches, batches.rows["validation"])
         seconds = round(time.perf_counter() - since, 3)
-        rate = learning_rate(config, epoch * batches.steps() - 1, batches.steps())
+        rate = learning_rate(config, done - 1, steps_per_epoch)
         row = (state.loss, state.accuracy, loss, accuracy, rate)
-        state.end_epoch(loss)
+        checkpoint.end_epoch(loss)
         history.append(epoch, *map(_short, row), seconds)
-        state.save_if_due()
+        checkpoint.save_if_due()
         batches.release()
-    return state
+    return checkpoint
 
 
-def compile_suffix(suffix: keras.Model, config: RunConfig, status: Status) -> None:
+def _patience_over(state: State, config: RunConfig) -> bool:
+    return 0 < config.early_stopping <= state.epoch - state.best_epoch
+
+
+def _diverged(value: str, when: str, config: RunConfig) -> RunError:
+    return RunError(
+        f"Training diverged: the {value} is NaN or infinite in {when}. Start again with a learning rate below "
+        f"{config.learning_rate:g} or with precision float32."
+    )
+
+
+def compile_suffix(suffix: keras.Model, config: RunConfig, device: str) -> None:
     """Give the trained layers their optimizer and loss."""
-    on_cpu = "CPU" in status.fields.get("device", "CPU")
     optimizer = _optimizer(config)
     if any(layer.dtype_policy.name == "mixed_float16" for layer in suffix.layers):
         # Keras does so by itself only for a model that was built under this policy as a whole
@@ -274,7 +293,7 @@ def compile_suffix(suffix: keras.Model, config: RunConfig, status: Status) -> No
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
         # on a CPU, XLA takes seconds to compile what TensorFlow already runs well
-        jit_compile=False if on_cpu and keras.backend.backend() == "tensorflow" else "auto",
+        jit_compile=False if device.startswith("cpu") and keras.backend.backend() == "tensorflow" else "auto",
     )
 
 
@@ -305,14 +324,14 @@ def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
 
 
 class Clock:
-    """Seconds of each stage, in this process."""
+    """Measures the seconds of each stage, in this process."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._since = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Note, and print, how long the stage took that ends now."""
+        """Record and print how long the stage that ends now took."""
         now = time.perf_counter()
         self.seconds[stage] = round(now - self._since, 2)
         self._since = now
@@ -320,18 +339,17 @@ class Clock:
 
 
 class _Rows:
-    """A CSV file with fixed columns that grows by a row at a time, flushed; a resumed run keeps the rows it may."""
+    """A CSV file that grows by a row at a time; of earlier rows, those are kept for which `keep` returns True."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...], keep: Any) -> None:
+    def __init__(self, path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]) -> None:
         kept = []
         if path.is_file():
             with path.open(newline="") as file:
                 kept = [row for row in csv.DictReader(file) if None not in row.values() and keep(row)]
-        self._file = path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(columns)
-        self._writer.writerows([row[name] for name in columns] for row in kept)
-        self._file.flush()
+        lines = [columns, *([row[name] for name in columns] for row in kept)]
+        write_atomic(path, "".join(f"{','.join(line)}\n" for line in lines).encode())
+        self._file = path.open("a", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
         self._written = 0.0
 
     def append(self, *values: object) -> None:
@@ -344,8 +362,8 @@ class _Rows:
             self.append(*values)
 
 
-def _most_memory() -> int:
-    """Most bytes that this process has held, as the system counts them."""
+def _peak_memory() -> int:
+    """Return the peak resident memory of this process in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 

@@ -1,4 +1,4 @@
-"""Which arithmetic a run uses: fewer digits where the machine has units for them and the network stays true."""
+"""The choice of floating-point precision: 16 bits if the hardware supports them and the features stay accurate."""
 
 from collections.abc import Callable
 
@@ -7,29 +7,29 @@ import numpy as np
 from leukodash.jobs.hardware import cpu_has_bfloat16
 from leukodash.models.backbones import Backbone
 
-FIDELITY = 0.999  # lowest cosine similarity between float32 and bfloat16 features that counts as the same
+FIDELITY = 0.999  # bfloat16 features need at least this cosine similarity with float32 features
 
 
-def choose_precision(asked: str, row: Backbone, device: str, measure: Callable[[], float]) -> str:
-    """Decide a run's precision.
+def choose_precision(requested: str, spec: Backbone, device: str, measure: Callable[[], float]) -> str:
+    """Return the precision of a run.
 
     Args:
-        asked: the setting; anything but ``"auto"`` is taken as it is.
-        row: the backbone. Its ``bfloat16`` says whether its features survive; None asks `measure`.
+        requested: the setting; any value but ``"auto"`` is returned unchanged.
+        spec: the backbone. Its ``bfloat16`` says whether its features stay accurate; None calls `measure`.
         device: ``"gpu-…"`` or ``"cpu-…"``.
         measure: returns the lowest cosine similarity of features in float32 and bfloat16 over a few images.
 
     Returns:
-        ``"float32"``, ``"bfloat16"`` or ``"float16"``. float16 has three more binary digits than bfloat16, so a GPU,
-        which is as fast in either, uses it; its loss is scaled by Keras.
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``. GPUs use float16: it is as fast as bfloat16 and has three more
+        binary digits. Keras scales its loss.
     """
-    if asked != "auto":
-        return asked
+    if requested != "auto":
+        return requested
     if device.startswith("gpu"):
         return "float16"
-    if not cpu_has_bfloat16() or row.bfloat16 is False:
+    if not cpu_has_bfloat16() or spec.bfloat16 is False:
         return "float32"
-    return "bfloat16" if row.bfloat16 or measure() >= FIDELITY else "float32"
+    return "bfloat16" if spec.bfloat16 or measure() >= FIDELITY else "float32"
 
 
 def lowest_cosine(a: np.ndarray, b: np.ndarray) -> float:

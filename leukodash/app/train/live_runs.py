@@ -120,11 +120,11 @@ def _seconds(ids: tuple[str, ...], done: int, _live: list[Run], _runs: list[Run]
     """Return the estimated duration of each run; recomputed when one more run is `done`."""
     estimates = []
     for place, run in enumerate(_live):
-        config = run.config
+        config = run.trained
         if config.weights == "imagenet" and find_weights(config.spec) is None:
             config = config.as_random_start()
         try:
-            before = [run.config for run in _live[:place]]
+            before = [run.trained for run in _live[:place]]
             estimates.append(estimate(config, dataset(config.data), _runs, before).seconds)
         except (LeukoDashError, OSError):
             estimates.append(UNKNOWN_SECONDS)
