@@ -75,10 +75,10 @@ def test_a_pretrained_and_a_random_start_are_not_two_seeds_of_one_recipe():
 
 @pytest.mark.slow
 def test_the_random_twin_of_a_random_start_has_the_layers_that_were_trained(old):
-    from leukodash.explain.sanity_checks import _random
+    from leukodash.explain.sanity_checks import _random_network
 
     run = old[RANDOM_START]
-    twin = _random(SimpleNamespace(run=run, classes=("all", "hem"), precision="float32"), 1)
+    twin = _random_network(SimpleNamespace(run=run, classes=("all", "hem"), precision="float32"), 1)
     assert twin.count_params() == run.model["parameters"]
     assert [layer.name for layer in twin.layers if layer.trainable and layer.weights] == run.model["trained_layers"]
 

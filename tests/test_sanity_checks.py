@@ -183,7 +183,9 @@ def untrained_run(folder, **settings):
     config = RunConfig(data=str(folder), backbone="alexnet", input_size=64, precision="float32", **settings)
     cells = pd.DataFrame(columns=["file", "label", "subject", "part", "sha256"])
     made = {"classes": ["all", "hem"], "positive": "all"}
-    run = SimpleNamespace(config=config, model=made, metrics={}, split=cells, path=folder, title="A run", id="a-run")
+    run = SimpleNamespace(
+        config=config, trained=config, model=made, metrics={}, split=cells, path=folder, title="A run", id="a-run"
+    )
     return Classifier(run, build(config, 2, None), "float32")
 
 

@@ -12,6 +12,7 @@ from leukodash.config.presets import PRESETS
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
+from leukodash.runs.migrations import stored_config
 from leukodash.runs.run_folder import create_run, list_runs, published_runs
 from leukodash.studies import catalogue as studies
 from leukodash.studies.catalogue import (
@@ -225,6 +226,7 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     small.weights.write_bytes(bytes(100))
     large.weights.write_bytes(bytes(studies.MOST_WEIGHTS + 1))
     (small.path / "log.txt").write_text("/nowhere")
+    small.write("model.json", small.model | {"config": stored_config(small.config)})
     second = made_run(seed=2)  # of a recipe that one run speaks for already
     second.weights.write_bytes(bytes(100))
     for run in (small, large, second):
