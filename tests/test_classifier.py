@@ -154,7 +154,7 @@ def test_damaged_trained_layers_raise_an_error(tiny_run):
 
     run = tiny_run()
     (run.path / "trained.weights.h5").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match=r"trained\.weights\.h5.*train it again"):
+    with pytest.raises(WeightsError, match=r"trained\.weights\.h5.*train the run again"):
         load(run)
 
 

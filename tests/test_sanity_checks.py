@@ -183,8 +183,8 @@ def untrained_run(folder, **settings):
     config = RunConfig(data=str(folder), backbone="alexnet", input_size=64, precision="float32", **settings)
     cells = pd.DataFrame(columns=["file", "label", "subject", "part", "sha256"])
     made = {"classes": ["all", "hem"], "positive": "all"}
-    run = SimpleNamespace(
-        config=config, trained=config, model=made, metrics={}, split=cells, path=folder, title="A run", id="a-run"
+    facts = {"title": "A run", "id": "a-run", "published": False, "metrics": {}}
+    run = SimpleNamespace(config=config, trained=config, model=made, split=cells, path=folder, **facts)
     )
     return Classifier(run, build(config, 2, None), "float32")
 
