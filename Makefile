@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+EXPORT := $(BIN)/uv export --quiet --frozen --no-hashes --no-annotate --no-emit-project
 
 .PHONY: app test test-fast lint bench lock clean
 
 app: .venv/.installed
-	$(BIN)/python -m streamlit run streamlit_app.py
+	$(BIN)/python -m leukodash app
 
 test: lint
 	$(BIN)/python -m pytest -m "not browser" -n 2
@@ -22,18 +23,20 @@ lint: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
 
+# Newest versions that pyproject.toml allows. uv.lock is the source; pip installs from the two files made from it.
 lock: .venv/.installed-dev
-	$(PIP) uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --quiet --no-header --no-annotate \
-		requirements.txt -o requirements.lock
+	$(BIN)/uv lock --upgrade
+	$(EXPORT) --output-file requirements.txt >/dev/null
+	$(EXPORT) --extra dev --output-file requirements-dev.txt >/dev/null
 
 # On Linux with an NVIDIA driver, TensorFlow's CUDA libraries come as packages of the same version.
-.venv/.installed: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "LeukoDash needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make app PYTHON=python3.12"; exit 1; }
+.venv/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "LeukoDash needs Python 3.11, 3.12 or 3.13, for which TensorFlow is published; '$(PYTHON)' is not one of" \
+		"them. Try: make app PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	@echo "Installing LeukoDash's packages into .venv (about 2 GB with TensorFlow; minutes on first use) ..."
-	$(PIP) --requirement requirements.lock
+	@echo "Installing LeukoDash's packages into .venv (about 3 GB with TensorFlow; takes minutes on first use) ..."
+	$(PIP) --no-deps --requirement requirements.txt --editable .
 	@if nvidia-smi >/dev/null 2>&1; then \
 		version=$$($(BIN)/python -c 'from importlib.metadata import version; print(version("tensorflow"))'); \
 		echo "NVIDIA GPU found: installing CUDA for TensorFlow $$version ..."; \
@@ -41,8 +44,8 @@ lock: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.txt
-	$(PIP) --constraint requirements.lock --requirement requirements-dev.txt
+	$(PIP) --no-deps --requirement requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache

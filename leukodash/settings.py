@@ -14,6 +14,13 @@ def _folder(variable: str, default: Path) -> Path:
     return Path(os.environ.get(variable) or default).expanduser()
 
 
+def shipped(path: str) -> Path:
+    """Return a file or folder that comes with LeukoDash: from the repository, or from its copy in the wheel."""
+    package = Path(__file__).parent
+    copies = package / "shipped"
+    return (copies if copies.is_dir() else package.parent) / path
+
+
 def data_root() -> Path:
     """Folder whose subfolders are data sets (``LEUKODASH_DATA``, default ``data``); it may itself be one."""
     return _folder("LEUKODASH_DATA", Path("data"))

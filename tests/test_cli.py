@@ -3,13 +3,18 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.shell_completion import ShellComplete
+from made_runs import made_run
 
-from leukodash.__main__ import main
+from leukodash.__main__ import cli, main
+from leukodash.cli.terminal import progress_bar
 from leukodash.data.demo_cells import make_demo
 from leukodash.runs.migrations import stored_config
 from leukodash.runs.run_folder import list_runs
@@ -22,14 +27,87 @@ def demo(tmp_path_factory):
     return make_demo(tmp_path_factory.mktemp("cli") / "demo", cells=24, subjects=6)
 
 
-def test_the_readme_names_every_command(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    commands = re.search(r"\n  COMMAND\n(.*?)\n\n", capsys.readouterr().out + "\n\n", re.DOTALL)
-    names = re.findall(r"^    (\w+) ", commands.group(1), re.MULTILINE)
-    assert {"data", "train", "compare", "classify"} <= set(names)
-    missing = [name for name in names if f"python -m leukodash {name}" not in README.read_text()]
-    assert not missing
+def test_the_readme_names_every_command_and_its_options_exist():
+    lines = re.findall(r"^    python -m leukodash (\S+)(.*)", README.read_text(), re.MULTILINE)
+    assert {name for name, _ in lines} == set(cli.commands)
+    for name, usage in lines:
+        options = {word for parameter in cli.commands[name].params for word in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", usage)) <= options, name
+
+
+def test_help_needs_no_table_and_no_network_library():
+    code = "import sys\nfrom leukodash.__main__ import main\nmain(['--help'])\n"
+    code += "print(sorted({'numpy', 'pandas', 'pydantic', 'keras', 'streamlit', 'onnx'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "find-lr" in shown
+    assert shown.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["train", "--data", "x", "--backbone", "vgg"], "Invalid value for '--backbone': 'vgg' is not one of"),
+        (["train", "--data", "x"], "Missing option '--backbone'. Choose one of mobilenet, "),
+        (["train", "--backbone", "vgg16"], "Missing option '--data'."),
+        (["train", "--data", "x", "--backbone", "vgg16", "--set", "epochs"], "Expected KEY=VALUE"),
+        (["study", "unknown"], "'unknown' is not one of 'dhuri-guinde'"),
+        (["sweep", "--data", "x", "--backbone", "vgg16", "alexnat"], "'alexnat' is not one of 'mobilenet'"),
+        (["trian"], "No such command 'trian'."),
+    ],
+)
+def test_a_wrong_command_line_gets_one_sentence_and_a_status(command, sentence, capsys):
+    assert main(command) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert sentence in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_control_c_ends_a_command_with_status_130(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("leukodash.runs.run_folder.list_runs", interrupted)
+    assert main(["runs"]) == 130
+
+
+def test_names_and_runs_are_completed():
+    run = made_run()
+    completion = ShellComplete(cli, {}, "leukodash", "_LEUKODASH_COMPLETE")
+    for words, incomplete, expected in (
+        (["train", "--backbone"], "al", ["alexnet"]),
+        (["train", "--preset"], "ma", ["mamaev-2023"]),
+        (["compare"], run.id[:8], [run.id]),
+    ):
+        assert [item.value for item in completion.get_completions(words, incomplete)] == expected
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_lists_are_tables_on_a_terminal_and_lines_in_a_pipe(terminal, capsys, monkeypatch):
+    run = made_run()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["runs"]) == 0
+    shown = capsys.readouterr().out
+    assert run.id in shown
+    assert ("─" in shown, "Owner" in shown) == (terminal, terminal)
+
+
+def test_the_bar_shows_stage_share_message_and_time_left(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # draws as on a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_bar("training") as bar:
+        bar(0.5, "epoch 2 of 4 [loss 0.3]", 75)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert re.search(r"training +━+╺━+ +50% epoch 2 of 4 \[loss 0\.3\] · 1:15 left", shown)
+
+
+def test_without_a_terminal_the_bar_prints_each_stage_once(capsys):
+    with progress_bar("queued") as bar:
+        for stage in ("queued", "queued", "training", "training"):
+            bar.stage = stage
+            bar(0.5, "message", 75)
+    assert capsys.readouterr().err == "queued\ntraining\n"
 
 
 def test_data_demo_draws_cells_and_data_check_counts_them(tmp_path, capsys):

@@ -246,7 +246,7 @@ def test_a_sweep_by_command_line_starts_what_the_page_would(demo, launched, caps
 
 def test_what_cannot_be_varied_is_said(demo, capsys):
     assert main(["sweep", "--data", str(demo.root), "--backbone", "alexnet", "--vary", "speed=1,2"]) == 2
-    assert "'speed' is no setting that can be varied" in capsys.readouterr().err
+    assert "'speed' is not a setting that can be varied" in capsys.readouterr().err
 
 
 def test_the_estimate_starts_nothing(demo, launched, capsys):

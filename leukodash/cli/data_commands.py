@@ -1,40 +1,57 @@
 """Commands about data sets: draw the demo cells, check a folder."""
 
-import argparse
+from pathlib import Path
 
-from leukodash.cli.progress_bar import Bar
+import click
+
+from leukodash.cli.parameters import read_dataset
+from leukodash.cli.terminal import progress_bar
+
+FOLDER = click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 
 
-def demo(options: argparse.Namespace) -> int:
+@click.group()
+def data() -> None:
+    """Make or check a data set."""
+
+
+@data.command()
+@FOLDER
+@click.option("--cells", default=600, show_default=True)
+@click.option("--subjects", default=24, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def demo(folder: Path, cells: int, subjects: int, seed: int) -> None:
     """Draw the generated demo cells."""
     from leukodash.data.demo_cells import make_demo
 
-    folder = make_demo(options.folder, options.cells, options.subjects, options.seed, Bar("drawing cells"))
-    print(f"{options.cells} generated cells of {options.subjects} subjects: {folder}")
-    return 0
+    with progress_bar("drawing cells") as bar:
+        written = make_demo(folder, cells, subjects, seed, bar)
+    click.echo(f"{cells} generated cells of {subjects} subjects: {written}")
 
 
-def check(options: argparse.Namespace) -> int:
-    """Count a data set's cells, decode every image, and look for duplicates and leaks."""
-    from leukodash.data.dataset import label_title, load_dataset
+@data.command()
+@FOLDER
+def check(folder: Path) -> None:
+    """Count the cells, decode every image, and look for duplicates and leaks."""
+    from leukodash.data.dataset import label_title
     from leukodash.data.images import cell_store
     from leukodash.data.split import Split, find_leaks, make_split, split_words
 
-    dataset = load_dataset(options.folder, Bar("reading files"))
+    dataset = read_dataset(folder)
     cells = dataset.cells
-    cell_store(dataset, 224, Bar("decoding images"))
+    with progress_bar("decoding images") as bar:
+        cell_store(dataset, 224, bar)
     kind = "generated" if dataset.generated else "real"
-    print(f"{len(cells)} {kind} cells, all readable; fingerprint {dataset.fingerprint[:12]}")
+    click.echo(f"{len(cells)} {kind} cells, all readable; fingerprint {dataset.fingerprint[:12]}")
     for label, rows in cells.groupby("label"):
         subjects = f" of {rows['subject'].nunique()} subjects" if dataset.has_subjects else ""
-        print(f"  {label_title(label)} ({label}): {len(rows)} cells{subjects}")
+        click.echo(f"  {label_title(str(label))} ({label}): {len(rows)} cells{subjects}")
     twins = int(cells.duplicated("sha256").sum())
-    print(f"{twins} images are byte-identical to another one." if twins else "No two images are byte-identical.")
+    click.echo(f"{twins} images are byte-identical to another one." if twins else "No two images are byte-identical.")
     default = Split(kind="subject" if dataset.has_subjects else "image")
     part = make_split(cells, default)
     leaks = find_leaks(cells, part)
-    print(f"{split_words(cells, part, default.kind)}: {len(leaks)} leaks between the parts")
+    click.echo(f"{split_words(cells, part, default.kind)}: {len(leaks)} leaks between the parts")
     if dataset.has_folds and cells["fold"].nunique() > 1:
         leaks = find_leaks(cells, cells["fold"].map("fold {}".format))
-        print(f"The data set's own folds: {len(leaks)} leaks between them")
-    return 0
+        click.echo(f"The data set's own folds: {len(leaks)} leaks between them")

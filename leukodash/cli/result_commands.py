@@ -1,89 +1,118 @@
-"""Commands about finished runs: compare them, classify with them, export them, bring others beside them."""
+"""Commands about finished runs: compare them, classify with them, export them, import predictions."""
 
-import argparse
+from __future__ import annotations
+
 import json
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from leukodash.cli.progress_bar import Bar
+import click
+
+from leukodash.cli.parameters import FINISHED_RUN, PATH, Names, RunType
+from leukodash.cli.terminal import print_table, progress_bar
 from leukodash.errors import RunError
-from leukodash.runs.run_folder import Run, all_runs, find_run
+
+if TYPE_CHECKING:
+    from leukodash.runs.run_folder import Run
+
+COLUMNS = ("run accuracy low high correct n sensitivity specificity f1_weighted roc_auc area_auc split marks").split()
 
 
-def compare(options: argparse.Namespace) -> int:
-    """Print a table of finished runs, and write it as JSON or as a report."""
-    from leukodash.runs.imported_predictions import imported_runs
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=RunType(finished=True, imported=True), metavar="RUN...")
+@click.option("--json", "json_file", type=PATH, metavar="FILE", help="Write the table as JSON too.")
+@click.option("--report", type=PATH, metavar="FILE", help="Write an HTML report that works offline.")
+def compare(runs: tuple[Run, ...], json_file: Path | None, report: Path | None) -> None:
+    """Compare finished runs."""
     from leukodash.runs.leaderboard import leaderboard
 
-    imports = {run.id: run for run in imported_runs()}
-    runs = [imports.get(name) or _finished(name) for name in options.runs]
     table = leaderboard(runs)
-    columns = ["run", "accuracy", "low", "high", "correct", "n", "sensitivity", "specificity", "f1_weighted", "roc_auc"]
-    shown = table[[*columns, "area_auc", "split", "marks"]]
-    print(shown.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    shown = table[COLUMNS]
+    rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in shown.to_numpy()]
+    print_table(COLUMNS, rows, shown.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     if table["test_set"].nunique() > 1:
-        print("These runs were not tested on the same cells: the numbers stand side by side but rank nothing.")
-    if options.json:
-        options.json.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n")
-    if options.report:
+        click.echo("These runs were not tested on the same cells, so their numbers give no ranking.")
+    if json_file:
+        json_file.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n")
+    if report:
         from leukodash.runs.run_report import comparison_report
 
-        options.report.write_text(comparison_report(runs), encoding="utf-8")
-    return 0
+        report.write_text(comparison_report(runs), encoding="utf-8")
 
 
-def _finished(name: str) -> Run:
-    """Return a run that has results. Raises RunError."""
-    run = find_run(name)
-    if not run.metrics:
-        raise RunError(f"{run.id} has no results yet: it is {run.state}. Wait for it, or leave it out.")
-    return run
-
-
-def card(options: argparse.Namespace) -> int:
-    """Print a run's model card."""
+@click.command()
+@FINISHED_RUN
+def card(run: Run) -> None:
+    """Print a finished run's model card in Markdown."""
     from leukodash.runs.run_report import run_card
 
-    print(run_card(_finished(options.run)))
-    return 0
+    click.echo(run_card(run))
 
 
-def bring(options: argparse.Namespace) -> int:
-    """Take in another tool's predictions, so that they can be compared."""
+@click.command("import")
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option("--title", default="", metavar="TEXT", help="A name for them.")
+@click.option("--owner", default="", metavar="NAME", help="Whose they are.")
+def import_file(file: Path, title: str, owner: str) -> None:
+    """Import another tool's predictions, to compare them.
+
+    FILE is a CSV file with the columns file, label, p_<class> for each class, and optionally subject.
+    """
     from leukodash.runs.imported_predictions import import_predictions
-    from leukodash.runs.run_folder import finished
+    from leukodash.runs.run_folder import all_runs, finished
 
     try:
-        content = options.file.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
-        raise RunError(
-            f"'{options.file}' cannot be read ({error.strerror}). Give a CSV file of predictions."
-        ) from error
-    words = {"title": options.title, "owner": options.owner}
-    print(import_predictions(content, options.file.name, like=finished(all_runs()), **words).path)
-    return 0
+        raise RunError(f"'{file}' cannot be read ({error.strerror}). Give a CSV file of predictions.") from error
+    click.echo(import_predictions(content, file.name, like=finished(all_runs()), title=title, owner=owner).path)
 
 
-def classify(options: argparse.Namespace) -> int:
-    """Classify images with one run or several."""
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=PATH, metavar="IMAGE...")
+@click.option("--run", "runs", multiple=True, required=True, type=RunType(), metavar="RUN", help="One or more.")
+@click.option("--csv", type=PATH, metavar="FILE", help="Write the table to this file.")
+@click.option("--overlays", type=PATH, metavar="DIR", help="Write heat maps as PNG files into this folder or ZIP file.")
+@click.option("--method", type=Names("leukodash.cam.methods:METHODS"), default="gradcam", show_default=True)
+@click.option("--target", metavar="CLASS", help="Class that heat maps explain; by default the likeliest.")
+@click.option("--layer", metavar="NAME", help="Layer whose feature maps are used; by default the last one.")
+@click.option(
+    "--rule",
+    type=click.Choice(["likeliest", "validation"]),
+    default="likeliest",
+    show_default=True,
+    help="Whether a cell gets the likeliest class, or one by the best threshold on validation cells.",
+)
+def classify(
+    images: tuple[Path, ...], runs: tuple[Run, ...], csv: Path | None, overlays: Path | None, **choice: Any
+) -> int:
+    """Give class, probabilities and heat map of images.
+
+    IMAGE is an image file, a folder or ZIP file of them, or a whole smear.
+    """
     from leukodash.inference.classify_files import classify_paths
 
-    bar, runs = Bar("classifying"), [find_run(name) for name in options.run]
-    choice = {"method": options.method, "target": options.target, "layer": options.layer, "rule": options.rule}
-    table = classify_paths(options.images, runs, options.overlays, bar, **choice)
-    bar.end()
-    table.to_csv(options.csv or sys.stdout, index=False)
+    with progress_bar("classifying") as bar:
+        table = classify_paths(images, runs, overlays, bar, **choice)
+    table.to_csv(csv or sys.stdout, index=False)
     failed = table[table["error"] != ""].drop_duplicates("file")
     for sentence in failed["error"]:
-        print(sentence, file=sys.stderr)
+        click.echo(sentence, err=True)
     return 2 if len(failed) else 0
 
 
-def export(options: argparse.Namespace) -> int:
-    """Write a run's network as a file for other programs, once it was seen to give the same answers."""
-    from leukodash.export.model_export import export as write
+@click.command()
+@FINISHED_RUN
+@click.option("--format", type=Names("leukodash.export.export_formats:FORMATS"), default="keras", show_default=True)
+@click.option("--output", type=PATH, default=Path(), metavar="DIR", help="Folder; by default the current one.")
+def export(run: Run, format: str, output: Path) -> None:
+    """Write a finished run's network as a file for other programs.
 
-    bar = Bar("exporting")
-    done = write(_finished(options.run), options.format, options.output, bar)
-    bar.end()
-    print(f"{done.words}\n{done.path}")
-    return 0
+    The file is kept only if it gives the same probabilities as the run.
+    """
+    from leukodash.export import model_export
+
+    with progress_bar("exporting") as bar:
+        exported = model_export.export(run, format, output, bar)
+    click.echo(f"{exported.words}\n{exported.path}")

@@ -1,173 +1,241 @@
 """Commands about runs: start, watch, stop, resume, list, name and delete them."""
 
-import argparse
-import sys
-import time
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-from leukodash.cli.progress_bar import Bar
-from leukodash.config.presets import make_config
-from leukodash.config.run_config import parse_settings
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from leukodash.cli.parameters import BACKBONE, DATA, OWNER, PRESET, RUN, SETTINGS, Names, read_dataset
+from leukodash.cli.terminal import print_table, progress_bar
 from leukodash.errors import RunError
-from leukodash.jobs import launch as jobs
-from leukodash.models.backbones import BACKBONES
-from leukodash.runs.run_folder import LIVE, Run, find_run, list_runs
 
 if TYPE_CHECKING:
     from leukodash.data.dataset import Dataset
     from leukodash.jobs.sweep import Planned
+    from leukodash.runs.run_folder import Run
 
 
-def train(options: argparse.Namespace) -> int:
-    """Train one run and watch it."""
-    from leukodash.data.dataset import load_dataset
+@click.command()
+@DATA
+@BACKBONE
+@PRESET
+@SETTINGS
+@OWNER
+@click.option("--title", default="", metavar="TEXT", help="A name for the run.")
+def train(data: Path, backbone: str, preset: str, settings: dict[str, Any], owner: str, title: str) -> int:
+    """Train one run in the foreground."""
+    from leukodash.config.presets import make_config
+    from leukodash.jobs import launch
 
-    dataset = load_dataset(options.data, Bar("reading files"))
-    config = make_config(options.preset, options.backbone, dataset, **parse_settings(options.set))
-    return watch(jobs.start(config, title=options.title, owner=options.owner))
+    config = make_config(preset, backbone, read_dataset(data), **settings)
+    return watch(launch.start(config, title=title, owner=owner))
 
 
-def _planned(options: argparse.Namespace) -> tuple["Dataset", list["Planned"]]:
-    """Read the data set and make the configs that ``sweep`` and ``estimate`` are asked for."""
-    from leukodash.data.dataset import load_dataset
+def _several(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of commands for several runs. Names after the first one of ``--backbone`` are arguments."""
+    names = Names("leukodash.models.backbones:BACKBONES")
+    for decorate in (
+        click.argument("more_backbones", nargs=-1, type=names, metavar=""),
+        click.option("--vary", metavar="KEY=VALUE,VALUE", help="A setting and the values to try."),
+        SETTINGS,
+        PRESET,
+        click.option("--backbone", type=names, required=True, multiple=True, help="One or more."),
+        DATA,
+    ):
+        command = decorate(command)
+    return command
+
+
+def _planned(
+    data: Path,
+    backbone: tuple[str, ...],
+    preset: str,
+    settings: dict[str, Any],
+    vary: str | None,
+    more_backbones: tuple[str, ...],
+) -> tuple[Dataset, list[Planned]]:
+    """Read the data set and make the configurations for ``sweep`` and ``estimate``."""
     from leukodash.jobs.sweep import plan, read_values, sweepable
+    from leukodash.models.backbones import BACKBONES
 
-    dataset, vary, values = load_dataset(options.data, Bar("reading files")), None, []
-    if options.vary:
-        name, _, text = options.vary.partition("=")
-        settings = {setting.name: setting for setting in sweepable(BACKBONES[options.backbone[0]])}
-        if name not in settings:
-            raise RunError(f"'{name}' is no setting that can be varied. Choose one of {', '.join(settings)}.")
-        vary, values = settings[name], read_values(text, settings[name])
-    return dataset, plan(options.preset, options.backbone, dataset, parse_settings(options.set), vary, values)
-
-
-def sweep(options: argparse.Namespace) -> int:
-    """Start several runs; they wait for their turn by themselves."""
-    _, planned = _planned(options)
-    for one in planned:
-        print(jobs.start(one.config, title=one.title, owner=options.owner).path)
-    print(f"{len(planned)} runs wait for their turn. See: python -m leukodash runs", file=sys.stderr)
-    return 0
+    dataset, setting, values, backbones = read_dataset(data), None, [], [*backbone, *more_backbones]
+    if vary:
+        name, _, text = vary.partition("=")
+        choices = {setting.name: setting for setting in sweepable(BACKBONES[backbones[0]])}
+        if name not in choices:
+            raise RunError(f"'{name}' is not a setting that can be varied. Choose one of {', '.join(choices)}.")
+        setting, values = choices[name], read_values(text, choices[name])
+    return dataset, plan(preset, backbones, dataset, settings, setting, values)
 
 
-def estimate(options: argparse.Namespace) -> int:
-    """Say what such runs would take."""
+@click.command()
+@_several
+@OWNER
+def sweep(owner: str, **options: Any) -> None:
+    """Train several backbones, with several values of one setting."""
+    from leukodash.jobs import launch
+
+    _, planned = _planned(**options)
+    for plan in planned:
+        click.echo(launch.start(plan.config, title=plan.title, owner=owner).path)
+    click.echo(f"{len(planned)} runs are queued. To see them: python -m leukodash runs", err=True)
+
+
+@click.command()
+@_several
+def estimate(**options: Any) -> None:
+    """Say how long such runs would take on this machine."""
     from leukodash.jobs.estimate import estimate_together, estimate_words
     from leukodash.models.weights import find_weights
+    from leukodash.runs.run_folder import list_runs
 
-    dataset, planned = _planned(options)
-    configs = [one.config for one in planned]
-    random = [c.weights == "imagenet" and find_weights(c.spec) is None for c in configs]
+    dataset, planned = _planned(**options)
+    configs = [plan.config for plan in planned]
+    random = [config.weights == "imagenet" and find_weights(config.spec) is None for config in configs]
     configs = [config.as_random_start() if no else config for config, no in zip(configs, random, strict=True)]
-    said = estimate_words([config.spec.title for config in configs], estimate_together(configs, dataset, list_runs()))
-    print(f"{said} · from random weights, unless they can be downloaded" if any(random) else said)
-    return 0
+    summary = estimate_words(
+        [config.spec.title for config in configs], estimate_together(configs, dataset, list_runs())
+    )
+    click.echo(f"{summary} · from random weights, unless they can be downloaded" if any(random) else summary)
 
 
-def find_rate(options: argparse.Namespace) -> int:
-    """Search the learning rate, and print the one at which the loss falls fastest."""
-    from leukodash.data.dataset import load_dataset
+@click.command()
+@DATA
+@BACKBONE
+@PRESET
+@SETTINGS
+def find_lr(data: Path, backbone: str, preset: str, settings: dict[str, Any]) -> int:
+    """Search the learning rate at which the loss falls fastest."""
+    from leukodash.config.presets import make_config
     from leukodash.jobs.lr_search import curve, start_finder, suggestion
 
-    dataset = load_dataset(options.data, Bar("reading files"))
-    run = start_finder(make_config(options.preset, options.backbone, dataset, **parse_settings(options.set)))
-    code = watch(run)
-    if code == 0:
+    run = start_finder(make_config(preset, backbone, read_dataset(data), **settings))
+    status = watch(run)
+    if status == 0:
         rate = suggestion(curve(run))
-        print(f"learning_rate={rate:g}" if rate else "The loss fell at no rate: look at the data first.")
-    return code
+        click.echo(f"learning_rate={rate:g}" if rate else "The loss fell at no rate: look at the data first.")
+    return status
 
 
-def again(options: argparse.Namespace) -> int:
-    """Train a new run with an old one's settings, some of them changed."""
-    old = find_run(options.run)
-    settings = parse_settings(options.set)
+@click.command()
+@RUN
+@SETTINGS
+@OWNER
+def again(run: Run, settings: dict[str, Any], owner: str) -> int:
+    """Train a new run with the settings of an old one.
+
+    Some of them can be changed with --set.
+    """
+    from leukodash.jobs import launch
+
     if "split" in settings:
-        settings["split"] = {**old.config.split.model_dump(), **settings["split"]}
-    return watch(jobs.start(old.config.changed(**settings), owner=options.owner or old.about["owner"]))
+        settings["split"] = {**run.config.split.model_dump(), **settings["split"]}
+    return watch(launch.start(run.config.changed(**settings), owner=owner or run.about["owner"]))
 
 
-def about(options: argparse.Namespace) -> int:
-    """Show or write a run's name, owner and notes."""
-    run = find_run(options.run)
-    written = {name: getattr(options, name) for name in ("title", "owner", "notes")}
-    about = run.about | {name: text for name, text in written.items() if text is not None}
+@click.command()
+@RUN
+@click.option("--title", metavar="TEXT")
+@click.option("--owner", metavar="NAME")
+@click.option("--notes", metavar="TEXT")
+def about(run: Run, **changes: str | None) -> None:
+    """Show or change a run's name, owner and notes."""
+    about = run.about | {name: text for name, text in changes.items() if text is not None}
     if about != run.about:
         run.write("about.json", about)
-    print("\n".join(f"{name}: {text}" for name, text in about.items()))
-    return 0
+    click.echo("\n".join(f"{name}: {text}" for name, text in about.items()))
 
 
-def log(options: argparse.Namespace) -> int:
+@click.command()
+@RUN
+@click.option("--lines", default=20, show_default=True)
+def log(run: Run, lines: int) -> None:
     """Print the end of a run's output."""
-    print(find_run(options.run).log_tail(options.lines))
-    return 0
+    click.echo(run.log_tail(lines))
 
 
-def delete(options: argparse.Namespace) -> int:
-    """Delete a run, or bring it back."""
+@click.command()
+@click.argument("run")
+@click.option("--undo", is_flag=True, help="Restore it; possible for a day.")
+def delete(run: str, undo: bool) -> None:
+    """Delete a stopped, failed or finished run."""
     from leukodash.runs import trash
+    from leukodash.runs.run_folder import find_run
 
-    if options.undo:
-        print(trash.bring_back(options.run).path)
-        return 0
-    run = find_run(options.run)
+    if undo:
+        click.echo(trash.bring_back(run).path)
+        return
+    found = find_run(run)
     trash.purge()
-    trash.discard(run)
-    print(f"{run.id} was deleted. For a day, this brings it back: python -m leukodash delete --undo {run.id}")
-    return 0
+    trash.discard(found)
+    click.echo(f"{found.id} was deleted. For a day, this restores it: python -m leukodash delete --undo {found.id}")
 
 
-def resume(options: argparse.Namespace) -> int:
-    """Go on with a run, and watch it."""
-    return watch(jobs.resume(find_run(options.run)))
+@click.command()
+@RUN
+def resume(run: Run) -> int:
+    """Resume a stopped, failed or lost run."""
+    from leukodash.jobs import launch
+
+    return watch(launch.resume(run))
 
 
-def stop(options: argparse.Namespace) -> int:
-    """Ask a run to stop."""
-    run = find_run(options.run)
-    jobs.stop(run)
-    print(f"{run.id} was asked to stop.")
-    return 0
+@click.command()
+@RUN
+def stop(run: Run) -> None:
+    """Ask a run to stop and keep what it reached."""
+    from leukodash.jobs import launch
+
+    launch.stop(run)
+    click.echo(f"{run.id} was asked to stop.")
 
 
-def runs(options: argparse.Namespace) -> int:
+@click.command()
+@click.option("--owner", metavar="NAME", help="Only the runs of this person.")
+def runs(owner: str | None) -> None:
     """List all runs, newest first."""
+    from leukodash.runs.run_folder import list_runs
+
+    rows = []
     for run in list_runs():
-        if options.owner and run.about["owner"] != options.owner:
+        if owner and run.about["owner"] != owner:
             continue
         status, metrics = run.status, run.metrics
         words = f"{metrics['accuracy']:.1%} of {metrics['n']}" if metrics else f"{status['stage']} {status['message']}"
-        print(f"{run.id}  {status['state']:<8}  {run.about['owner']:<12}  {words}")
-    return 0
+        rows.append((run.id, status["state"], run.about["owner"], words))
+    plain = "\n".join(f"{run}  {state:<8}  {owner:<12}  {words}" for run, state, owner, words in rows)
+    print_table(("Run", "State", "Owner", "Result"), rows, plain)
 
 
 def watch(run: Run) -> int:
-    """Draw a run's progress until it ends, and print its folder last. Control-C asks it to stop."""
-    bar, asked = Bar(""), False
-    while True:
-        try:
-            status = run.status
-            if status["state"] not in LIVE:
-                break
-            bar.words = status["stage"] or status["state"]
-            bar(status["progress"], status["message"], status.get("seconds_left"))
-            time.sleep(0.2)
-        except KeyboardInterrupt:
-            if asked or run.state not in LIVE:
-                raise
-            asked = True
-            jobs.stop(run)
-            bar.line("stopping after this step; what was reached is kept …")
-    bar.end()
+    """Show a run's progress until it ends, and print its folder last. Control-C asks it to stop."""
+    from leukodash.jobs import launch
+    from leukodash.runs.run_folder import LIVE
+
+    stopping = False
+    with progress_bar() as bar:
+        while (status := run.status)["state"] in LIVE:
+            try:
+                bar.stage = status["stage"] or status["state"]
+                bar(status["progress"], status["message"], status.get("seconds_left"))
+                time.sleep(0.2)
+            except KeyboardInterrupt:
+                if stopping or run.state not in LIVE:
+                    raise
+                stopping = True
+                launch.stop(run)
+                bar.print("stopping after this step; progress is kept …")
     if status["state"] == "failed":
         raise RunError(status["error"])
     if status["state"] == "lost":
-        raise RunError(f"The training process has gone without a word. Go on with: resume {run.id}\n{run.log_tail(8)}")
+        raise RunError(f"The training process ended without a message. To go on: resume {run.id}\n{run.log_tail(8)}")
     if run.metrics:
-        print(_result_words(run))
-    print(run.path)
+        click.echo(_result_words(run))
+    click.echo(run.path)
     return 0 if status["state"] == "finished" else 130
 
 
@@ -179,5 +247,5 @@ def _result_words(run: Run) -> str:
     low, high = wilson(metrics["correct"], metrics["n"])
     text = f"{metrics['part']} accuracy {metrics['accuracy']:.1%}, {metrics['correct']} of {metrics['n']}"
     text += f" (Wilson 95 %: {low:.1%} to {high:.1%}), {metrics['split']}"
-    said = marks(metrics)
-    return f"{text}\nNote: {said}" if said else text
+    note = marks(metrics)
+    return f"{text}\nNote: {note}" if note else text

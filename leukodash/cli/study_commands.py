@@ -1,65 +1,83 @@
-"""The command about studies: train what they ask for, and write what came out."""
+"""The command about studies: train their runs, and write the results."""
 
-import argparse
-import sys
+from __future__ import annotations
 
-from leukodash.atomic_write import write_atomic
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from leukodash.cli.parameters import PATH, Names
 from leukodash.cli.run_commands import watch
+from leukodash.cli.terminal import print_table
 from leukodash.errors import RunError
-from leukodash.jobs import launch as jobs
-from leukodash.jobs.live_status import readable
-from leukodash.runs.run_folder import LIVE, Run, all_runs
-from leukodash.studies.catalogue import STUDIES, configs, done, find_matching_run, record_study_run, share
+
+if TYPE_CHECKING:
+    from leukodash.runs.run_folder import Run
 
 
-def study(options: argparse.Namespace) -> int:
-    """Train the runs of studies that are missing, one after the other; ``--write`` and ``--share`` give them out."""
-    code = 0
-    if options.data:
-        for name in options.names or STUDIES:
-            code = max(code, _train(name, options))  # one that failed keeps no other from being trained
-            if code == 130:  # Control-C
-                return code
-    elif not (options.write or options.share):
-        for name, one in STUDIES.items():
-            print(f"{name}: {one.title}. {one.question} ({len(one.asked)} runs)")
-    if options.write:
-        from leukodash.studies.results_page import results_page
+@click.command()
+@click.argument("names", nargs=-1, type=Names("leukodash.studies.catalogue:STUDIES"), metavar="[STUDY]...")
+@click.option("--data", type=PATH, metavar="DIR", help="Folder of C-NMC; trains the runs that are missing.")
+@click.option("--whole", is_flag=True, help="Reduce nothing on a machine without a GPU.")
+@click.option("--write", type=PATH, metavar="FILE", help="Write the results as Markdown.")
+@click.option("--share", "target", type=PATH, metavar="DIR", help="Copy the finished runs there, made small.")
+def study(names: tuple[str, ...], data: Path | None, whole: bool, write: Path | None, target: Path | None) -> int:
+    """Train the runs of studies, and write their results. Without options, list the studies."""
+    from leukodash.atomic_write import write_atomic
+    from leukodash.studies.catalogue import STUDIES, done, share
+    from leukodash.studies.results_page import results_page
 
+    status = 0
+    if data:
+        for name in names or STUDIES:
+            status = max(status, _train(name, data, whole))  # a study that fails does not stop the others
+            if status == 130:  # Control-C
+                return status
+    elif not (write or target):
+        rows = [(name, study.title, study.question, str(len(study.asked))) for name, study in STUDIES.items()]
+        plain = "\n".join(f"{name}: {title}. {question} ({count} runs)" for name, title, question, count in rows)
+        print_table(("Study", "Title", "Question", "Runs"), rows, plain)
+    if write:
         results = done()
         if not results:
             raise RunError("No study has a finished run yet. Train some: python -m leukodash study --data DIR")
-        page, figures = results_page(results, options.write.stem)
-        write_atomic(options.write, page.encode())
+        page, figures = results_page(results, write.stem)
+        write_atomic(write, page.encode())
         for name, figure in figures.items():
-            write_atomic(options.write.with_suffix("") / name, figure.encode())
-        print(options.write)
-    if options.share:
-        print(f"{options.share}: {share(options.share) / 1e6:.1f} MB")
-    return code
+            write_atomic(write.with_suffix("") / name, figure.encode())
+        click.echo(write)
+    if target:
+        click.echo(f"{target}: {share(target) / 1e6:.1f} MB")
+    return status
 
 
-def _train(name: str, options: argparse.Namespace) -> int:
-    code, asked = 0, configs(STUDIES[name], options.data)
-    for number, (one, whole, smaller) in enumerate(asked, start=1):
-        config = whole if options.whole else smaller
+def _train(name: str, data: Path, whole: bool) -> int:
+    from leukodash.jobs import launch
+    from leukodash.jobs.live_status import readable
+    from leukodash.runs.run_folder import all_runs
+    from leukodash.studies.catalogue import STUDIES, configs, find_matching_run, record_study_run
+
+    status, planned = 0, configs(STUDIES[name], data)
+    for number, (study_run, requested, reduced) in enumerate(planned, start=1):
+        config = requested if whole else reduced
         run = find_matching_run(config, readable(all_runs())[0])
         if run is None or not run.metrics:
-            words = f"{name}, {number} of {len(asked)}: {config.spec.title}, {one.label}"
-            print(words, file=sys.stderr)
-            run = _begun(run) or jobs.start(config, notes=f"Study {name}: {one.label}")
+            click.echo(f"{name}, {number} of {len(planned)}: {config.spec.title}, {study_run.label}", err=True)
+            run = _begun(run) or launch.start(config, notes=f"Study {name}: {study_run.label}")
             try:
                 if watch(run) == 130:
                     return 130
             except RunError as error:
-                print(error, file=sys.stderr)
-                code = 2
+                click.echo(error, err=True)
+                status = 2
                 continue
-        record_study_run(name, one, config, whole, run)
-    return code
+        record_study_run(name, study_run, config, requested, run)
+    return status
 
 
 def _begun(run: Run | None) -> Run | None:
-    if run is not None and run.state not in LIVE:
-        return jobs.resume(run)
-    return run
+    from leukodash.jobs import launch
+    from leukodash.runs.run_folder import LIVE
+
+    return launch.resume(run) if run is not None and run.state not in LIVE else run

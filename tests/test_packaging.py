@@ -1,0 +1,122 @@
+"""What is installed: declared dependencies, pinned versions, and the wheel."""
+
+import ast
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+import zipfile
+from contextlib import suppress
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from test_training import until
+
+import leukodash
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = {
+    name: [Requirement(text) for text in texts if not text.startswith("leukodash[")]
+    for name, texts in PROJECT["optional-dependencies"].items()
+}
+CORE = [Requirement(text) for text in PROJECT["dependencies"]]
+
+
+def names(requirements):
+    return {canonicalize_name(requirement.name) for requirement in requirements}
+
+
+def imported_packages(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                yield node.module.split(".")[0]
+
+
+def test_what_the_package_imports_is_what_it_declares():
+    installed = packages_distributions()
+    imported = set(imported_packages("leukodash")) - sys.stdlib_module_names - {"leukodash"}
+    optional = {"jax", "torch"}  # other backends of Keras, used only where they are there already
+    needed = {canonicalize_name(name) for module in imported - optional for name in installed.get(module, [module])}
+    # TensorFlow and Keras each install a top-level package of their own name; nothing else shares one.
+    assert needed == names(CORE + EXTRAS["export"])
+
+
+@pytest.mark.parametrize(
+    ("file", "asked"),
+    [
+        ("requirements.txt", CORE),
+        ("requirements-dev.txt", CORE + EXTRAS["export"] + EXTRAS["dev"]),
+    ],
+)
+def test_pinned_versions_are_those_of_the_lock_and_satisfy_the_project(file, asked):
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    locked = {(package["name"], package.get("version")) for package in lock}
+    pinned = [Requirement(line) for line in (ROOT / file).read_text().splitlines() if line[0] not in "# "]
+    versions = [(canonicalize_name(pin.name), str(pin.specifier).removeprefix("==")) for pin in pinned]
+    assert set(versions) <= locked
+    for requirement in asked:
+        found = [version for name, version in versions if name == canonicalize_name(requirement.name)]
+        assert found, requirement
+        assert all(version in requirement.specifier for version in found), requirement
+    (own,) = [package for package in lock if package["name"] == "leukodash"]
+    declared = {(item["name"], item.get("specifier", "")) for item in own["metadata"]["requires-dist"]}
+    assert {(canonicalize_name(item.name), str(item.specifier)) for item in asked} <= declared
+
+
+def test_onnx_is_not_among_the_packages_of_the_app():
+    assert not re.search(r"^(tf2)?onnx", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(tmp_path_factory):
+    """The wheel's content in a folder of its own, as pip would put it there."""
+    build = pytest.importorskip("hatchling.build")
+    folder = tmp_path_factory.mktemp("wheel")
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        name = build.build_wheel(str(folder))
+    finally:
+        os.chdir(before)
+    assert name == f"leukodash-{leukodash.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(folder / name) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_holds_the_package_and_what_the_app_needs(installed_wheel):
+    files = {str(path.relative_to(installed_wheel)) for path in installed_wheel.rglob("*") if path.is_file()}
+    package = {str(path.relative_to(ROOT)) for path in (ROOT / "leukodash").rglob("*.py")}
+    shipped = {f"leukodash/shipped/{name}" for name in ("streamlit_app.py", ".streamlit/config.toml")}
+    assert package | shipped <= files
+    assert not [name for name in files if name.startswith(("tests", "benchmarks", "checkpoints", "pages"))]
+
+
+@pytest.mark.slow
+def test_the_wheel_serves_the_app(installed_wheel, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "leukodash", "app", "--server.headless", "true", "--server.port", str(port)]
+
+    def healthy():
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
+            return answer.read() == b"ok"
+        return False
+
+    environment = os.environ | {"PYTHONPATH": str(installed_wheel)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as server:
+        try:
+            until(healthy, 60)
+        finally:
+            server.terminate()
