@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import made_run
+from streamlit.testing.v1 import AppTest
 
 from leukodash.data.demo_cells import demo_cell, subject_stain
 from leukodash.errors import RunError
 from leukodash.export import export_jobs
 from leukodash.export import model_export as exporting
-from leukodash.export.export_formats import FORMATS, METADATA, NOTICE
+from leukodash.export.export_formats import FORMATS, METADATA, NOTICE, missing_packages
 from leukodash.export.export_jobs import job_status, memory_left, start_export
 from leukodash.export.model_export import Exported, export, metadata
 
@@ -276,6 +277,22 @@ def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
     start_export(run, "onnx")
     assert len(children) == 2
     assert job_status(run, "onnx").state == "running"
+
+
+def test_onnx_is_offered_where_its_packages_are_installed_and_says_what_to_install_elsewhere(tmp_path, monkeypatch):
+    assert missing_packages("onnx") == missing_packages("keras") == ""
+    monkeypatch.setattr("leukodash.export.export_formats.find_spec", lambda name: None)
+    with pytest.raises(RunError, match="pip install onnx tf2onnx"):
+        export(finished_run(), "onnx", tmp_path)
+    page = AppTest.from_function(show_export, args=(finished_run(seed=1),)).run()
+    assert [info.value for info in page.info] == [missing_packages("onnx")]
+    assert len(page.button) == len(FORMATS) - 1
+
+
+def show_export(run):
+    from leukodash.app.classify.export_part import export_part
+
+    export_part([run])
 
 
 def test_an_export_is_refused_if_memory_is_too_low(children, monkeypatch):

@@ -6,13 +6,12 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-
-from leukodash.errors import RunError
 
 if TYPE_CHECKING:
     import keras
@@ -48,14 +47,8 @@ def _write_keras(model: keras.Model, path: Path, fields: dict[str, Any]) -> None
 
 def _write_onnx(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
     import keras
+    import onnx
 
-    try:
-        import onnx
-        import tf2onnx  # noqa: F401  (without it, Keras fails with a traceback)
-    except ImportError as error:
-        raise RunError(
-            f"ONNX files need the packages onnx and tf2onnx ({error}). Install them, or choose another format."
-        ) from error
     signature = keras.InputSpec(shape=model.input_shape, dtype="float32", name="cell")
     model.export(path, format="onnx", verbose=False, input_signature=[signature])
     written = onnx.load(path)
@@ -136,3 +129,10 @@ FORMATS = {
         _litert_outputs,
     ),
 }
+
+
+def missing_packages(format: str) -> str:
+    """Return a sentence on what to install before a format can be written; empty where nothing is missing."""
+    if format == "onnx" and not (find_spec("onnx") and find_spec("tf2onnx")):
+        return "ONNX files need two packages more. Install them with: pip install onnx tf2onnx"
+    return ""

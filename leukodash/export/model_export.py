@@ -25,7 +25,7 @@ from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image
 from leukodash.data.views import mean_over_views
 from leukodash.errors import ImageError, RunError
-from leukodash.export.export_formats import FORMATS, NOTICE
+from leukodash.export.export_formats import FORMATS, NOTICE, missing_packages
 from leukodash.inference.decision import decision
 from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
@@ -95,6 +95,8 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     say = progress or (lambda fraction, words: None)
     if format not in FORMATS:
         raise RunError(f"There is no format '{format}'. Choose one of {', '.join(FORMATS)}.")
+    if missing := missing_packages(format):
+        raise RunError(missing)
     kind = FORMATS[format]
     # tf2onnx copies all weights two dozen times: 3.9 GB for VGG16, 2.2 GB with these settings. They have no effect once
     # protobuf is loaded, which is one reason why the app exports in a separate process.
