@@ -3,6 +3,7 @@
 Exit status: 0 done, 1 an error in LeukoDash, 2 a problem that the user can solve (the sentence says how), 130 stopped.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -53,6 +54,7 @@ for _command in (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's remarks would bury the sentence of an error
     try:
         return cli.main(arguments, standalone_mode=False) or 0
     except click.Abort:
