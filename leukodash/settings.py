@@ -33,9 +33,7 @@ def checkpoints() -> Path:
 
 def published() -> Path:
     """Folder of the archives of published runs (``LEUKODASH_PUBLISHED``, default those that come with LeukoDash)."""
-    package = Path(__file__).parent
-    in_repository = package.parent / "checkpoints" / "published"
-    return _folder("LEUKODASH_PUBLISHED", in_repository if in_repository.is_dir() else package / "published")
+    return _folder("LEUKODASH_PUBLISHED", shipped("checkpoints/published"))
 
 
 def weights() -> Path | None:

@@ -133,6 +133,6 @@ FORMATS = {
 
 def missing_packages(format: str) -> str:
     """Return a sentence on what to install before a format can be written; empty where nothing is missing."""
-    if format == "onnx" and not (find_spec("onnx") and find_spec("tf2onnx")):
-        return "ONNX files need two packages more. Install them with: pip install onnx tf2onnx"
+    if format == "onnx" and not find_spec("tf2onnx"):
+        return "ONNX files need one more package. Install it with: pip install tf2onnx"
     return ""
