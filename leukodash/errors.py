@@ -1,8 +1,8 @@
-"""The errors a person sees: each message is a sentence with what was expected, what came and what to do."""
+"""Errors shown to the user. Each message is a sentence with what was expected, what was found and what to do."""
 
 
 class LeukoDashError(Exception):
-    """A problem that the user can solve. Pages show its text; the command line prints it and exits with 2."""
+    """A problem that the user can solve. Pages show its message; the command line prints it and exits with 2."""
 
 
 class DataError(LeukoDashError):

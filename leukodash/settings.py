@@ -1,13 +1,13 @@
-"""Every path and limit that the environment can set, in one place. Read at each call, so that tests can change them."""
+"""Paths and limits that environment variables can set. They are read at each call, so that tests can change them."""
 
 import os
 from pathlib import Path
 
 import platformdirs
 
-MAX_IMAGE_PIXELS = 50_000_000  # a decoded image of this many pixels is 150 MB
+MAX_IMAGE_PIXELS = 50_000_000  # 150 MB when decoded
 MAX_UPLOAD_MB = 200
-NICE = 10  # how far trainers and exports step back, so that pages answer first (0 to 19)
+NICE = 10  # niceness of trainers and exports, 0 to 19, so that pages stay responsive
 
 
 def _folder(variable: str, default: Path) -> Path:
@@ -22,7 +22,7 @@ def shipped(path: str) -> Path:
 
 
 def data_root() -> Path:
-    """Folder whose subfolders are data sets (``LEUKODASH_DATA``, default ``data``); it may itself be one."""
+    """Folder of data sets, or a single data set (``LEUKODASH_DATA``, default ``data``)."""
     return _folder("LEUKODASH_DATA", Path("data"))
 
 
@@ -37,7 +37,7 @@ def published() -> Path:
 
 
 def weights() -> Path | None:
-    """Folder of pretrained weight files that is tried before the publishers (``LEUKODASH_WEIGHTS``)."""
+    """Folder of pretrained weight files that is searched before downloading (``LEUKODASH_WEIGHTS``)."""
     value = os.environ.get("LEUKODASH_WEIGHTS")
     return Path(value).expanduser() if value else None
 
@@ -48,7 +48,7 @@ def cache() -> Path:
 
 
 def cache_limit_bytes() -> int:
-    """Size that the feature store is kept under (``LEUKODASH_CACHE_GB``, default 20)."""
+    """Largest size of the feature store (``LEUKODASH_CACHE_GB``, default 20)."""
     return int(float(os.environ.get("LEUKODASH_CACHE_GB") or 20) * 1e9)
 
 
