@@ -79,10 +79,7 @@ def pixels_part() -> None:
     )
     scale, offset = SCALING[SPEC.preprocessing]
     cell = demo_cell().astype(float)
-    values = {
-        "as pretrained": cell[..., ::-1] * scale + offset,
-        "divided by 255": cell * SCALING["divide_by_255"][0],
-    }
+    values = {"as pretrained": cell[..., ::-1] * scale + offset, "divided by 255": cell * SCALING["divide_by_255"][0]}
     left, right = st.columns([1, 4], vertical_alignment="center")
     left.image(lift(demo_cell()), width=150, alt="A generated blast cell on black, brightened.")
     with right:

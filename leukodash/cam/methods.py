@@ -110,17 +110,9 @@ METHODS = {
         "Chattopadhay et al., 2018",
         grad_cam_plus_plus,
     ),
-    "hirescam": Method(
-        "HiResCAM",
-        "multiplies each position by its own gradient",
-        "Draelos & Carin, 2020",
-        hires_cam,
-    ),
+    "hirescam": Method("HiResCAM", "multiplies each position by its own gradient", "Draelos & Carin, 2020", hires_cam),
     "layercam": Method(
-        "LayerCAM",
-        "weights each position separately, which keeps small details",
-        "Jiang et al., 2021",
-        layer_cam,
+        "LayerCAM", "weights each position separately, which keeps small details", "Jiang et al., 2021", layer_cam
     ),
     "scorecam": Method(
         "Score-CAM",

@@ -78,11 +78,7 @@ _MAMAEV = Preset(
     },
     {
         "resnet50": {"head": (0.5, 1024), "batchnorm_momentum": QUICK_MOMENTUM},
-        "googlenet": {
-            "head": (0.5, 1000, 0.5, 512, 0.5, 128, 0.5, 64),
-            "optimizer": "adam",
-            "learning_rate": 3e-3,
-        },
+        "googlenet": {"head": (0.5, 1000, 0.5, 512, 0.5, 128, 0.5, 64), "optimizer": "adam", "learning_rate": 3e-3},
         "vgg16": {"pooling": "flatten", "head": (4096, 0.5, 4096, 0.5), "epochs": 4},
     },
     (

@@ -83,9 +83,7 @@ class RunConfig(BaseModel):
     batch_size: int = Field(32, ge=1, le=4096, description="Cells per update of the weights.")
     epochs: int = Field(30, ge=1, le=10_000, description="Passes over all training cells.")
     early_stopping: int = Field(
-        0,
-        ge=0,
-        description="Stop after this many epochs without a lower validation loss; 0 never stops early.",
+        0, ge=0, description="Stop after this many epochs without a lower validation loss; 0 never stops early."
     )
     class_weights: bool = Field(False, description="Weight the loss so that all classes count equally.")
     label_smoothing: float = Field(
@@ -97,16 +95,14 @@ class RunConfig(BaseModel):
         description="Train on mirrored cells (four views), or on mirrored cells and quarter turns (eight views).",
     )
     average_views: bool = Field(
-        False,
-        description="Predict with the mean over these views of a cell: more stable, but slower.",
+        False, description="Predict with the mean over these views of a cell: more stable, but slower."
     )
     brightness: float = Field(0.0, ge=0, le=0.9, description="Random change of brightness, up to this share.")
     stain: float = Field(0.0, ge=0, le=0.9, description="Random change of each color channel, up to this share.")
     rotation: float = Field(0.0, ge=0, le=180, description="Random rotation by up to this many degrees.")
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
-        description="Floating-point precision of the network; auto uses 16 bits where that is safe and faster.",
+        "auto", description="Floating-point precision of the network; auto uses 16 bits where that is safe and faster."
     )
     split: Split = Field(
         default_factory=Split, description="How cells are divided into training, validation and test parts."

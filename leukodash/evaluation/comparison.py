@@ -11,28 +11,11 @@ import pandas as pd
 from leukodash.errors import DataError
 from leukodash.evaluation.metrics import confusions, evaluate, predicted, rates, reliability, threshold_for
 from leukodash.evaluation.published import published_table
-from leukodash.evaluation.statistics import (
-    FEW_SUBJECTS,
-    all_pairs,
-    design_effect,
-    groups,
-    ranks,
-    standings,
-    verdict,
-)
+from leukodash.evaluation.statistics import FEW_SUBJECTS, all_pairs, design_effect, groups, ranks, standings, verdict
 
 Thresholds = Mapping[str, float | None]
 ThresholdRule = Literal["likeliest", "fixed", "youden", "sensitivity"]
-RATES = (
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "precision",
-    "f1",
-    "f1_weighted",
-    "f1_macro",
-)
+RATES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1", "f1_weighted", "f1_macro")
 AREAS = ("roc_auc", "average_precision", "brier", "calibration_error")  # no threshold changes these
 
 

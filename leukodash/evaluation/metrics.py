@@ -221,10 +221,7 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = C
 
 
 def threshold_for(
-    is_positive: np.ndarray,
-    p: np.ndarray,
-    how: Literal["youden", "sensitivity"] = "youden",
-    target: float = 0.95,
+    is_positive: np.ndarray, p: np.ndarray, how: Literal["youden", "sensitivity"] = "youden", target: float = 0.95
 ) -> float:
     """A threshold for the positive class, to be chosen on validation images and used on test images.
 

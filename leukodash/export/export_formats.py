@@ -114,19 +114,9 @@ FORMATS = {
         _write_keras,
         _keras_outputs,
     ),
-    "onnx": Format(
-        "ONNX",
-        ".onnx",
-        "ONNX Runtime in Python, C++, C#, Java or a browser",
-        _write_onnx,
-        _onnx_outputs,
-    ),
+    "onnx": Format("ONNX", ".onnx", "ONNX Runtime in Python, C++, C#, Java or a browser", _write_onnx, _onnx_outputs),
     "litert": Format(
-        "LiteRT",
-        ".tflite",
-        "phones and small computers (formerly TensorFlow Lite)",
-        _write_litert,
-        _litert_outputs,
+        "LiteRT", ".tflite", "phones and small computers (formerly TensorFlow Lite)", _write_litert, _litert_outputs
     ),
 }
 

@@ -10,15 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from leukodash.figures.theme import (
-    FAINT,
-    PUBLISHED_GREY,
-    SHARE_SCALE,
-    color,
-    layout,
-    symbol,
-    symbols,
-)
+from leukodash.figures.theme import FAINT, PUBLISHED_GREY, SHARE_SCALE, color, layout, symbol, symbols
 
 Normalise = Literal["truth", "prediction", "all"]
 

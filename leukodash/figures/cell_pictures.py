@@ -56,13 +56,7 @@ def parts_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -
         f"{PART_TITLES[name]} {', '.join(f'{counts.at[name, label]:,} {title}' for label, title in titles.items())}"
         for name in parts
     )
-    return layout(
-        figure,
-        f"Cells by part and class: {said}.",
-        300,
-        barmode="group",
-        yaxis={"title": "cells"},
-    )
+    return layout(figure, f"Cells by part and class: {said}.", 300, barmode="group", yaxis={"title": "cells"})
 
 
 def subjects_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -> go.Figure:

@@ -40,10 +40,7 @@ def blocks_figure(blocks: pd.DataFrame, backbone: str) -> go.Figure:
     rows = blocks[blocks["parameters"] > 0]
     kept = rows["parameters"] - rows["trained_parameters"]
     figure = go.Figure()
-    for name, values, shape, opacity in (
-        ("trained", rows["trained_parameters"], "", 1.0),
-        ("frozen", kept, "/", 0.35),
-    ):
+    for name, values, shape, opacity in (("trained", rows["trained_parameters"], "", 1.0), ("frozen", kept, "/", 0.35)):
         figure.add_bar(
             y=rows["block"],
             x=values,

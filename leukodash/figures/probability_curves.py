@@ -53,12 +53,7 @@ def pr_figure(
     for name, (truth, score) in runs.items():
         precision, recall, cuts = precision_recall_curve(truth, score)
         cuts = np.append(cuts, np.inf)  # the last point calls no image positive
-        curves[name] = (
-            recall[::-1],
-            precision[::-1],
-            cuts[::-1],
-            f"AP {average_precision_score(truth, score):.3f}",
-        )
+        curves[name] = (recall[::-1], precision[::-1], cuts[::-1], f"AP {average_precision_score(truth, score):.3f}")
         share = float(np.mean(truth))
     figure = _curves(curves, backbones, thresholds or {}, "sensitivity %{x:.3f}, precision %{y:.3f}")
     _reference(figure, [0, 1], [share, share], "chance")

@@ -84,13 +84,7 @@ class Run:
     @property
     def status(self) -> dict[str, Any]:
         """The content of ``status.json``; the state is `lost` if the process died without writing its end."""
-        status = {
-            "state": "queued",
-            "stage": "",
-            "progress": 0.0,
-            "message": "",
-            **_json(self.path / "status.json"),
-        }
+        status = {"state": "queued", "stage": "", "progress": 0.0, "message": "", **_json(self.path / "status.json")}
         if status["state"] in LIVE and not self.alive():
             age = time.time() - status.get("updated", 0.0)
             if not status.get("starting") or age > STARTING_SECONDS:

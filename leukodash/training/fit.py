@@ -312,11 +312,7 @@ def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
         return keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
     if config.optimizer == "adamw":
         return keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay)
-    makers = {
-        "adam": keras.optimizers.Adam,
-        "rmsprop": keras.optimizers.RMSprop,
-        "adagrad": keras.optimizers.Adagrad,
-    }
+    makers = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop, "adagrad": keras.optimizers.Adagrad}
     return makers[config.optimizer](config.learning_rate)
 
 

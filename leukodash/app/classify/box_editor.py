@@ -11,10 +11,7 @@ from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
 from leukodash.smears.detection import Box, find_white_cells, looks_like_smear
 
-MODES = {
-    "add": ":material/add_box: Drag to add",
-    "remove": ":material/disabled_by_default: Click to remove",
-}
+MODES = {"add": ":material/add_box: Drag to add", "remove": ":material/disabled_by_default: Click to remove"}
 
 
 class Smear(NamedTuple):

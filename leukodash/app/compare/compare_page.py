@@ -14,14 +14,7 @@ from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.statistics_tabs import tabs_part
 from leukodash.app.navigation import page
 from leukodash.errors import LeukoDashError
-from leukodash.evaluation.comparison import (
-    Comparison,
-    Summary,
-    Thresholds,
-    few_subjects_words,
-    forest_rows,
-    summary,
-)
+from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_words, forest_rows, summary
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.jobs.live_status import readable
 from leukodash.runs.imported_predictions import imported_runs

@@ -25,11 +25,7 @@ PLAIN = {
     "roc_auc": ("ROC AUC", "How often a blast gets a higher score than a normal cell; 0.5 is chance.", "%.3f"),
     "average_precision": ("Average precision", "Area under the precision–recall curve.", "%.3f"),
     "brier": ("Brier score", "Mean squared error of the probabilities: lower is better.", "%.3f"),
-    "calibration_error": (
-        "Calibration error",
-        "Mean gap between confidence and accuracy: lower is better.",
-        "%.3f",
-    ),
+    "calibration_error": ("Calibration error", "Mean gap between confidence and accuracy: lower is better.", "%.3f"),
     "area_auc": ("AUC of cell area", "ROC AUC of cell area alone on the same cells.", "%.3f"),
     "threshold": ("Threshold", "Cells with at least this probability are classified as positive.", "%.3f"),
     "rank": ("Rank", "One plus the number of runs that are significantly better.", "%d"),
