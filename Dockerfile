@@ -1,20 +1,17 @@
 # LeukoDash on a machine with an NVIDIA GPU and the NVIDIA container toolkit. See docs/deploy.md.
 FROM python:3.13-slim
 
-# hadolint ignore=DL3042
-RUN --mount=type=cache,target=/root/.cache/pip pip install uv==0.13.9
-
 WORKDIR /opt/leukodash
-COPY pyproject.toml uv.lock README.md LICENSE streamlit_app.py ./
+COPY pyproject.toml requirements-dev.txt README.md LICENSE streamlit_app.py ./
 COPY .streamlit/config.toml .streamlit/config.toml
 COPY checkpoints/published checkpoints/published
 COPY leukodash leukodash
-RUN --mount=type=cache,target=/root/.cache/uv UV_LINK_MODE=copy uv sync --frozen --no-editable --extra cuda --extra export
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint requirements-dev.txt ".[cuda,export]"
 
 RUN useradd --create-home --uid 1000 leukodash && mkdir /data && chown leukodash /data
 USER 1000
-ENV PATH=/opt/leukodash/.venv/bin:$PATH \
-    LEUKODASH_DATA=/data/data \
+ENV LEUKODASH_DATA=/data/data \
     LEUKODASH_CHECKPOINTS=/data/checkpoints \
     LEUKODASH_CACHE=/data/cache
 VOLUME /data

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-EXPORT := $(BIN)/uv export --quiet --frozen --no-hashes --no-annotate --no-emit-project
+COMPILE := $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-header pyproject.toml
 
 .PHONY: app test test-fast lint bench lock clean
 
@@ -23,11 +23,10 @@ lint: .venv/.installed-dev
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
 
-# Newest versions that pyproject.toml allows. uv.lock is the source; pip installs from the two files made from it.
+# The newest versions that pyproject.toml allows, for every supported Python and system.
 lock: .venv/.installed-dev
-	$(BIN)/uv lock --upgrade
-	$(EXPORT) --output-file requirements.txt >/dev/null
-	$(EXPORT) --extra dev --output-file requirements-dev.txt >/dev/null
+	$(COMPILE) --extra dev --output-file requirements-dev.txt
+	$(COMPILE) --constraint requirements-dev.txt --output-file requirements.txt
 
 # On Linux with an NVIDIA driver, TensorFlow's CUDA libraries come as packages of the same version.
 .venv/.installed: requirements.txt
