@@ -38,7 +38,7 @@ def test_rounded_probabilities_are_scaled_to_one():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no CSV file"),
+        ("", "not a CSV file"),
         ("\x00\x01\x02", "Expected file, label"),
         ("file,label,p_all,p_hem\n", "no rows"),
         ("file,p_all,p_hem\na,0.9,0.1\n", "no column 'label'"),
@@ -46,18 +46,18 @@ def test_rounded_probabilities_are_scaled_to_one():
         ("file,label,p_all\na,all,0.9\n", "for 1 classes"),
         ("file,label,p_all,p_hem\na,all,0.9,0.1\nb,hem,0.5,0.2\n", "Line 3 .* do not sum to one"),
         ("file,label,p_all,p_hem\na,blast,0.9,0.1\n", "Line 2 .* label without a column"),
-        ("file,label,p_all,p_hem\na,all,,0.1\n", "Line 2 .* missing or no number"),
-        ("file,label,p_all,p_hem\na,all,nan,0.1\n", "missing or no number"),
-        ("file,label,p_all,p_hem\na,all,inf,0.1\n", "missing or no number"),
-        ("file,label,p_all,p_hem\na,all,high,0.1\n", "missing or no number"),
+        ("file,label,p_all,p_hem\na,all,,0.1\n", "Line 2 .* missing or not a number"),
+        ("file,label,p_all,p_hem\na,all,nan,0.1\n", "missing or not a number"),
+        ("file,label,p_all,p_hem\na,all,inf,0.1\n", "missing or not a number"),
+        ("file,label,p_all,p_hem\na,all,high,0.1\n", "missing or not a number"),
         ("file,label,p_all,p_hem\na,all,1.4,-0.4\n", "outside 0 to 1"),
-        ("file,label,p_all,p_hem\na,all,0.9,0.1\na,all,0.9,0.1\n", "Line 3 .* came before"),
+        ("file,label,p_all,p_hem\na,all,0.9,0.1\na,all,0.9,0.1\n", "Line 3 .* earlier line"),
         ("file,label,p_all,p_hem\n,all,0.9,0.1\n", "has no file"),
         ("file,label,p_all,p_hem\na,,0.9,0.1\n", "has no label"),
         ("file,label,part,p_all,p_hem\na,all,validation,0.9,0.1\n", "no test cells"),
         ("file,label,part,p_all,p_hem\na,all,holdout,0.9,0.1\n", "part other than"),
         ("file,file,label,p_all,p_hem\na,b,all,0.9,0.1\n", "no column|twice|Expected|class"),
-        ('file,label,p_all,p_hem\n"a,all,0.9,0.1\n', "no CSV file"),
+        ('file,label,p_all,p_hem\n"a,all,0.9,0.1\n', "not a CSV file"),
     ],
 )
 def test_each_fault_is_one_sentence(text, words):

@@ -99,6 +99,15 @@ def test_what_a_killed_process_left_behind_is_removed():
 
 
 @pytest.mark.slow
+def test_the_results_page_is_made_from_the_published_runs(monkeypatch, tmp_path):
+    monkeypatch.delenv("LEUKODASH_PUBLISHED")
+    assert main(["study", "--write", str(tmp_path / "results.md")]) == 0
+    docs = ROOT / "docs"
+    for made in (tmp_path / "results.md", *(tmp_path / "results").iterdir()):
+        assert made.read_bytes() == (docs / made.relative_to(tmp_path)).read_bytes()
+
+
+@pytest.mark.slow
 def test_thirty_processes_unpack_an_archive_once():
     (run,) = publish(*(made_run(seed=seed) for seed in range(1)))
     shutil.rmtree(settings.cache())

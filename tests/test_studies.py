@@ -154,9 +154,8 @@ def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_
     assert "| MobileNet | **printed by Dhuri & Guinde (2020)** |" in text
     assert "91.4% | 82.5% to 96.0%" in text
     assert "| VGG16 |" not in text
-    asked = len(STUDIES["dhuri-guinde"].asked)
-    assert f"1 of the {asked} runs that this takes are there." in text
-    assert "Not run yet: Why ResNet50 was at chance; Mamaev 2023, as published; Subjects never seen" in text
+    assert f"1 of its {len(STUDIES['dhuri-guinde'].runs)} runs have finished." in text
+    assert "Studies without results yet: Why ResNet50 was at chance; Mamaev 2023, as published; Unseen" in text
 
 
 def test_a_paper_that_is_repeated_comes_with_what_is_done_otherwise_here():

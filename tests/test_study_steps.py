@@ -44,7 +44,7 @@ def test_held_out_subjects_choose_and_the_test_fold_has_no_say():
         step("lucky", fold=fold, validation=0.5, test=2.0)
     rows = step_rows(done()["best"])
     words = steps_words(rows)
-    assert words.startswith("Held-out subjects choose “chosen”, MobileNet")
+    assert words.startswith("The best recipe on held-out subjects is “chosen”, MobileNet")
     assert "“lucky”" not in words
     assert [row["step"] for row in rows] == ["chosen", "lucky", EVERY_STEP]
     chosen = next(row for row in rows if row["step"] == "chosen")
@@ -62,7 +62,7 @@ def test_networks_are_averaged_within_a_seed_whose_subjects_were_held_out_of_all
     expected = f1_score(truth, said, average="weighted")
     assert rows[AVERAGED]["validation"][1]["f1_weighted"] == pytest.approx(expected)
     assert expected != pytest.approx(rows["VGG16"]["validation"][1]["f1_weighted"])
-    assert f"Means count as well: Held-out subjects choose “all”, {AVERAGED}" in steps_words(list(rows.values()))
+    assert f"With averages, the best there is “all”, {AVERAGED}" in steps_words(list(rows.values()))
 
 
 def test_draws_are_averaged_on_test_cells_alone():

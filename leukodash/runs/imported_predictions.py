@@ -1,7 +1,6 @@
-"""Bring your own: another tool's predictions as a run that can be compared.
+"""Import another tool's predictions as a run that can be compared.
 
-An imported run is a folder beside the others with ``imported.json`` in place of ``config.json``: it can be compared and
-deleted, and no page that trains or classifies sees it.
+An imported run is a run folder with ``imported.json`` in place of ``config.json``. Only comparisons list it.
 """
 
 import io
@@ -26,17 +25,17 @@ from leukodash.runs.run_folder import Run
 IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
 MOST_CLASSES = 50
-ROUNDING = 0.02  # a row of printed probabilities may be this far from one; it is scaled to one
-NEEDED = "file, label and a column p_<class> for each class (such as p_all and p_hem); subject and part may be there"
+ROUNDING = 0.02  # rounded probabilities of a row may sum to one within this; they are rescaled
+NEEDED = "file, label and a column p_<class> for each class (such as p_all and p_hem); subject and part are optional"
 
 
 def is_import(run: Run) -> bool:
-    """Whether a run folder holds imported predictions, and so has no config and no weights."""
+    """Return whether a run holds imported predictions, and so has no config and no weights."""
     return (run.path / IMPORT_FILE).is_file()
 
 
 def about_import(run: Run) -> dict[str, Any]:
-    """What is known of an imported run: backbone (key or None), source (file name)."""
+    """Return the backbone (key or None) and source (file name) of an imported run."""
     return json.loads((run.path / IMPORT_FILE).read_bytes())
 
 
@@ -48,25 +47,25 @@ def imported_runs(root: Path | None = None) -> list[Run]:
 
 
 def read_predictions(content: bytes, name: str) -> pd.DataFrame:
-    """Read and check another tool's predictions.
+    """Read and validate another tool's predictions.
 
     Args:
-        content: the bytes of a CSV file. Column names may be in any case.
-        name: of the file, for the messages.
+        content: the bytes of a CSV file. Column names are not case-sensitive.
+        name: name of the file, for error messages.
 
     Returns:
         Columns file, label, subject (str or None), part ("validation" or "test"), and ``p_<class>`` for each class, in
-        the file's order, rows that sum to one.
+        the file's order. The probabilities of each row sum to one.
 
     Raises:
-        RunError: one sentence on the first thing that is wrong.
+        RunError: a sentence on the first fault.
     """
     name = printable(name)
     table = _table(content, name)
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
     for column in ("file", "label"):
         if column not in table:
-            raise RunError(f"'{name}' has no column '{column}'. Expected {NEEDED}; found {_some(table.columns)}.")
+            raise RunError(f"'{name}' has no column '{column}'. Expected {NEEDED}; found {_some(list(table.columns))}.")
         _refuse(table[column].isna(), name, f"has no {column}. Fill it in, or remove the row")
     if not 2 <= len(classes) <= MOST_CLASSES:
         raise RunError(f"'{name}' has probabilities for {len(classes)} classes. Expected {NEEDED}.")
@@ -77,11 +76,11 @@ def read_predictions(content: bytes, name: str) -> pd.DataFrame:
     _refuse(~part.isin(["validation", "test", "train", "unused"]), name, "has a part other than validation or test")
     columns = [f"p_{label}" for label in classes]
     p = table[columns].apply(pd.to_numeric, errors="coerce")
-    _refuse(~np.isfinite(p).all(axis=1), name, "has a probability that is missing or no number")
+    _refuse(~np.isfinite(p).all(axis=1), name, "has a probability that is missing or not a number")
     _refuse(((p < 0) | (p > 1)).any(axis=1), name, "has a probability outside 0 to 1. Export them after the softmax")
     total = p.sum(axis=1)
     _refuse((total - 1).abs() > ROUNDING, name, "has probabilities that do not sum to one. Export them all")
-    _refuse(table["file"].duplicated(), name, "names a file that came before. Each cell may be there once")
+    _refuse(table["file"].duplicated(), name, "repeats the file of an earlier line. List each cell once")
     subject = table["subject"] if "subject" in table else pd.Series(None, index=table.index, dtype=object)
     made = pd.DataFrame({"file": table["file"], "label": labels, "subject": subject, "part": part})
     made = pd.concat([made, p.div(total, axis=0)], axis=1)
@@ -100,21 +99,21 @@ def import_predictions(
     backbone: str | None = None,
     like: Sequence[Run] = (),
 ) -> Run:
-    """Make a run of another tool's predictions.
+    """Create a run from another tool's predictions.
 
-    Where its test cells include all those of one of the runs in `like`, by path or by file name, it is tested on just
-    these and can be compared with that run cell by cell. Otherwise it is in a group with imports of the same files.
+    If its test cells include all test cells of a run in `like`, by path or by file name, the others are dropped and
+    the import can be compared with that run cell by cell. Otherwise it forms a group with imports of the same files.
 
     Args:
-        content: the bytes of a CSV file, as `read_predictions` takes them.
-        name: of the file.
-        title: what the run is called; by default the file's name.
-        owner: whose it is.
-        backbone: key in `BACKBONES` where the network is one of them: gives it its color.
-        like: finished runs, those to be tried first at the front.
+        content: the bytes of a CSV file, see `read_predictions`.
+        name: name of the file.
+        title: title of the run; by default the file's name.
+        owner: owner of the run.
+        backbone: key in `BACKBONES` if the network is one of them; it determines the color.
+        like: finished runs to match, in this order.
 
     Raises:
-        RunError: a file that cannot be used, in a sentence; or a checkpoints folder that cannot be written.
+        RunError: the file cannot be used, or the checkpoints folder cannot be written.
     """
     if backbone is not None and backbone not in BACKBONES:
         raise RunError(f"There is no backbone '{backbone}'. Choose one of {', '.join(BACKBONES)}, or none.")
@@ -125,35 +124,35 @@ def import_predictions(
     known = tested["subject"].notna().any()
     if other is None:
         positive, split = "all" if "all" in classes else classes[0], table[["file", "label", "subject", "part"]]
-        split = split.assign(sha256="name " + split["file"])  # no image, so no content: the name stands for it
+        split = split.assign(sha256="name " + split["file"])  # without images, the name identifies the cell
     else:
         classes, positive = list(other.metrics["classes"]), other.metrics["positive"]
         split = other.split[other.split["part"] == other.metrics.get("part", "test")].assign(part="test")
-    found = evaluate(
-        tested["label"].to_numpy(),
+    metrics = evaluate(
+        tested["label"].tolist(),
         tested[[f"p_{label}" for label in classes]].to_numpy(),
         classes,
         positive,
-        subjects=tested["subject"].to_numpy() if known else None,
+        subjects=tested["subject"].tolist() if known else None,
     )
-    found |= {
+    metrics |= {
         "part": "test",
         "split": "imported: split unknown",
         "generated": bool(other and other.metrics["generated"]),
     }
     if other and other.metrics.get("area_auc") is not None:
-        found["area_auc"] = other.metrics["area_auc"]
+        metrics["area_auc"] = other.metrics["area_auc"]
     try:
         run = Run(_claim(settings.checkpoints()))
         write_atomic(run.path / "predictions.csv", table.to_csv(index=False).encode())
         write_atomic(run.path / "split.csv", split.to_csv(index=False).encode())
         run.write("about.json", {"title": title or Path(printable(name)).stem, "owner": owner, "notes": ""})
         run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
-        run.write("metrics.json", found)
+        run.write("metrics.json", metrics)
     except OSError as error:
         raise RunError(
             f"Runs are kept in '{settings.checkpoints()}', which cannot be written ({error.strerror}). "
-            "Set LEUKODASH_CHECKPOINTS to a folder of your own."
+            "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
         ) from error
     return run
 
@@ -162,12 +161,12 @@ def _table(content: bytes, name: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, nrows=MOST_ROWS + 1, skipinitialspace=True)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
-        raise RunError(f"'{name}' is no CSV file in UTF-8. Expected {NEEDED}.") from error
+        raise RunError(f"'{name}' is not a CSV file in UTF-8. Expected {NEEDED}.") from error
     table.columns = [str(column).strip().lower() for column in table.columns]
     if table.columns.duplicated().any():
         raise RunError(f"'{name}' has the column '{table.columns[table.columns.duplicated()][0]}' twice. Keep one.")
     if table.empty:
-        raise RunError(f"'{name}' has no rows. Expected {NEEDED}, and a row a cell.")
+        raise RunError(f"'{name}' has no rows. Expected {NEEDED}, and one row per cell.")
     if len(table) > MOST_ROWS:
         raise RunError(f"'{name}' has more than {MOST_ROWS:,} rows. Keep the test cells and the validation cells only.")
     classes = {column: column for column in table.columns if column.startswith("p_")}
@@ -176,7 +175,7 @@ def _table(content: bytes, name: str) -> pd.DataFrame:
 
 
 def _matched(table: pd.DataFrame, classes: list[str], like: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
-    """The rows on the test cells of the first run that they cover, under that run's file names; and that run."""
+    """Return the rows of the first run's test cells that they cover, with that run's file names; and that run."""
     tested = table[table["part"] == "test"]
     by_path = tested.set_index("file")
     names = tested["file"].str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
@@ -202,7 +201,7 @@ def _matched(table: pd.DataFrame, classes: list[str], like: Sequence[Run]) -> tu
 
 
 def _refuse(wrong: pd.Series, name: str, words: str) -> None:
-    """Raise RunError where any row is wrong, with the first one's line."""
+    """Raise RunError with the line of the first wrong row, if there is one."""
     if wrong.any():
         line, count = int(np.flatnonzero(wrong)[0]) + 2, int(wrong.sum())
         more = f" ({count:,} such lines)" if count > 1 else ""
@@ -219,7 +218,7 @@ def _claim(root: Path) -> Path:
     while True:
         path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-imported-{secrets.token_hex(2)}"
         try:
-            path.mkdir()  # atomic: a name that nobody else has
+            path.mkdir()  # atomic, so the name is unique
         except FileExistsError:
             continue
         return path

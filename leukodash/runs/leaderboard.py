@@ -1,4 +1,4 @@
-"""Finished runs as one table and side by side: what the compare page and the command line list."""
+"""Finished runs as a table and side by side, for the compare page and the command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ DIVERGED = 10  # times the loss of a uniform guess: a validation loss above that
 
 @dataclass(frozen=True)
 class TestGroup:
-    """Finished runs that were tested on the same cells, and may be compared.
+    """Finished runs that were tested on the same cells and can be compared.
 
     Attributes:
         key: equal for the same cells and classes.
@@ -35,7 +35,7 @@ class TestGroup:
 
     @property
     def words(self) -> str:
-        """What the runs were tested on, such as ``"121 cells of 4 subjects · demo (generated) · 5 runs"``."""
+        """Description of the group, such as ``"121 cells of 4 subjects · demo (generated) · 5 runs"``."""
         metrics = self.runs[0].metrics
         subjects = f" of {metrics['subjects']} subjects" if metrics.get("subjects") else ""
         part = "validation cells" if metrics.get("part") == "validation" else "test cells"
@@ -76,12 +76,12 @@ def first_run(runs: Sequence[Run]) -> Run:
 
 
 def backbone_of(run: Run) -> str | None:
-    """Key of the run's backbone; None for an imported run that names none."""
+    """Return the key of the run's backbone; None for an imported run without one."""
     return about_import(run).get("backbone") if is_import(run) else run.config.backbone
 
 
 def data_name(run: Run) -> str:
-    """Name of the data set's folder, with a word where its cells are generated."""
+    """Return the name of the data set's folder, marked if its cells are generated."""
     name = "imported" if is_import(run) else Path(run.config.data).name
     return f"{name} (generated)" if run.metrics.get("generated") else name
 
@@ -113,12 +113,12 @@ def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
 
 
 def _recipe(run: Run) -> str:
-    """All settings but the network: equal for runs that differ in nothing else."""
+    """Return all settings except the network as text."""
     return run.trained.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
 
 
 def run_names(runs: Sequence[Run]) -> dict[str, Run]:
-    """Name each run as short as tells them apart: its title or backbone, then with the time, then with the id."""
+    """Return the runs by the shortest unique name: title or backbone, if needed with the time, then with the id."""
 
     def unique(names: list[str], longer: list[str]) -> list[str]:
         return [name if names.count(name) == 1 else more for name, more in zip(names, longer, strict=True)]
@@ -132,12 +132,13 @@ def run_names(runs: Sequence[Run]) -> dict[str, Run]:
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
-    """Put the answers of finished runs of one `TestGroup` side by side, cell by cell.
+    """Return the predictions of finished runs of one `TestGroup`, aligned by cell.
 
-    Raises RunError where a run's predictions are gone, or are about other cells.
+    Raises RunError if a run's predictions are missing or are for other cells.
     """
-    cells, answers = None, {}
-    runs = sorted(runs, key=is_import)  # cells are named as trained runs name them: imports have no images
+    cells = pd.DataFrame()
+    answers: dict[str, Answers] = {}
+    runs = sorted(runs, key=is_import)  # file names come from trained runs, since imports have no images
     classes, positive = tuple(runs[0].metrics["classes"]), runs[0].metrics["positive"]
     for name, run in run_names(runs).items():
         columns = [f"p_{label}" for label in classes]
@@ -145,7 +146,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         if table.empty or not set(columns) <= set(table.columns):
             raise RunError(f"{run.title} has no readable predictions.csv any more. Leave it out, or train it again.")
         tested = table[table["part"] == run.metrics.get("part", "test")].sort_values("file", ignore_index=True)
-        if cells is None:
+        if not answers:
             cells = tested[["file", "label", "subject"]]
         elif not tested["file"].equals(cells["file"]):
             tested = _by_content(run, tested, runs[0], cells)
@@ -163,7 +164,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
 
 
 def _by_content(run: Run, tested: pd.DataFrame, first: Run, cells: pd.DataFrame) -> pd.DataFrame:
-    """Put a run's test cells, differently named copies of the first run's, into the order of those."""
+    """Return a run's test cells, copies of the first run's under other names, in the order of the first run's."""
 
     def order(of: Run, files: pd.Series) -> np.ndarray:
         hashes = of.split.drop_duplicates("file").set_index("file")["sha256"]
@@ -192,7 +193,7 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def area_words(runs: Sequence[Run]) -> str:
-    """A warning about the runs that rank cells no better than their area alone does, else ""."""
+    """Return a warning that names the runs that rank cells no better than cell area alone; "" without such runs."""
     below = [name for name, run in run_names(runs).items() if AREA_MARK in marks(run.metrics)]
     if not below:
         return ""
@@ -201,7 +202,7 @@ def area_words(runs: Sequence[Run]) -> str:
 
 
 def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
-    """Fold runs that differ in nothing but their seed into one row each: the mean and the spread of the seeds.
+    """Return one row for runs that differ only in their seed: the mean and the spread over the seeds.
 
     Columns: name (of the newest), seeds (how many runs), accuracy (mean), spread (standard deviation of the
     accuracy, NaN for one seed), lowest, highest, and the means of the other `RATES` and `AREAS`; best mean first.
@@ -232,7 +233,7 @@ def diverged(metrics: dict[str, Any]) -> bool:
 
 
 def marks(metrics: dict[str, Any]) -> str:
-    """Return what a reader of these numbers must know, in a few words; empty where nothing is odd."""
+    """Return the caveats of these results in a few words; "" if there are none."""
     said = []
     if metrics.get("generated"):
         said.append("generated cells")

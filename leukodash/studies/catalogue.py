@@ -1,6 +1,6 @@
-"""The studies behind ``docs/results.md``: what each asks, the runs that answer it, and which of them are done.
+"""The studies behind ``docs/results.md``: their questions, the runs that answer them, and which runs have finished.
 
-A run belongs to a study when its settings are the study's, wherever it was started and whatever it is called.
+A run belongs to a study if it has the study's settings, wherever it was started and whatever its title.
 """
 
 import json
@@ -29,14 +29,14 @@ INDEX = "studies.json"
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A run that a study asks for.
+    """A run of a study.
 
     Attributes:
-        label: what it tries; runs of one label that differ in a seed, a draw or a part stand in one row.
-        backbone, preset: as `make_config` takes them.
-        settings: beside the preset's.
-        cpu_overrides: settings that take their place where there is no GPU; results say what was taken back.
-        folder: of the data set, where a study is about a part of it; empty for all of it.
+        label: the recipe; runs of one label that differ only in seed or test part share a row of the results.
+        backbone, preset: as in `make_config`.
+        settings: override the preset.
+        cpu_overrides: override the settings on a machine without a GPU; the results page lists them.
+        folder: subfolder of the data set, if the study uses only a part of it.
     """
 
     label: str
@@ -53,11 +53,11 @@ class Study:
 
     title: str
     question: str
-    asked: tuple[StudyRun, ...]
+    runs: tuple[StudyRun, ...]
 
 
-_FROZEN = {  # the recommended recipe may move on, what the studies ask for stays
-    "flips": "none",  # one view of each cell: eight take eight times as long
+_FROZEN: dict[str, Any] = {  # fixed here, so that a new recommended preset leaves the studies as they are
+    "flips": "none",  # one view of each cell: eight views take eight times as long
     "average_views": False,
     "pooling": "average",
     "learning_rate": 1e-3,
@@ -65,9 +65,9 @@ _FROZEN = {  # the recommended recipe may move on, what the studies ask for stay
     "class_weights": True,
 }
 _DHURI = "dhuri-guinde-2020"
-_SMALL = {"input_size": 64, "epochs": 10}  # for ResNet50 whose batch normalization learns: no part of it is frozen
-SHARED = ("about.json", "status.json", "history.csv", "model.json", "metrics.json")
-MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are shared with a run: a linear head has a hundredth of it
+_SMALL = {"input_size": 64, "epochs": 10}  # for ResNet50 with trained batch normalization: no layer is frozen
+PUBLISHED_FILES = ("about.json", "status.json", "history.csv", "model.json", "metrics.json")
+MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are published with a run: a linear head has a hundredth of it
 
 
 def _dhuri_guinde() -> tuple[StudyRun, ...]:
@@ -79,29 +79,30 @@ def _dhuri_guinde() -> tuple[StudyRun, ...]:
 
 
 def _resnet50() -> tuple[StudyRun, ...]:
-    """One change at a time, tested on 1,000 cells: 70 could not tell these recipes apart.
+    """One change at a time, tested on 1,000 cells: 70 would be too few to distinguish these recipes.
 
-    Without a GPU all of them are small alike, so that each row still differs in one thing; those whose frozen part is
-    computed once are there in full size as well.
+    Without a GPU all of them are reduced in the same way, so that rows still differ in one setting. Recipes whose
+    frozen layers are computed only once are trained in full size as well.
     """
+    split: dict[str, Any]
     split, fewer = {"counts": (3000, 500, 1000)}, {**_SMALL, "split": {"counts": (1000, 500, 1000)}}
-    left_alone, native = {"batchnorm": "frozen"}, {"preprocessing": "native"}
-    quicker = {"learning_rate": 1e-3}
-    changes = {
+    left_alone: dict[str, Any] = {"batchnorm": "frozen"}
+    native, quicker = {"preprocessing": "native"}, {"learning_rate": 1e-3}
+    changes: dict[str, dict[str, Any]] = {
         AS_PUBLISHED: {},
         "its own preprocessing": native,
         "batch normalization left alone": left_alone,
         "both": left_alone | native,
         "both, and a rate of 0.001": left_alone | native | quicker,
     }
-    whole = {
+    full_size = {
         "batch normalization left alone, full size": left_alone,
         "both, full size": left_alone | native,
         "both, and a rate of 0.001, full size": left_alone | native | quicker,
     }
     return (
         *(StudyRun(label, "resnet50", _DHURI, {"split": split, **change}, fewer) for label, change in changes.items()),
-        *(StudyRun(label, "resnet50", _DHURI, {"split": split, **change}) for label, change in whole.items()),
+        *(StudyRun(label, "resnet50", _DHURI, {"split": split, **change}) for label, change in full_size.items()),
     )
 
 
@@ -112,17 +113,20 @@ def _mamaev() -> tuple[StudyRun, ...]:
 
 def _honest() -> tuple[StudyRun, ...]:
     """The same recipe for every network."""
-    by_image = [("by image", seed, {"kind": "image", "validation": 0.1, "seed": seed}) for seed in range(SEEDS)]
-    folds = [
+    by_image: list[tuple[str, int, dict[str, Any]]] = [
+        ("by image", seed, {"kind": "image", "validation": 0.1, "seed": seed}) for seed in range(SEEDS)
+    ]
+    folds: list[tuple[str, int, dict[str, Any]]] = [
         ("five folds of subjects", 0, {"folds": FOLDS, "validation": 0.1, "test_fold": number})
         for number in range(FOLDS)
     ]
-    official = [
+    official: list[tuple[str, int, dict[str, Any]]] = [
         (f"fold {1 - fold} → fold {fold}", seed, {"kind": "fold", "test_fold": fold})
         for fold in (1, 0)
         for seed in range(SEEDS)
     ]
-    return tuple(_frozen(label, name, *how) for label, *how in (*official, *folds, *by_image) for name in BACKBONES)
+    rows = (*official, *folds, *by_image)
+    return tuple(_frozen(label, name, seed, split) for label, seed, split in rows for name in BACKBONES)
 
 
 def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any], **changes: Any) -> StudyRun:
@@ -130,11 +134,11 @@ def _frozen(label: str, backbone: str, seed: int, split: Mapping[str, Any], **ch
 
 
 def _best() -> tuple[StudyRun, ...]:
-    """One step at a time. Each seed draws other validation subjects from the training fold: they choose the recipe."""
+    """One step at a time. Each seed holds out other subjects of the training fold, on which recipes are compared."""
     alike = {"class_weights": False}
     mean = alike | {"flips": "views", "average_views": True}
     blocks = mean | {"pooling": "blocks"}
-    steps = {
+    steps: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         "classes weighted alike": (("mobilenet",), {}),
         "classes as they come": (BACKBONES, alike),
         "as they come, 320 pixels": (("mobilenet",), alike | {"input_size": 320}),
@@ -163,49 +167,51 @@ def _best() -> tuple[StudyRun, ...]:
 STUDIES = {
     "dhuri-guinde": Study(
         "Dhuri & Guinde 2020, as published",
-        "Do the paper's numbers come again, and how much do they move with the draw of 70 test images?",
+        "Are the paper's results reproduced, and how much do they vary with the choice of 70 test images?",
         _dhuri_guinde(),
     ),
     "resnet50": Study(
-        "Why ResNet50 was at chance", "Which detail of the recipe brings ResNet50 to 51.4 %?", _resnet50()
+        "Why ResNet50 was at chance", "Which setting of the recipe explains ResNet50's 51.4 %?", _resnet50()
     ),
-    "mamaev": Study("Mamaev 2023, as published", "Do the notebook's numbers come again?", _mamaev()),
+    "mamaev": Study("Mamaev 2023, as published", "Are the notebook's results reproduced?", _mamaev()),
     "honest": Study(
-        "Subjects never seen, against images split at random",
-        "What do frozen networks reach on new subjects, and how much does a split by image flatter them?",
+        "Unseen subjects compared with a random split of images",
+        "How good are frozen networks on unseen subjects, and how much does a split by image inflate their results?",
         _honest(),
     ),
     "best": Study(
         "The best recipe",
-        "Which step helps on subjects that were held out of the training fold, and what does it reach on the other?",
+        "Which step helps on held-out subjects of the training fold, and how good is it on the other fold?",
         _best(),
     ),
 }
 
 
 def configs(study: Study, data: Path) -> list[tuple[StudyRun, RunConfig, RunConfig]]:
-    """Return what a study asks for: each run's config as a whole, and with what is taken back without a GPU.
+    """Return a study's runs, each with its full config and its config with the CPU overrides.
 
     Args:
-        study: of `STUDIES`.
+        study: from `STUDIES`.
         data: folder of the data set.
 
     Raises:
         DataError: there is no data set.
-        RunError: settings that do not fit it.
+        RunError: the settings do not fit it.
     """
-    sets = {asked.folder: load_dataset(data / asked.folder) for asked in study.asked}
-    return [(asked, *(_config(asked, sets[asked.folder], whole) for whole in (True, False))) for asked in study.asked]
+    datasets = {run.folder: load_dataset(data / run.folder) for run in study.runs}
+    return [
+        (run, _config(run, datasets[run.folder], {}), _config(run, datasets[run.folder], run.cpu_overrides))
+        for run in study.runs
+    ]
 
 
-def _config(asked: StudyRun, dataset: Dataset, whole: bool) -> RunConfig:
-    smaller = {} if whole else asked.cpu_overrides
-    split = {**asked.settings.get("split", {}), **smaller.get("split", {})}
-    config = make_config(asked.preset, asked.backbone, dataset, **{**asked.settings, **smaller, "split": split})
-    if config.split.counts:  # validation and test keep their size while they can; training takes what there is
+def _config(run: StudyRun, dataset: Dataset, overrides: Mapping[str, Any]) -> RunConfig:
+    split = {**run.settings.get("split", {}), **overrides.get("split", {})}
+    config = make_config(run.preset, run.backbone, dataset, **{**run.settings, **overrides, "split": split})
+    if config.split.counts:  # validation and test keep their size if possible; training takes the rest
         train, *others = config.split.counts
-        there = dataset.cells["label"].value_counts()
-        left = int(there.min()) * len(there) - sum(others)
+        available = dataset.cells["label"].value_counts()
+        left = int(available.min()) * len(available) - sum(others)
         if left > sum(others):
             config = config.changed(split={**config.split.model_dump(), "counts": (min(train, left), *others)})
     return config
@@ -241,12 +247,12 @@ def record_study_run(name: str, requested: StudyRun, config: RunConfig, whole: R
     write_atomic(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
 
 
-def _label(asked: StudyRun, config: RunConfig) -> str:
-    """Words for a run among the others of its network."""
-    split, words = config.split, [asked.label]
+def _label(requested: StudyRun, config: RunConfig) -> str:
+    """Return what distinguishes a run from the others of its network."""
+    split, words = config.split, [requested.label]
     if split.folds:
         words.append(f"part {(split.test_fold or 0) + 1} of {split.folds}")
-    elif split.kind == "fold" and "fold" not in asked.label:
+    elif split.kind == "fold" and "fold" not in requested.label:
         words.append(f"tested on fold {split.test_fold}")
     if draw := max(split.seed, config.seed):
         words.append(f"draw {draw + 1}")
@@ -263,7 +269,8 @@ def share(folder: Path) -> int:
     Returns:
         The bytes of all files.
     """
-    results, recipes, shared = done(), {}, set()
+    results, shared = done(), set()
+    recipes: dict[tuple[str, str, str], str] = {}  # the first run of each
     for name, rows in results.items():
         for row in rows:
             recipes.setdefault((name, row.run.config.backbone, row.label), row.run.id)
@@ -283,9 +290,9 @@ def share(folder: Path) -> int:
 def _shared(run: Run, with_layers: bool) -> dict[str, bytes]:
     """Return the published files of a run, by their paths in the archive."""
     config, split = run.config.changed(data=Path(run.config.data).name), run.split
-    names = SHARED
+    names: tuple[str, ...] = PUBLISHED_FILES
     if with_layers and run.weights.is_file() and run.weights.stat().st_size <= MOST_WEIGHTS:
-        names = (*SHARED, run.weights.name, novelty.FILE)
+        names = (*names, run.weights.name, novelty.FILE)
     files = {name: (run.path / name).read_bytes() for name in names if (run.path / name).is_file()}
     files["config.json"] = json.dumps(stored_config(config), indent=1).encode()
     model = run.model
@@ -340,12 +347,15 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _differences(whole: RunConfig, config: RunConfig) -> list[tuple[str, Any, Any]]:
-    flat = [one.model_dump(mode="json", exclude={"split"}) for one in (whole, config)]
-    for one, parts in zip(flat, (whole.split, config.split), strict=True):
-        one |= {f"split.{key}": value for key, value in parts.model_dump(mode="json").items()}
+    """Return the settings that differ: name, value in `whole`, value in `config`."""
+    flat = [
+        each.model_dump(mode="json", exclude={"split"})
+        | {f"split.{key}": value for key, value in each.split.model_dump(mode="json").items()}
+        for each in (whole, config)
+    ]
     return [(key, value, flat[1][key]) for key, value in flat[0].items() if value != flat[1][key]]
 
 
 def _what_counts(config: RunConfig) -> dict[str, Any]:
-    """Settings by which two runs are one and the same: not where the data lie, nor what the recipe is called."""
+    """Return the settings that make two runs the same: all but the place of the data and the name of the preset."""
     return config.model_dump(exclude={"data", "preset", "weights_file"})

@@ -1,4 +1,4 @@
-"""The search for the best recipe: what each step brought on held-out subjects, and on the fold that no choice saw."""
+"""The search for the best recipe: the effect of each step on held-out subjects and on the test fold."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def averaged(runs: Sequence[Run], part: str = "") -> pd.DataFrame:
 
     Args:
         runs: of the same classes.
-        part: "validation" or "test"; by default the one that each run's numbers are about.
+        part: "validation" or "test"; by default the part that each run reports.
 
     Returns:
         Columns file, label, subject, and one of probabilities for each class.
@@ -34,101 +34,101 @@ def averaged(runs: Sequence[Run], part: str = "") -> pd.DataFrame:
     return pd.concat(answers).groupby("file", as_index=False).agg(how)
 
 
-def judged(cells: pd.DataFrame, run: Run) -> dict[str, Any]:
-    """Return what `evaluate` finds in a table as `averaged` gives it; `run` is one of those behind it."""
+def evaluate_averaged(cells: pd.DataFrame, run: Run) -> dict[str, Any]:
+    """Return the metrics of a table from `averaged`; `run` is one of the averaged runs."""
     classes = run.metrics["classes"]
     probabilities = cells[[f"p_{name}" for name in classes]].to_numpy()
-    subjects = cells["subject"].to_numpy() if cells["subject"].notna().any() else None
-    return evaluate(cells["label"].to_numpy(), probabilities, classes, run.metrics["positive"], subjects=subjects)
+    subjects = cells["subject"].tolist() if cells["subject"].notna().any() else None
+    return evaluate(cells["label"].tolist(), probabilities, classes, run.metrics["positive"], subjects=subjects)
 
 
 def step_rows(done: Sequence[FinishedStudyRun]) -> list[dict[str, Any]]:
-    """Return a row for each step and network, and one for each mean: of a step's networks, of a network's steps.
+    """Return a row for each step and network, for each step averaged over networks and each network over steps.
 
-    Where there are more than three, the three that held-out subjects find best are averaged as well. Only steps that
-    were taken on every fold of the study count: a mean over fewer would not be comparable.
+    If there are more than three, the three best on held-out subjects are averaged as well. Steps that were not
+    tested on every fold of the study are left out, since their means would not be comparable.
 
     Returns:
-        Rows of step, network, and ``validation`` and ``test``: a dict by test fold of what `evaluate` finds when the
-        answers of all seeds stand below one another, so that a subject that is left out leaves all of them; and
-        ``draws``: the same for the test cells with the mean of all seeds' answers. Of the validation cells there is
-        none: what one seed holds out, another learns from.
+        Rows of step, network, and ``validation`` and ``test``: a dict of metrics by test fold, computed on the
+        concatenated predictions of all seeds, so that an interval that leaves out a subject leaves it out of all
+        seeds; and ``draws``: the same for the test cells with the mean prediction of all seeds. There is no such
+        mean for validation cells: a subject that one seed holds out is trained on with another.
     """
-    folds = sorted({one.run.config.split.test_fold for one in done}, reverse=True)
+    folds = sorted({row.run.config.split.test_fold or 0 for row in done}, reverse=True)
     groups = _groups(done, folds)
     rows = {key: _row(*key, runs, folds) for key, runs in _with_means(groups).items()}
     best = sorted(groups, key=lambda key: held_out(rows[key]), reverse=True)[:BEST]
     if len(groups) > BEST:
         networks = ", ".join(dict.fromkeys(network for _, network in best))
         key = BEST_STEPS, networks
-        rows[key] = _row(*key, [run for one in best for run in groups[one]], folds)
+        rows[key] = _row(*key, [run for name in best for run in groups[name]], folds)
     return list(rows.values())
 
 
 def _row(step: str, network: str, runs: Sequence[Run], folds: Sequence[int]) -> dict[str, Any]:
     by_fold = {fold: [run for run in runs if run.config.split.test_fold == fold] for fold in folds}
-    found = {
+    metrics = {
         part: {fold: _evaluate(members, part) for fold, members in by_fold.items()} for part in ("validation", "test")
     }
-    draws = {fold: judged(averaged(members, "test"), members[0]) for fold, members in by_fold.items()}
-    return {"step": step, "network": network, **found, "draws": draws}
+    draws = {fold: evaluate_averaged(averaged(members, "test"), members[0]) for fold, members in by_fold.items()}
+    return {"step": step, "network": network, **metrics, "draws": draws}
 
 
 def held_out(row: dict[str, Any]) -> float:
-    """The number by which a recipe is chosen: weighted F1 on validation subjects, the mean of the folds."""
-    return sum(found["f1_weighted"] for found in row["validation"].values()) / len(row["validation"])
+    """Return the score that recipes are chosen by: weighted F1 on validation subjects, averaged over the folds."""
+    return sum(metrics["f1_weighted"] for metrics in row["validation"].values()) / len(row["validation"])
 
 
 def steps_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Return the words of a table of `step_rows`."""
+    """Return `step_rows` as the text of a table."""
     table = []
     for row in rows:
         words = {"step": row["step"], "network": row["network"]}
-        words |= {f"held out, training without fold {fold}": _f1(found) for fold, found in row["validation"].items()}
+        words |= {f"held out, trained without fold {fold}": _f1(metrics) for fold, metrics in row["validation"].items()}
         words |= {"held out, mean": f"{held_out(row):.3f}"}
-        words |= {f"tested on fold {fold}": _f1(found) for fold, found in row["test"].items()}
-        words |= {f"draws averaged, fold {fold}": f"{found['f1_weighted']:.3f}" for fold, found in row["draws"].items()}
+        words |= {f"tested on fold {fold}": _f1(metrics) for fold, metrics in row["test"].items()}
+        words |= {f"draws averaged, fold {fold}": f"{draw['f1_weighted']:.3f}" for fold, draw in row["draws"].items()}
         table.append(words)
     return table
 
 
 def steps_words(rows: Sequence[dict[str, Any]]) -> str:
-    """Say which recipe held-out subjects choose, what it reaches on the other fold, and what others have printed."""
+    """Return sentences: the recipe chosen on held-out subjects, its test results, and the challenge winner's."""
     best = max(rows, key=held_out)
     alone = [row for row in rows if row["network"] != AVERAGED and row["step"] not in (EVERY_STEP, BEST_STEPS)]
     single = max(alone, key=held_out)
-    words = [_reaches(single)]
+    words = [_reaches("The best recipe on held-out subjects is", single)]
     if best is not single:
-        words.append(f"Means count as well: {_reaches(best)}")
+        words.append(_reaches("With averages, the best there is", best))
     winner = [row for row in PUBLISHED if row.metric == "f1_weighted"]
+    printed = " and ".join(f"{row.value:.3f} ({row.n:,} cells, {row.paper})" for row in winner)
     words.append(
-        "The challenge's winner has "
-        + " and ".join(f"{row.value:.3f} ({row.n:,} cells, {row.paper})" for row in winner)
-        + ", on cells that are not in these folds and after training on all three."
+        f"The winner of the challenge reached {printed}, on cells that are not in these folds, trained on all three."
     )
     return " ".join(words)
 
 
-def _reaches(row: dict[str, Any]) -> str:
+def _reaches(start: str, row: dict[str, Any]) -> str:
     tests, draws = (
-        " and ".join(f"{_f1(found)} on fold {fold}" for fold, found in row[key].items()) for key in ("test", "draws")
+        " and ".join(f"{_f1(metrics)} on fold {fold}" for fold, metrics in row[key].items())
+        for key in ("test", "draws")
     )
     return (
-        f"Held-out subjects choose “{row['step']}”, {row['network']}: {held_out(row):.3f} there, and a weighted F1 of "
-        f"{tests}; with the mean of its draws of training subjects, {draws}."
+        f"{start} “{row['step']}”, {row['network']}: a weighted F1 of "
+        f"{held_out(row):.3f} there and, as a test, of {tests}; averaged over its draws, {draws}."
     )
 
 
 def _groups(done: Sequence[FinishedStudyRun], folds: Sequence[int]) -> dict[tuple[str, str], list[Run]]:
     """Return the runs of each step and network that were tested on every fold."""
     groups: dict[tuple[str, str], list[Run]] = {}
-    for one in done:
-        groups.setdefault((one.label, BACKBONES[one.run.config.backbone].title), []).append(one.run)
+    for row in done:
+        groups.setdefault((row.label, BACKBONES[row.run.config.backbone].title), []).append(row.run)
     return {key: runs for key, runs in groups.items() if {run.config.split.test_fold for run in runs} == set(folds)}
 
 
 def _with_means(groups: dict[tuple[str, str], list[Run]]) -> dict[tuple[str, str], list[Run]]:
-    """Add the networks of a step together, and the steps of a network."""
+    """Add a group of each step's networks and of each network's steps."""
     means: dict[tuple[str, str], list[Run]] = {}
     for (step, network), runs in groups.items():
         for mean in ((step, AVERAGED), (EVERY_STEP, network)):
@@ -139,9 +139,9 @@ def _with_means(groups: dict[tuple[str, str], list[Run]]) -> dict[tuple[str, str
 def _evaluate(runs: Sequence[Run], part: str) -> dict[str, Any]:
     seeds = sorted({run.config.seed for run in runs})
     cells = pd.concat([averaged([run for run in runs if run.config.seed == seed], part) for seed in seeds])
-    return judged(cells, runs[0])
+    return evaluate_averaged(cells, runs[0])
 
 
-def _f1(found: dict[str, Any]) -> str:
-    interval = found["f1_weighted_interval"]
-    return f"{found['f1_weighted']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+def _f1(metrics: dict[str, Any]) -> str:
+    interval = metrics["f1_weighted_interval"]
+    return f"{metrics['f1_weighted']:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
