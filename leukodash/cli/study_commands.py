@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--data", type=PATH, metavar="DIR", help="Folder of C-NMC; trains the runs that are missing.")
 @click.option("--whole", is_flag=True, help="Reduce nothing on a machine without a GPU.")
 @click.option("--write", type=PATH, metavar="FILE", help="Write the results as Markdown.")
-@click.option("--share", "target", type=PATH, metavar="DIR", help="Write the finished runs there as archives, to be published.")
+@click.option("--share", "target", type=PATH, metavar="DIR", help="Write the finished runs there as archives.")
 def study(names: tuple[str, ...], data: Path | None, whole: bool, write: Path | None, target: Path | None) -> int:
     """Train the runs of studies, and write their results. Without options, list the studies."""
     from leukodash.atomic_write import write_atomic
