@@ -64,6 +64,19 @@ def test_an_image_of_half_the_side_takes_a_quarter_of_the_time():
     assert whole == pytest.approx(4 * half)
 
 
+def test_a_gpu_is_thirty_times_as_fast_as_the_two_cores_of_the_table(monkeypatch):
+    monkeypatch.setattr(module, "on_gpu", lambda: True)
+    assert module._stages(config(), 1000)["features"] == pytest.approx(1000 / 104 / 30)
+
+
+def test_bfloat16_units_and_a_faster_processor_shorten_the_features(monkeypatch):
+    monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "matrix_gflops", lambda: 450.0)
+    vgg16, mobilenet = (module._stages(config(backbone=name), 1000)["features"] for name in ("vgg16", "mobilenet"))
+    assert vgg16 == pytest.approx(1000 / (63.6 * 3))
+    assert mobilenet == pytest.approx(1000 / (104 * 3))  # it stays in float32
+
+
 def test_training_everything_takes_three_forward_passes_a_cell_and_epoch():
     all_ = config(train_from=ALL, batchnorm="trained", epochs=10)
     forward, train, validation = 1000 / 104, 0.65, 0.15

@@ -22,13 +22,13 @@ def preview(config: RunConfig, dataset: Dataset) -> None:
     if config.flips == "none" and not config.pixel_augmentation:
         st.caption("Augmentation is off. Choose views or a random change to see its effect.")
         return
-    settings = config.model_dump(include={"flips", "brightness", "stain", "rotation", "seed"})
-    st.image(_preview(dataset.fingerprint, settings, config, dataset), alt="Cells, and augmented copies of them.")
+    picture = _preview(dataset.fingerprint, config.model_dump_json(), config, dataset)
+    st.image(picture, alt="Cells, and augmented copies of them.")
     st.caption("Left: the original cell. Right: examples of how training may see it. Brightened for display.")
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
-def _preview(fingerprint: str, settings: dict, _config: RunConfig, _dataset: Dataset) -> np.ndarray:
+def _preview(fingerprint: str, settings: str, _config: RunConfig, _dataset: Dataset) -> np.ndarray:
     """Draw the preview; the cache redraws it only when the `settings` or the data set change."""
     files = [rows["file"].iloc[0] for _, rows in _dataset.cells.groupby("label")][:CELLS]
     files += list(_dataset.cells["file"].sample(CELLS, random_state=0))
