@@ -1,4 +1,4 @@
-"""The flat model: preprocessing inside, cut anywhere, only what is trained is kept."""
+"""The flat model: preprocessing inside, split at any block, only trained layers are saved."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from leukodash.models.backbones import BACKBONES
 
 pytestmark = pytest.mark.slow
 
-CUTS = [(name, row.blocks[-1].name) for name, row in BACKBONES.items()]
+SPLIT_POINTS = [(name, row.blocks[-1].name) for name, row in BACKBONES.items()]
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def images(config, n=3):
 
 
 def logits(model, pixels):
-    """The numbers before the softmax: a fresh network says one half each, whatever it has learnt or not."""
+    """The values before the softmax: after it, an untrained network gives one half for each class."""
     import keras
 
     return np.asarray(keras.Model(model.input, model.get_layer("logits").output)(pixels))
@@ -51,18 +51,18 @@ def preprocessed(settings):
         ("alexnet", lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
     ],
 )
-def test_each_network_sees_pixels_as_it_was_trained_to(backbone, expected, config):
+def test_each_network_gets_pixels_scaled_as_in_its_training(backbone, expected, config):
     settings = config(backbone, input_size=64)
     assert np.allclose(preprocessed(settings), expected(images(settings).astype(np.float64)), atol=1e-3)
 
 
-def test_the_fault_of_dividing_by_255_can_be_had(config):
+def test_the_fault_of_dividing_by_255_can_be_chosen(config):
     settings = config("resnet50", input_size=64, preprocessing="divide_by_255")
     assert np.allclose(preprocessed(settings), images(settings) / 255, atol=1e-6)
 
 
-@pytest.mark.parametrize(("backbone", "block"), CUTS)
-def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone, block, config, tmp_path):
+@pytest.mark.parametrize(("backbone", "block"), SPLIT_POINTS)
+def test_prefix_and_suffix_equal_the_whole_model_and_trained_layers_load_again(backbone, block, config, tmp_path):
     from leukodash.models import build as models
 
     size = max(64, BACKBONES[backbone].min_size)
@@ -77,7 +77,7 @@ def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone,
 
     models.save_trained(model, tmp_path / "trained.weights.h5")
     again = models.build(settings.changed(seed=99), 2, None)
-    for layer, other in zip(again.layers, model.layers, strict=True):  # the frozen part comes from the weight file
+    for layer, other in zip(again.layers, model.layers, strict=True):  # frozen layers come from the weight file
         if not layer.trainable:
             layer.set_weights(other.get_weights())
     assert not np.array_equal(logits(again, pixels), whole)
@@ -86,7 +86,7 @@ def test_prefix_and_suffix_are_the_whole_and_what_is_trained_fits_back(backbone,
 
 
 @pytest.mark.parametrize(("after", "crossing"), [("pool", 1), ("conv5_block1_out", 5)])
-def test_every_block_is_pooled_and_averages_cross_the_cut_in_place_of_early_maps(after, crossing, config):
+def test_every_block_is_pooled_and_averages_cross_the_split_point_in_place_of_early_maps(after, crossing, config):
     import keras
 
     from leukodash.models.build import build, split_model
@@ -104,7 +104,7 @@ def test_every_block_is_pooled_and_averages_cross_the_cut_in_place_of_early_maps
     assert np.allclose(np.asarray(suffix(prefix(pixels))), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
-def test_averages_of_every_block_are_brought_to_one_scale_in_training(config):
+def test_averages_of_every_block_are_normalized_in_training(config):
     import keras
 
     from leukodash.models.build import build, trained_layers
@@ -122,7 +122,7 @@ def test_averages_of_every_block_are_brought_to_one_scale_in_training(config):
     assert not model.get_layer("conv1_bn").trainable
 
 
-def test_a_head_holds_what_the_paper_prints(config):
+def test_a_head_has_the_parameters_that_the_paper_prints(config):
     from leukodash.models.build import build
 
     model = build(config("mobilenet", head=(0.5, 2048, 0.5)), 2, None)
@@ -131,7 +131,7 @@ def test_a_head_holds_what_the_paper_prints(config):
     assert model.count_params() == 5_332_162
 
 
-def test_flatten_gives_vgg16_the_papers_25088_numbers(config):
+def test_flatten_gives_vgg16_the_papers_25088_values(config):
     from leukodash.models.build import build
 
     model = build(config("vgg16", input_size=224, pooling="flatten"), 2, None)
@@ -139,7 +139,9 @@ def test_flatten_gives_vgg16_the_papers_25088_numbers(config):
 
 
 @pytest.mark.parametrize(("batchnorm", "moves"), [("frozen", False), ("trained", True)])
-def test_batch_normalization_behind_the_cut_moves_only_when_it_is_trained(batchnorm, moves, config):
+def test_moving_statistics_after_the_split_point_change_only_if_batch_normalization_is_trained(
+    batchnorm, moves, config
+):
     from leukodash.models.build import build
 
     model = build(config("mobilenet", input_size=32, train_from="block13", batchnorm=batchnorm), 2, None)
@@ -151,7 +153,7 @@ def test_batch_normalization_behind_the_cut_moves_only_when_it_is_trained(batchn
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(None, 0.99), (0.5, 0.5)])
-def test_running_averages_keep_what_the_network_or_the_run_says(asked, kept, config):
+def test_moving_averages_have_the_momentum_of_the_network_or_the_run(asked, kept, config):
     from leukodash.models.build import build
 
     settings = {"input_size": 32, "train_from": "all", "batchnorm": "trained", "batchnorm_momentum": asked}
@@ -179,7 +181,7 @@ def test_a_third_output_unit_is_left_out_of_the_probabilities():
     assert np.allclose(class_probabilities(logits, 2), expected)
 
 
-def test_half_precision_reaches_the_backbone_and_leaves_head_and_variables_alone(config):
+def test_half_precision_applies_to_the_backbone_but_not_to_head_and_variables(config):
     from leukodash.models.build import build
 
     model = build(config("vgg16", input_size=32), 2, None, "bfloat16")
@@ -188,7 +190,7 @@ def test_half_precision_reaches_the_backbone_and_leaves_head_and_variables_alone
     assert model.get_layer("logits").compute_dtype == "float32"
 
 
-def test_weights_of_another_network_are_answered_with_a_sentence(config, tmp_path):
+def test_weights_of_another_network_are_refused_with_a_sentence(config, tmp_path):
     from leukodash.models.build import build
 
     build(config("alexnet", input_size=64), 2, None).save_weights(tmp_path / "wrong.weights.h5")

@@ -21,7 +21,7 @@ from leukodash.runs.run_folder import create_run
 
 @pytest.fixture(autouse=True)
 def plain_machine(monkeypatch):
-    """A machine as fast as the table's, without a GPU or short digits."""
+    """A machine as fast as that of the table, without a GPU or bfloat16 units."""
     monkeypatch.setattr(module, "matrix_gflops", lambda: module.GFLOPS)
     monkeypatch.setattr(module, "on_gpu", lambda: False)
     monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: False)
@@ -85,7 +85,7 @@ def test_training_everything_takes_three_forward_passes_a_cell_and_epoch():
     assert module._stages(all_, 1000)["features"] == 0
 
 
-def test_a_later_cut_trains_faster_but_a_deeper_one_has_less_to_compute_beforehand():
+def test_a_later_split_point_trains_faster_but_needs_more_features():
     near, far = (
         module._stages(config(backbone="vgg16", train_from=train_from), 1000) for train_from in ("block5", "block3")
     )
@@ -93,11 +93,11 @@ def test_a_later_cut_trains_faster_but_a_deeper_one_has_less_to_compute_beforeha
     assert near["features"] > far["features"]
 
 
-def test_decoded_cells_are_three_bytes_a_pixel():
+def test_decoded_cells_take_three_bytes_per_pixel():
     assert estimate(config(input_size=128), cells(600)).decoded_bytes == 600 * 128 * 128 * 3
 
 
-def test_features_of_a_finished_run_with_the_same_settings_are_there_already():
+def test_features_of_a_finished_run_with_the_same_settings_are_ready():
     past = finished(config())
     assert not estimate(config(), cells()).features_ready
     assert estimate(config(epochs=99, learning_rate=0.1), cells(), [past]).features_ready
@@ -110,7 +110,7 @@ def test_a_run_that_trains_everything_needs_no_features():
     assert not estimate(everything, cells(), [finished(everything)]).features_ready
 
 
-def test_a_machine_that_took_three_times_as_long_is_believed():
+def test_a_past_run_that_took_three_times_as_long_corrects_the_estimate():
     said = module._stages(config(), 1000)["features"]
     past = finished(config(), seconds={"features": 3 * said})
     other = config(input_size=160)
@@ -118,20 +118,20 @@ def test_a_machine_that_took_three_times_as_long_is_believed():
     assert slow - fast == pytest.approx(2 * module._stages(other, 1000)["features"], rel=0.01)
 
 
-def test_runs_of_another_backbone_or_device_say_nothing():
+def test_runs_of_another_backbone_or_device_correct_nothing():
     past = finished(config(backbone="vgg16"), seconds={"features": 9999.0})
     on_gpu = finished(config(), seconds={"features": 0.001})
     on_gpu.write("status.json", {"state": "finished", "device": "GPU 0"})
     assert estimate(config(), cells(), [past, on_gpu]) == estimate(config(), cells())
 
 
-def test_words_say_about_and_name_what_is_there():
+def test_the_line_says_about_and_names_features_that_are_ready():
     two = [Estimate(30, 40_000_000, 90_000_000, 2e9, True), Estimate(50, 10_000_000, 90_000_000, 1e9, False)]
     said = estimate_words(["MobileNet", "VGG16"], two)
     assert said == "about 1 min 20 s · 140 MB of disk · features already computed for MobileNet · 2.0 GB of memory"
 
 
-def test_words_say_what_random_weights_would_take():
+def test_the_line_says_what_random_weights_would_take():
     one = [Estimate(30, 0, 0, 1, False)]
     assert estimate_words(["MobileNet"], one, [Estimate(200, 0, 0, 1, False)]).startswith(
         "about 30 s, or about 3 min 20 s from random weights"
@@ -146,18 +146,18 @@ def test_a_sweep_computes_its_features_once():
     assert second.disk_bytes < first.disk_bytes
 
 
-def test_words_on_a_sweep_do_not_call_ready_what_its_first_run_computes():
+def test_the_line_on_a_sweep_does_not_call_features_ready_that_its_first_run_computes():
     sweep = [Estimate(30, 40_000_000, 0, 1e9, False), Estimate(5, 0, 0, 1e9, True)]
     assert "already computed" not in estimate_words(["MobileNet", "MobileNet"], sweep)
 
 
-def test_runs_that_train_at_once_hold_their_memory_at_once(monkeypatch):
+def test_the_memory_of_runs_that_train_at_once_is_added(monkeypatch):
     monkeypatch.setattr(module, "device_names", lambda: ("cpu-0", "cpu-1"))
     three = [Estimate(9, 0, 0, size, False) for size in (1e9, 3e9, 2e9)]
     assert estimate_words(["a", "b", "c"], three).endswith("5.0 GB of memory")
 
 
-def test_training_everything_holds_a_batch_in_all_layers():
+def test_training_everything_needs_memory_for_a_batch_in_all_layers():
     small, large = (estimate(config(train_from=ALL, batchnorm="trained", batch_size=n), cells()) for n in (64, 128))
     assert large.memory_bytes - small.memory_bytes == pytest.approx(64 * 17.0e6 * 4)
 
@@ -174,10 +174,10 @@ def test_training_everything_holds_a_batch_in_all_layers():
         (7500, "2 h 5 min"),
     ],
 )
-def test_durations_have_two_figures_that_matter(seconds, words):
+def test_durations_have_two_significant_figures(seconds, words):
     assert duration_words(seconds) == words
 
 
 @pytest.mark.parametrize(("size", "words"), [(10, "under 1 MB"), (140_400_000, "140 MB"), (2_340_000_000, "2.3 GB")])
-def test_sizes_have_a_unit_that_fits(size, words):
+def test_sizes_have_a_suitable_unit(size, words):
     assert size_words(size) == words

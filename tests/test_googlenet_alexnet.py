@@ -36,7 +36,7 @@ def test_local_response_normalization_is_krizhevskys_formula(channels, settings)
     np.testing.assert_allclose(numpy(y), naive_normalization(x, **settings), rtol=1e-6)
 
 
-def test_local_response_normalization_loses_only_its_inputs_rounding_under_bfloat16():
+def test_local_response_normalization_under_bfloat16_only_rounds_its_input():
     from leukodash.models.googlenet import LocalResponseNormalization
 
     x = np.random.default_rng(2).uniform(0, 400, (2, 5, 4, 32)).astype("float32")
@@ -124,7 +124,7 @@ def test_the_first_convolution_is_padded_as_in_the_publishers_network(name, firs
 
 
 @pytest.mark.parametrize("name", ["googlenet", "alexnet"])
-def test_the_classifier_gives_one_probability_a_class(name):
+def test_the_classifier_gives_one_probability_per_class(name):
     from leukodash.models.backbones import BACKBONES, constructor
 
     build = constructor(BACKBONES[name])
@@ -151,7 +151,7 @@ def test_pooling_is_the_mean_or_the_maximum_of_the_maps(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["googlenet", "alexnet"])
-def test_it_builds_on_a_tensor_and_comes_back_from_a_saved_file(name, tmp_path):
+def test_it_builds_on_a_tensor_and_can_be_saved_and_loaded(name, tmp_path):
     import keras
 
     from leukodash.models.backbones import BACKBONES, constructor
@@ -192,7 +192,7 @@ def test_features_of_real_cells_are_finite_and_differ_between_the_classes(real_w
         network = build(include_top=False, weights=find_weights(BACKBONES[name]), pooling="avg")
         features = numpy(network(images))
         assert np.isfinite(features).all()
-        assert (features.std(0) > 0).mean() > 0.5  # ReLU units that answer to cells, and not to all alike
+        assert (features.std(0) > 0).mean() > 0.5  # units whose output differs between cells
         blasts, normal = features[:6], features[6:]
         between = np.linalg.norm(blasts.mean(0) - normal.mean(0))
         assert between > 0.1 * np.linalg.norm(features.mean(0))

@@ -205,11 +205,11 @@ def md5(content):
 # --------------------------------------------------------------------------------------------------------- finding
 
 
-def test_there_are_no_weights_on_a_fresh_machine():
+def test_a_fresh_machine_has_no_weights():
     assert all(find_weights(backbone) is None for backbone in BACKBONES.values())
 
 
-def test_the_given_folder_comes_before_keras_cache(given, tmp_path):
+def test_the_given_folder_is_searched_before_the_keras_cache(given, tmp_path):
     models = tmp_path / "keras" / "models"
     models.mkdir(parents=True)
     content = b"weights"
@@ -226,7 +226,7 @@ def test_nasnet_is_found_under_the_name_its_publisher_gives_it(given):
     assert find_weights(BACKBONES["nasnetmobile"]) == path
 
 
-def test_a_file_in_keras_cache_with_another_checksum_is_passed_over(tmp_path):
+def test_a_file_in_the_keras_cache_with_another_checksum_is_ignored(tmp_path):
     models = tmp_path / "keras" / "models"
     models.mkdir(parents=True)
     row = replace(VGG, weights=replace(VGG.weights, size_bytes=None))
@@ -234,7 +234,7 @@ def test_a_file_in_keras_cache_with_another_checksum_is_passed_over(tmp_path):
     assert find_weights(row) is None
 
 
-def test_a_given_file_that_its_sha256sums_does_not_know_is_damaged(given):
+def test_a_given_file_whose_checksum_differs_from_sha256sums_is_damaged(given):
     path = given / VGG.weights.name
     path.write_bytes(b"weights")
     (given / "SHA256SUMS").write_text(f"{hashlib.sha256(b'weights').hexdigest()}  {path.name}\n")
@@ -244,13 +244,13 @@ def test_a_given_file_that_its_sha256sums_does_not_know_is_damaged(given):
         find_weights(VGG)
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path, monkeypatch):
+def test_a_missing_weights_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "wieghts"))
     with pytest.raises(WeightsError, match=r"wieghts, but there is no such folder"):
         find_weights(VGG)
 
 
-def test_a_checksum_follows_the_file(tmp_path):
+def test_a_checksum_is_computed_again_when_the_file_changes(tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes(b"one")
     assert sha256_of(path) == hashlib.sha256(b"one").hexdigest()
@@ -259,7 +259,7 @@ def test_a_checksum_follows_the_file(tmp_path):
 
 
 @pytest.mark.real
-def test_the_shared_files_are_found_and_have_the_checksums_stated_beside_them(real_weights):
+def test_the_shared_files_are_found_and_have_the_checksums_in_sha256sums(real_weights):
     stated = dict(reversed(line.split()) for line in (real_weights / "SHA256SUMS").read_text().splitlines())
     for name in ("mobilenet", "vgg16", "resnet50", "googlenet", "alexnet"):
         path = find_weights(BACKBONES[name])
@@ -315,7 +315,7 @@ def test_thirty_students_download_once(publisher):
         ({}, "does not hold the 14,714,688 parameters of VGG16"),
     ],
 )
-def test_a_wrong_file_is_deleted_and_said(publisher, known, words):
+def test_a_wrong_download_is_deleted_and_reported(publisher, known, words):
     row = publisher.offer(VGG, b"weights", **known)
     with pytest.raises(WeightsError, match=words) as error:
         obtain_weights(row)
@@ -325,7 +325,7 @@ def test_a_wrong_file_is_deleted_and_said(publisher, known, words):
     assert find_weights(row) is None
 
 
-def test_the_checksum_that_googles_storage_sends_is_believed(publisher, tmp_path):
+def test_the_checksum_that_googles_storage_sends_is_verified(publisher, tmp_path):
     row = replace(BACKBONES["mobilenet"], parameters=9)
     content = keras_file(tmp_path / "mobilenet.h5", [np.ones(9, "float32")])
     row = publisher.offer(row, content)
@@ -336,7 +336,7 @@ def test_the_checksum_that_googles_storage_sends_is_believed(publisher, tmp_path
     assert obtain_weights(row).read_bytes() == content
 
 
-def test_a_download_that_breaks_off_is_said(publisher):
+def test_an_incomplete_download_is_reported(publisher):
     row = publisher.offer(VGG, b"weights", md5=md5(b"weights"))
     publisher.length = 20
     with pytest.raises(WeightsError, match="only 7 of 20 bytes"):
@@ -344,7 +344,7 @@ def test_a_download_that_breaks_off_is_said(publisher):
     assert kept() == []
 
 
-def test_a_file_that_the_publisher_no_longer_has_is_said(publisher):
+def test_a_file_that_the_publisher_removed_is_reported(publisher):
     row = publisher.offer(VGG, b"weights")
     publisher.files.clear()
     with pytest.raises(WeightsError, match=r"could not be downloaded.*404"):
@@ -360,7 +360,7 @@ def test_a_machine_without_network_is_told_what_to_do(publisher, given):
     assert f"put the file {row.weights.name} into the folder {given}" in str(error.value)
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("LEUKODASH_CACHE", str(tmp_path / "a file"))
     with pytest.raises(WeightsError, match="set LEUKODASH_CACHE"):
@@ -370,7 +370,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------------ converting
 
 
-def test_a_torch_file_gives_the_tensors_asked_for(torch_file):
+def test_a_torch_file_gives_the_requested_tensors(torch_file):
     tensors = {"features.0.weight": np.arange(24, dtype="float32").reshape(2, 3, 4), "classifier.1.bias": np.ones(3)}
     read = read_torch(torch_file(tensors), prefix="features.")
     assert list(read) == ["features.0.weight"]
@@ -433,7 +433,7 @@ def test_a_publishers_file_in_the_given_folder_is_converted_without_a_download(p
     assert publisher.asked == []
 
 
-def test_a_damaged_publishers_file_in_the_given_folder_is_said_and_left_alone(publisher, given):
+def test_a_damaged_publishers_file_in_the_given_folder_is_reported_and_kept(publisher, given):
     row = publisher.offer(BACKBONES["googlenet"], b"", sha256="0" * 64)
     path = given / "googlenet-7.onnx"
     path.write_bytes(b"half a download")
@@ -447,7 +447,7 @@ def test_a_damaged_publishers_file_in_the_given_folder_is_said_and_left_alone(pu
     [b"", b"no protobuf at all", onnx_bytes({"conv1/7x7_s2_w_0": np.ones((2, 3, 1, 1), "float32")})[:-9], b"\xff" * 30],
     ids=["empty", "text", "cut off", "ones"],
 )
-def test_a_file_that_is_no_googlenet_is_said(tmp_path, content):
+def test_a_file_that_is_not_googlenet_is_reported(tmp_path, content):
     source = tmp_path / "googlenet-7.onnx"
     source.write_bytes(content)
     with pytest.raises(WeightsError, match=r"is not the weight file of GoogLeNet"):
@@ -455,14 +455,14 @@ def test_a_file_that_is_no_googlenet_is_said(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00.", struct.pack("<I", 7)], ids=["empty", "pickle", "bytes"])
-def test_a_file_that_is_no_torch_archive_is_said(tmp_path, content):
+def test_a_file_that_is_not_a_torch_archive_is_reported(tmp_path, content):
     source = tmp_path / "alexnet.pth"
     source.write_bytes(content)
     with pytest.raises(WeightsError, match=r"is not the weight file of AlexNet"):
         convert(BACKBONES["alexnet"], source, tmp_path / "out.h5", "0" * 64)
 
 
-def test_a_network_of_other_widths_is_said(torch_file, tmp_path):
+def test_a_network_of_other_widths_is_reported(torch_file, tmp_path):
     source = torch_file(alexnet_tensors(random_layers(ALEXNET_LAYERS, 4)))
     with pytest.raises(WeightsError, match="it is a file of another network"):
         convert(BACKBONES["alexnet"], source, tmp_path / "out.h5", "0" * 64)

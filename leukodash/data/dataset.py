@@ -98,7 +98,9 @@ class Dataset:
 
 class _ClassFolder(NamedTuple):
     path: Path
-    fold: int | None
+    label: str
+    fold: int | None = None
+    subject: str | None = None
 
 
 class _File(NamedTuple):
@@ -127,12 +129,12 @@ def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
         raise DataError(f"'{name}' cannot be read ({error.strerror}): check its folders' permissions.") from error
     if not files:
         raise DataError(f"No cell images were found in '{name}': expected {LAYOUTS}.")
-    labels = _labels({file.folder.path.name for file in files})
+    labels = _labels({file.folder.label for file in files})
     cells = pd.DataFrame(
         {
             "file": [file.file for file in files],
-            "label": [labels[file.folder.path.name] for file in files],
-            "subject": _subjects(root, [file.file for file in files]),
+            "label": [labels[file.folder.label] for file in files],
+            "subject": _subjects(root, files),
             "fold": pd.array([file.folder.fold for file in files], dtype="Int64"),
         }
     )
@@ -153,16 +155,20 @@ def find_datasets(root: Path | str) -> list[Path]:
         subfolders = [path for path in _subfolders(root) if not _FOLD.fullmatch(path.name)]
     except OSError:  # no such folder, or not ours to read: nothing to choose from
         return []
-    found = []
+    found: list[Path] = []
+    inside: set[Path] = set()  # folders that belong to a data set found before
     for folder in [root, *subfolders]:
+        if folder in inside:
+            continue
         try:
             folders = _class_folders(folder)
         except OSError:
             continue
-        classes = {path.name.lower() for path, _ in folders}
-        below_root = folder == root and any(path.parent.parent not in (root, root.parent) for path, _ in folders)
+        classes = {each.label.lower() for each in folders}
+        below_root = folder == root and any(each.path.parent.parent not in (root, root.parent) for each in folders)
         if len(classes) > 1 and not below_root:
             found.append(folder)
+            inside |= {each.path.parent for each in folders}
     return found
 
 
@@ -198,7 +204,7 @@ def _image_folders(folder: Path) -> list[Path]:
 def _fold_folders(folder: Path) -> list[_ClassFolder]:
     """Class folders in the fold folders that lie directly in ``folder``."""
     folds = [(path, match) for path in _subfolders(folder) if (match := _FOLD.fullmatch(path.name))]
-    return [_ClassFolder(path, int(match[1])) for fold, match in folds for path in _image_folders(fold)]
+    return [_ClassFolder(path, path.name, int(match[1])) for fold, match in folds for path in _image_folders(fold)]
 
 
 def _class_folders(root: Path) -> list[_ClassFolder]:
@@ -213,7 +219,7 @@ def _class_folders(root: Path) -> list[_ClassFolder]:
     with_folds = [folders for path in candidates if (folders := _fold_folders(path))]
     if len(with_folds) == 1:
         return with_folds[0]
-    return [_ClassFolder(path, None) for path in _image_folders(root)]
+    return [_ClassFolder(path, path.name) for path in _image_folders(root)]
 
 
 def _images(folder: Path) -> Iterator[os.DirEntry]:
@@ -245,9 +251,12 @@ def _labels(folders: set[str]) -> dict[str, str]:
     return {name: spelling[name.lower()] for name in folders}
 
 
-def _subjects(root: Path, files: list[str]) -> list[str] | list[None]:
+def _subjects(root: Path, cells: list[_File]) -> list[str] | list[None]:
+    files = [cell.file for cell in cells]
     if (root / "subjects.csv").is_file():
         return _listed_subjects(root / "subjects.csv", files)
+    if subjects := [cell.folder.subject for cell in cells if cell.folder.subject]:
+        return subjects
     matches = [_UID.fullmatch(Path(file).stem) for file in files]
     unnamed = [file for file, match in zip(files, matches, strict=True) if not match]
     if len(unnamed) == len(files):
