@@ -4,6 +4,7 @@ import os
 import pandas as pd
 import pytest
 
+from leukodash.data import dataset as module
 from leukodash.data.dataset import Dataset, find_datasets, label_title, load_dataset
 from leukodash.errors import DataError
 
@@ -242,3 +243,21 @@ def test_real_cells_agree_with_their_manifest(real_cnmc):
     twins = cells["sha256"].duplicated(keep=False)
     original_twins = manifest["sha256_of_original_bmp"].duplicated(keep=False)
     assert list(twins) == list(original_twins)
+
+
+def test_a_new_layout_is_one_function(tmp_path, monkeypatch):
+    """The example in docs/extending.md: all/<subject>/<file> and hem/<subject>/<file>."""
+
+    def subject_folders(root):
+        classes = [folder for folder in module._subfolders(root) if folder.name in module.LABEL_TITLES]
+        return [
+            module._ClassFolder(path, folder.name, subject=path.name)
+            for folder in classes
+            for path in module._image_folders(folder)
+        ]
+
+    monkeypatch.setattr(module, "_class_folders", subject_folders)
+    write(tmp_path, "all/7/1.png", "all/9/1.png", "hem/H3/1.png")
+    cells = load_dataset(tmp_path).cells
+    assert list(zip(cells["label"], cells["subject"], strict=True)) == [("all", "7"), ("all", "9"), ("hem", "H3")]
+    assert find_datasets(tmp_path) == [tmp_path]  # and not its class folders, whose subfolders hold images too
