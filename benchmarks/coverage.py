@@ -18,8 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from leukodash.evaluation.metrics import wilson
-from leukodash.evaluation.statistics import ALPHA, accuracy_interval, all_pairs
+from leukodash.evaluation.statistics import ALPHA, accuracy_interval, all_pairs, wilson
 
 # Cells of each subject in C-NMC's fold 0: blasts, then normal cells.
 BLASTS = np.array([402, 268, 253, 246, 155, 142, 113, 112, 103, 99, 92, 92, 76, 74, 73, 58, 19, 11, 9])

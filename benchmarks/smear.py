@@ -21,7 +21,7 @@ import numpy as np
 from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import read_image
 from leukodash.errors import ImageError
-from leukodash.evaluation.metrics import wilson
+from leukodash.evaluation.statistics import wilson
 from leukodash.smears.detection import Box, find_white_cells, looks_like_smear, overlap
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

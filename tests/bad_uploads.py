@@ -1,4 +1,4 @@
-"""Two hundred files that are no usable images, made anew each time and always the same; and odd ones that are."""
+"""Over two hundred reproducible files that are not usable images, and some odd ones that are."""
 
 import io
 import struct
@@ -13,12 +13,12 @@ RANDOM = np.random.default_rng(6)
 NOISE = RANDOM.integers(0, 256, (40, 50, 3), dtype=np.uint8)
 ENDINGS = ("png", "jpg", "bmp", "tif", "webp")
 
-DAMAGED = "is damaged, cut short, or of a rare kind: save it again"
+DAMAGED = "is damaged, truncated or of a rare type: save it again"
 NO_IMAGE = "is not an image: expected BMP, PNG, JPEG, TIFF or WebP."
-REFUSED = "expected|save|cut or shrink"  # whichever sentence fits, it says what to do
-TOO_MANY = "over the limit of 50 million: cut or shrink it|far more pixels than the limit of 50 million"
-TOO_SMALL = "and a cell needs 8 or more a side"
-DEEP = "has 32 bits a channel: save it with 8 or 16."
+REFUSED = "expected|save|crop or shrink"  # any sentence that says what to do
+TOO_MANY = "over the limit of 50 million: crop or shrink it|far more pixels than the limit of 50 million"
+TOO_SMALL = "but a cell needs 8 or more per side"
+DEEP = "has 32 bits per channel: save it with 8 or 16."
 
 
 def opencv(image, ending):
@@ -32,27 +32,27 @@ def pillow(image, form, **options):
 
 
 def chunk(kind, data=b"", length=None, crc=None):
-    """One chunk of a PNG, true or false."""
+    """Return a PNG chunk, with a wrong length or checksum if given."""
     crc = zlib.crc32(kind + data) if crc is None else crc
     return struct.pack(">I", len(data) if length is None else length) + kind + data + struct.pack(">I", crc)
 
 
 def png(width=50, height=40, depth=8, color=2, pixels=None, before=b"", interlace=0, end=True):
-    """A PNG as its header is told to say; pixels are compressed zeros of the right number unless given."""
+    """Return a PNG with this header; pixels are compressed zeros unless given."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlace))
     pixels = deflated(7000) if pixels is None else pixels
     return b"\x89PNG\r\n\x1a\n" + header + before + chunk(b"IDAT", pixels) + (chunk(b"IEND") if end else b"")
 
 
 def deflated(count):
-    """So many zeros, compressed a piece at a time."""
+    """Return this number of zeros, compressed in pieces."""
     packer = zlib.compressobj(9)
     pieces = [packer.compress(bytes(min(2**20, count - done))) for done in range(0, count, 2**20)]
     return b"".join(pieces) + packer.flush()
 
 
 def tiff(tags, pixels=b"", following=0, start=8, version=42):
-    """A little-endian TIFF of one directory; tags: number → value, or (type, values)."""
+    """Return a little-endian TIFF with one directory; tags: number → value or (type, values)."""
     kinds = {3: "H", 4: "I", 5: "II", 11: "f", 12: "d", 16: "Q"}
     entries, outside = [], b""
     after = 8 + 2 + 12 * len(tags) + 4
@@ -67,7 +67,7 @@ def tiff(tags, pixels=b"", following=0, start=8, version=42):
 
 
 def plain_tiff(pixels=bytes(6000), **changes):
-    """An uncompressed RGB TIFF of 50 × 40 pixels, with tags overwritten or, where None, left out."""
+    """Return an uncompressed RGB TIFF of 50 × 40 pixels, with tags overwritten or, if None, removed."""
     tags = {256: 50, 257: 40, 258: (3, [8, 8, 8]), 259: 1, 262: 2, 273: 8, 277: 3, 278: 40, 279: 6000}
     tags |= {int(name[1:]): value for name, value in changes.items()}
     return tiff({number: value for number, value in tags.items() if value is not None}, pixels)
@@ -79,7 +79,7 @@ def bmp(width=50, height=40, bits=24, compression=0, header=40, offset=54, color
 
 
 def jpeg(**changes):
-    """A JPEG with its frame header overwritten: height, width, precision, components, or the marker itself."""
+    """Return a JPEG with fields of its frame header overwritten: height, width, precision, components, marker."""
     data = bytearray(opencv(NOISE, "jpg"))
     at = data.find(b"\xff\xc0")
     for field, (offset, form) in {"precision": (4, "B"), "height": (5, ">H"), "width": (7, ">H"),
@@ -90,7 +90,7 @@ def jpeg(**changes):
 
 
 def slow_jpeg(scans=2000):
-    """A progressive JPEG that says the same scan over and over: each costs a pass over the image."""
+    """Return a progressive JPEG that repeats a scan; each costs a pass over the image."""
     data = pillow(Image.fromarray(np.zeros((600, 800), np.uint8)), "JPEG", progressive=True)
     last = data.rfind(b"\xff\xda")
     return data[:last] + data[last:-2] * scans + data[-2:]
@@ -103,7 +103,7 @@ def riff(*parts, size=None):
 
 
 def canvas(width, height, flags=0):
-    """The header of an extended WebP."""
+    """Return the header chunk of an extended WebP."""
     return b"VP8X", bytes([flags, 0, 0, 0]) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
 
 
@@ -127,11 +127,11 @@ def _other_files():
         members.writestr(zipfile.ZipInfo("cell.png"), opencv(NOISE, "png"))
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(1)</script></svg>'
     kinds = {
-        "page": (b"<!DOCTYPE html><script>alert(document.cookie)</script>", "a text in HTML, SVG or XML"),
-        "drawing": (svg, "a text in HTML, SVG or XML"),
-        "entities": (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>', "a text in HTML, SVG or XML"),
-        "marked": (b"\xef\xbb\xbf\r\n <html></html>", "a text in HTML, SVG or XML"),
-        "data": (b'{"label": "all"}', "a text in JSON"),
+        "page": (b"<!DOCTYPE html><script>alert(document.cookie)</script>", "an HTML, SVG or XML file"),
+        "drawing": (svg, "an HTML, SVG or XML file"),
+        "entities": (b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>', "an HTML, SVG or XML file"),
+        "marked": (b"\xef\xbb\xbf\r\n <html></html>", "an HTML, SVG or XML file"),
+        "data": (b'{"label": "all"}', "a JSON file"),
         "table": (b"file,label\na.png,all\n", "not an image"),
         "program": (b"#!/bin/sh\nrm -rf /\n", "not an image"),
         "paper": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF"),
@@ -234,7 +234,7 @@ def _odd_others():
     yield "pixels beyond the end.bmp", bmp(offset=2**30), REFUSED
     yield "endless palette.bmp", bmp(bits=8, colors=2**31, offset=62), REFUSED
     yield "runs cut short.bmp", bmp(bits=8, compression=1, colors=2, offset=62, pixels=bytes(8) + b"\5"), REFUSED
-    yield "slow.jpg", slow_jpeg(), "is a JPEG of over 100 scans, made to be slow"
+    yield "slow.jpg", slow_jpeg(), "is a JPEG with over 100 scans, which is slow to decode"
     yield "no height.jpg", jpeg(height=0), REFUSED
     yield "twelve bits.jpg", jpeg(precision=12), REFUSED
     yield "nine components.jpg", jpeg(components=9), REFUSED
@@ -250,7 +250,7 @@ def _odd_others():
 
 
 def _names():
-    """Names that mean something to a browser, a shell, a spreadsheet, a file system or a terminal."""
+    """Yield names with a special meaning to browsers, shells, spreadsheets, file systems or terminals."""
     page, half = b"<html>", opencv(NOISE, "png")[:100]
     for number, name in enumerate((
         "<script>alert(1)</script>.png", '"><img src=x onerror=alert(1)>.png', "![x](http://evil).png",
@@ -264,13 +264,13 @@ def _names():
 
 
 def bad_uploads():
-    """List (name, bytes, pattern of the sentence) of the two hundred."""
+    """Return (name, bytes, pattern of the message) of every bad upload."""
     parts = (_truncated, _other_files, _sizes, _odd_pngs, _odd_tiffs, _odd_others, _names)
     return [upload for part in parts for upload in part()]
 
 
 def odd_uploads():
-    """List (name, bytes, whether there is more than the first picture) of files that look bad and can be read."""
+    """Return (name, bytes, whether it has several frames) of odd files that can be read."""
     rotated, looped = Image.Exif(), Image.fromarray(NOISE)
     rotated[0x0112] = 99
     return [

@@ -8,7 +8,7 @@ from leukodash.data.demo_cells import make_demo
 from leukodash.data.split import Split, make_split
 from leukodash.errors import DataError
 from leukodash.evaluation.simple_baselines import AREA, HISTOGRAM, KNN, SVM
-from leukodash.runs.baseline_predictions import baseline_answers, frozen_features
+from leukodash.runs.baseline_predictions import frozen_features, predict_baselines
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def run(tmp_path):
 
 def test_the_area_of_generated_cells_separates_their_classes(run):
     tested = run.split.loc[run.split["part"] == "test", "file"]
-    answers = baseline_answers(run, tested)
+    answers = predict_baselines(run, tested)
     assert list(answers) == [AREA, HISTOGRAM]
     blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
     p = answers[AREA].test[:, 0]
@@ -31,7 +31,7 @@ def test_the_area_of_generated_cells_separates_their_classes(run):
 
 def test_answers_come_in_the_order_that_was_asked_for(run):
     tested = run.split.loc[run.split["part"] == "test", "file"]
-    forward, backward = baseline_answers(run, tested), baseline_answers(run, tested[::-1])
+    forward, backward = predict_baselines(run, tested), predict_baselines(run, tested[::-1])
     assert np.array_equal(forward[AREA].test[::-1], backward[AREA].test)
 
 
@@ -42,7 +42,7 @@ def test_frozen_features_in_the_cache_give_svm_and_neighbors(run):
     np.save(folder / "view0-0.npy", np.random.default_rng(0).normal(size=(96, 5)) + 3 * labels.to_numpy()[:, None])
     run.write("model.json", {**run.model, "features": "abc"})
     tested = run.split.loc[run.split["part"] == "test", "file"]
-    answers = baseline_answers(run, tested)
+    answers = predict_baselines(run, tested)
     assert list(answers) == [AREA, HISTOGRAM, SVM, KNN]
     blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
     assert ((answers[SVM].test[:, 0] > 0.5) == blast).mean() > 0.9
@@ -65,4 +65,4 @@ def test_a_data_set_that_lost_cells_is_named(run):
     tested = run.split.loc[run.split["part"] == "test", "file"]
     (load_dataset(run.config.data).root / tested.iloc[0]).unlink()
     with pytest.raises(DataError, match="has changed since VGG16"):
-        baseline_answers(run, tested)
+        predict_baselines(run, tested)

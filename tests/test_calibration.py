@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from leukodash.evaluation.calibration import BOUNDS, FEWEST, Temperature, fit_temperature
+from leukodash.evaluation.calibration import BOUNDS, MIN_CELLS, Temperature, fit_temperature
 from leukodash.evaluation.metrics import calibration_error
 
 
-def drawn(n, temperature, classes=2, seed=0):
-    """Logits, and true classes drawn from their softmax; as probabilities that are too sure by a temperature."""
+def draw_predictions(n, temperature, classes=2, seed=0):
+    """Return probabilities that are overconfident by this temperature, and true classes."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, classes)) * 2
     chances = softmax(logits, axis=1)
@@ -15,16 +15,16 @@ def drawn(n, temperature, classes=2, seed=0):
     return softmax(logits * temperature, axis=1), codes
 
 
-@pytest.mark.parametrize(("temperature", "classes"), [(2.5, 2), (0.6, 2), (1.0, 2), (3.0, 4)])
-def test_the_temperature_that_probabilities_were_made_with_is_found(temperature, classes):
-    probabilities, codes = drawn(20_000, temperature, classes)
+@pytest.mark.parametrize(("temperature", "classes"), [(0.6, 2), (3.0, 4)])
+def test_the_temperature_of_generated_predictions_is_recovered(temperature, classes):
+    probabilities, codes = draw_predictions(20_000, temperature, classes)
     found = fit_temperature(probabilities, codes)
     assert found.value == pytest.approx(temperature, rel=0.05)
     assert found.note == ""
 
 
-def test_no_other_temperature_makes_the_true_classes_likelier():
-    probabilities, codes = drawn(200, 1.7, seed=3)
+def test_no_other_temperature_has_a_lower_loss():
+    probabilities, codes = draw_predictions(200, 1.7, seed=3)
     found = fit_temperature(probabilities, codes).value
 
     def loss(temperature):
@@ -33,8 +33,8 @@ def test_no_other_temperature_makes_the_true_classes_likelier():
     assert loss(found) < min(loss(found * 1.01), loss(found / 1.01), loss(1.0))
 
 
-def test_calibrated_probabilities_are_right_as_often_as_they_say_on_other_cells():
-    probabilities, codes = drawn(4000, 3.0)
+def test_calibration_reduces_the_calibration_error_on_other_cells():
+    probabilities, codes = draw_predictions(4000, 3.0)
     found = fit_temperature(probabilities[:2000], codes[:2000])
     rest, truth = probabilities[2000:], codes[2000:]
 
@@ -44,7 +44,7 @@ def test_calibrated_probabilities_are_right_as_often_as_they_say_on_other_cells(
     assert error(found.scale(rest)) < error(rest) / 3
 
 
-def test_scaling_changes_no_ranking_and_keeps_what_is_rounded_to_zero():
+def test_scaling_keeps_the_ranking_and_handles_probabilities_of_zero():
     probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [1.0, 0.0], [0.2, 0.8]])
     scaled = Temperature(2.0).scale(probabilities)
     np.testing.assert_array_equal(scaled[:, 0].argsort(), probabilities[:, 0].argsort())
@@ -54,17 +54,17 @@ def test_scaling_changes_no_ranking_and_keeps_what_is_rounded_to_zero():
     np.testing.assert_array_equal(Temperature().scale(probabilities), probabilities)
 
 
-def test_cells_that_are_too_few_or_all_right_change_nothing_and_a_sentence_says_why():
-    probabilities, codes = drawn(FEWEST - 1, 2.0)
+def test_too_few_or_only_correct_cells_leave_the_temperature_at_one_with_a_note():
+    probabilities, codes = draw_predictions(MIN_CELLS - 1, 2.0)
     few = fit_temperature(probabilities, codes)
-    assert (few.value, few.note) == (1.0, f"only {FEWEST - 1} validation cells, too few to calibrate on")
+    assert (few.value, few.note) == (1.0, f"only {MIN_CELLS - 1} validation cells, too few to calibrate on")
     perfect = fit_temperature(np.tile([[0.8, 0.2], [0.3, 0.7]], (50, 1)), np.tile([0, 1], 50))
     assert perfect.value == 1.0
-    assert "all 100 validation cells are right" in perfect.note
+    assert "all 100 validation cells are correct" in perfect.note
     assert fit_temperature(np.zeros((0, 2)), np.zeros(0)).value == 1.0
 
 
-def test_a_network_that_is_wrong_as_a_rule_or_barely_unsure_stops_at_a_bound():
+def test_the_temperature_of_extreme_networks_stops_at_a_bound():
     sure = np.tile([[0.99, 0.01]], (100, 1))
     wrong = fit_temperature(sure, np.ones(100, int))
     assert (wrong.value, "chance" in wrong.note) == (BOUNDS[1], True)

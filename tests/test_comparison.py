@@ -4,23 +4,23 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from leukodash.evaluation.comparison import (
-    Answers,
     Comparison,
+    Predictions,
     average,
     by_subject,
-    few_subjects_words,
+    few_subjects_warning,
     forest_rows,
     pairs,
     reliability_tables,
     results,
     summary,
-    thresholds,
+    thresholds_by_rule,
 )
 
 CLASSES = ("all", "hem")
 
 
-def made(count=2, n=120, subjects=12, skills=(1.5, 0.3, 0.8)):
+def make_comparison(count=2, n=120, subjects=12, skills=(1.5, 0.3, 0.8)):
     random = np.random.default_rng(3)
     who = np.arange(n) % subjects
     labels = np.where(who % 2 == 0, "all", "hem")
@@ -29,15 +29,15 @@ def made(count=2, n=120, subjects=12, skills=(1.5, 0.3, 0.8)):
     for name, skill in zip(("one", "two", "three")[:count], skills, strict=False):
         p = 1 / (1 + np.exp(-(random.normal(size=2 * n) + skill * np.where(np.tile(labels, 2) == "all", 1, -1) + 0.5)))
         both = np.stack([p, 1 - p], axis=1)
-        answers[name] = Answers(both[:n], "vgg16", both[n:], labels.astype(object))
+        answers[name] = Predictions(both[:n], "vgg16", both[n:], labels.astype(object))
     comparison = Comparison(cells, CLASSES, "all", {})
-    for name, said in answers.items():
-        comparison = comparison.with_answers(name, said)
+    for name, predictions in answers.items():
+        comparison = comparison.with_predictions(name, predictions)
     return comparison
 
 
-def test_every_number_of_a_row_is_scikit_learns():
-    comparison = made()
+def test_the_results_table_agrees_with_scikit_learn():
+    comparison = make_comparison()
     at = {"one": 0.6, "two": None}
     table = results(comparison, at).set_index("name")
     for name, threshold in (("one", 0.6), ("two", 0.5)):
@@ -54,88 +54,84 @@ def test_every_number_of_a_row_is_scikit_learns():
         assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
 
 
-def test_the_interval_by_subject_is_wider_than_wilsons_where_subjects_differ():
-    comparison = made(1)
+def test_the_interval_by_subject_is_wider_than_wilsons_if_subjects_differ():
+    comparison = make_comparison(1)
     hard = comparison.cells["subject"].isin(["0", "1", "2"]).to_numpy()
     p = np.where(comparison.is_positive != hard, 0.9, 0.1)
     comparison = Comparison(comparison.cells, CLASSES, "all", {})
-    comparison = comparison.with_answers("one", Answers(np.stack([p, 1 - p], axis=1)))
+    comparison = comparison.with_predictions("one", Predictions(np.stack([p, 1 - p], axis=1)))
     row = results(comparison, {"one": None}).iloc[0]
     assert row["accuracy_high"] - row["accuracy_low"] > 1.5 * (row["wilson_high"] - row["wilson_low"])
 
 
-def test_a_threshold_for_a_sensitivity_reaches_it_on_validation_and_looks_at_no_test_cell():
-    comparison = made(1)
-    at, problem = thresholds(comparison, "sensitivity", 0.9)
-    said = comparison.answers["one"]
-    found = said.validation[:, 0][said.validation_labels == "all"] >= at["one"]
-    assert found.mean() >= 0.9
+def test_a_sensitivity_threshold_reaches_its_target_on_validation_and_ignores_test_cells():
+    comparison = make_comparison(1)
+    at, problem = thresholds_by_rule(comparison, "sensitivity", 0.9)
+    one = comparison.predictions["one"]
+    detected = one.validation[:, 0][one.validation_labels == "all"] >= at["one"]
+    assert detected.mean() >= 0.9
     assert problem == ""
-    other = Comparison(
-        comparison.cells,
-        CLASSES,
-        "all",
-        {"one": Answers(1 - said.test, None, said.validation, said.validation_labels, {"x": 1})},
-    )
-    assert thresholds(other, "sensitivity", 0.9)[0] == at
+    flipped = Predictions(1 - one.test, None, one.validation, one.validation_labels, {"x": 1})
+    other = Comparison(comparison.cells, CLASSES, "all", {"one": flipped})
+    assert thresholds_by_rule(other, "sensitivity", 0.9)[0] == at
 
 
-def test_without_validation_cells_the_likeliest_class_is_taken_and_that_is_said():
-    comparison = made(1)
-    comparison = comparison.with_answers("import", Answers(comparison.answers["one"].test))
-    at, problem = thresholds(comparison, "youden")
+def test_without_validation_cells_the_likeliest_class_is_used_and_reported():
+    comparison = make_comparison(1)
+    comparison = comparison.with_predictions("import", Predictions(comparison.predictions["one"].test))
+    at, problem = thresholds_by_rule(comparison, "youden")
     assert at["import"] is None
     assert at["one"] is not None
     assert problem.startswith("import: no validation cells")
 
 
-def test_one_threshold_is_the_same_for_all():
-    assert thresholds(made(), "fixed", 0.3)[0] == {"one": 0.3, "two": 0.3}
-    assert thresholds(made(), "likeliest")[0] == {"one": None, "two": None}
+def test_fixed_and_likeliest_thresholds_are_the_same_for_all_runs():
+    assert thresholds_by_rule(make_comparison(), "fixed", 0.3)[0] == {"one": 0.3, "two": 0.3}
+    assert thresholds_by_rule(make_comparison(), "likeliest")[0] == {"one": None, "two": None}
 
 
-def test_the_average_is_the_mean_of_the_probabilities_on_test_and_on_validation():
-    comparison = made(3)
+def test_the_ensemble_averages_test_and_validation_probabilities():
+    comparison = make_comparison(3)
     together = average(comparison, ["one", "two", "three"])
-    each = list(comparison.answers.values())
+    each = list(comparison.predictions.values())
     assert np.allclose(together.test, sum(answers.test for answers in each) / 3)
     assert np.allclose(together.validation, sum(answers.validation for answers in each) / 3)
 
 
-def test_an_average_over_other_validation_cells_has_none():
-    comparison = made(1)
-    comparison = comparison.with_answers("import", Answers(comparison.answers["one"].test))
+def test_an_ensemble_with_different_validation_cells_has_none():
+    comparison = make_comparison(1)
+    comparison = comparison.with_predictions("import", Predictions(comparison.predictions["one"].test))
     assert len(average(comparison, ["one", "import"]).validation_labels) == 0
 
 
-def test_the_summary_of_two_is_the_pairs_verdict_and_of_one_its_numbers():
-    two = summary(made(), {"one": None, "two": None})
+def test_the_summary_gives_the_verdict_of_two_runs_and_the_numbers_of_one():
+    two = summary(make_comparison(), {"one": None, "two": None})
     assert two.verdict.startswith("one is more accurate than two by")
-    assert "leave out one subject" in two.interval
-    one = summary(made(1), {"one": None})
+    assert "account for subjects" in two.interval
+    one = summary(make_comparison(1), {"one": None})
     assert one.tests is None
     assert "of 120 test cells" in one.verdict
     assert one.table["rank"].tolist() == [1]
 
 
-def test_three_are_ranked_and_pairs_are_three():
-    found = summary(made(3), dict.fromkeys(("one", "two", "three")))
-    assert len(found.tests) == 3
-    assert found.table["rank"].iloc[0] == 1
-    assert found.tests.equals(pairs(made(3), dict.fromkeys(("one", "two", "three"))))
+def test_three_runs_are_ranked_and_tested_in_three_pairs():
+    three = summary(make_comparison(3), dict.fromkeys(("one", "two", "three")))
+    assert len(three.tests) == 3
+    assert three.table["rank"].iloc[0] == 1
+    assert three.tests.equals(pairs(make_comparison(3), dict.fromkeys(("one", "two", "three"))))
 
 
-def test_few_subjects_are_warned_of_and_many_or_unknown_ones_are_not():
-    assert "Only 6 subjects" in few_subjects_words(made(subjects=6))
-    assert few_subjects_words(made(subjects=12)) == ""
-    comparison = made()
-    unknown = Comparison(comparison.cells.assign(subject=None), CLASSES, "all", comparison.answers)
-    assert few_subjects_words(unknown) == ""
-    assert "Nobody knows the subjects" in summary(unknown, {"one": None, "two": None}).interval
+def test_only_few_known_subjects_give_a_warning():
+    assert "Only 6 test subjects" in few_subjects_warning(make_comparison(subjects=6))
+    assert few_subjects_warning(make_comparison(subjects=12)) == ""
+    comparison = make_comparison()
+    unknown = Comparison(comparison.cells.assign(subject=None), CLASSES, "all", comparison.predictions)
+    assert few_subjects_warning(unknown) == ""
+    assert "The subjects are unknown" in summary(unknown, {"one": None, "two": None}).interval
 
 
-def test_accuracy_by_subject_adds_up_to_the_accuracy():
-    comparison = made()
+def test_accuracies_by_subject_average_to_the_accuracy():
+    comparison = make_comparison()
     at = {"one": None, "two": None}
     rows = by_subject(comparison, at)
     mean = rows.groupby("name").apply(lambda g: np.average(g["accuracy"], weights=g["n"]), include_groups=False)
@@ -145,11 +141,11 @@ def test_accuracy_by_subject_adds_up_to_the_accuracy():
 
 
 def test_the_reliability_table_counts_every_cell_once():
-    assert all(table["n"].sum() == 120 for table in reliability_tables(made()).values())
+    assert all(table["n"].sum() == 120 for table in reliability_tables(make_comparison()).values())
 
 
-def test_the_forest_shows_published_rows_of_these_backbones_only_and_keeps_them_apart():
-    rows = forest_rows(results(made(1), {"one": None}))
+def test_the_forest_has_published_rows_of_the_same_backbones_only():
+    rows = forest_rows(results(make_comparison(1), {"one": None}))
     assert rows["published"].tolist() == [False, True, True]
     assert set(rows["backbone"]) == {"vgg16"}
     printed = forest_rows()

@@ -10,7 +10,7 @@ from leukodash.errors import DataError
 
 
 def write(root, *files):
-    """Files whose content is their own path: indexing never decodes an image."""
+    """Write files that contain their own path, as indexing does not decode images."""
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def test_the_case_of_folders_names_and_extensions_does_not_matter(tmp_path):
     assert sorted(dataset.cells["fold"]) == [0, 1, 1]
 
 
-def test_folds_may_lie_one_folder_down_beside_unlabeled_test_images(cnmc, tmp_path):
+def test_folds_can_be_one_folder_below_next_to_unlabeled_images(cnmc, tmp_path):
     outer = tmp_path / "outer"
     cnmc.rename(write(outer, "prelim/1.bmp", "final/1.bmp") / "C-NMC_training_data")
     dataset = load_dataset(outer)
@@ -64,7 +64,7 @@ def test_folds_may_lie_one_folder_down_beside_unlabeled_test_images(cnmc, tmp_pa
     assert (len(dataset.cells), dataset.has_folds) == (4, True)
 
 
-def test_demo_cells_beside_class_folders_do_not_hide_them(tmp_path):
+def test_demo_cells_next_to_class_folders_do_not_hide_them(tmp_path):
     write(tmp_path, "blast/1.png", "normal/1.png", "demo/generated.json", "demo/fold_0/all/UID_1_1_1_all.png")
     write(tmp_path, "demo/fold_0/hem/UID_H1_1_1_hem.png")
     assert load_dataset(tmp_path).classes == ("blast", "normal")
@@ -78,7 +78,7 @@ def test_class_folders_keep_their_names_and_have_no_subjects(tmp_path):
     assert list(dataset.cells["subject"]) == [None] * 3
 
 
-def test_class_folders_of_cnmc_files_know_their_subjects(tmp_path):
+def test_class_folders_of_cnmc_files_have_subjects(tmp_path):
     dataset = load_dataset(write(tmp_path, "ALL/UID_11_10_1_all.bmp", "HEM/UID_H2_1_1_hem.bmp"))
     assert (dataset.classes, list(dataset.cells["subject"])) == (("all", "hem"), ["11", "H2"])
 
@@ -91,7 +91,7 @@ def test_hidden_files_other_files_and_empty_folders_are_ignored(cnmc):
     assert load_dataset(cnmc).fingerprint == before.fingerprint
 
 
-def test_subjects_csv_names_files_by_path_or_by_unique_name(tmp_path):
+def test_subjects_csv_lists_files_by_path_or_unique_name(tmp_path):
     write(tmp_path, "blast/1.png", "blast/2.png", "normal/1.png")
     (tmp_path / "subjects.csv").write_text("\ufefffile,subject\n.\\blast\\1.png, NA\n2.png,P2\nnormal/1.png,P3\n")
     assert list(load_dataset(tmp_path).cells["subject"]) == ["NA", "P2", "P3"]
@@ -100,10 +100,10 @@ def test_subjects_csv_names_files_by_path_or_by_unique_name(tmp_path):
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("file,subject\nblast/1.png,A\n", "no subject for 2 of 3 files, the first being 'blast/2.png'"),
-        ("file,subject\n1.png,A\n2.png,B\n", "no subject for 2 of 3 files, the first being 'blast/1.png'"),
+        ("file,subject\nblast/1.png,A\n", "no subject for 2 of 3 files, for example 'blast/2.png'"),
+        ("file,subject\n1.png,A\n2.png,B\n", "no subject for 2 of 3 files, for example 'blast/1.png'"),
         ("file,subject\nblast/1.png,A\nblast/1.png,B\n", "two subjects for 'blast/1.png'"),
-        ("name,patient\nblast/1.png,A\n", "needs the columns file,subject, and has: name, patient"),
+        ("name,patient\nblast/1.png,A\n", "needs the columns file,subject, but has: name, patient"),
         ("", "cannot be read"),
     ],
 )
@@ -116,13 +116,13 @@ def test_incomplete_subjects_are_refused(tmp_path, table, words):
 
 def test_files_without_a_subject_among_files_with_one_are_refused(cnmc):
     write(cnmc, "fold_0/all/cell.bmp")
-    with pytest.raises(DataError, match=r"1 of 5 file names tell no subject.*'fold_0/all/cell.bmp'"):
+    with pytest.raises(DataError, match=r"1 of 5 file names contain no subject.*'fold_0/all/cell.bmp'"):
         load_dataset(cnmc)
 
 
 def test_a_file_in_the_folder_of_the_other_class_is_refused(cnmc):
     write(cnmc, "fold_0/all/UID_H9_1_1_hem.bmp")
-    with pytest.raises(DataError, match=r"UID_H9_1_1_hem.bmp' lies in the folder of the other class"):
+    with pytest.raises(DataError, match=r"UID_H9_1_1_hem.bmp' is in the folder of the other class"):
         load_dataset(cnmc)
 
 
@@ -132,7 +132,7 @@ def test_a_missing_folder_an_empty_one_and_one_class_are_refused(tmp_path):
     with pytest.raises(DataError, match="No cell images were found"):
         load_dataset(tmp_path)
     write(tmp_path, "blast/1.png", "fold/notes.txt")
-    with pytest.raises(DataError, match=r"holds one class, 'blast'.*expected fold_0/all/UID_11_10_1_all.bmp"):
+    with pytest.raises(DataError, match=r"has one class, 'blast'.*expected fold_0/all/UID_11_10_1_all.bmp"):
         load_dataset(tmp_path)
 
 
@@ -151,13 +151,13 @@ def test_known_files_are_not_read_again(cnmc):
     file = cnmc / first.cells["file"][0]
     times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
     file.write_bytes(b"?" * file.stat().st_size)
-    os.utime(file, ns=times)  # the change that size and time cannot show: only a second reading would see it
+    os.utime(file, ns=times)  # a change that only reading the file again would detect
     assert load_dataset(cnmc).fingerprint == first.fingerprint
     os.utime(file, ns=(times[0], times[1] + 1))
     assert load_dataset(cnmc).fingerprint != first.fingerprint
 
 
-def test_a_damaged_index_is_made_again(cnmc, tmp_path):
+def test_a_damaged_index_is_rebuilt(cnmc, tmp_path):
     first = load_dataset(cnmc)
     (index,) = (tmp_path / "cache" / "index").iterdir()
     index.write_text("fold_0/all\n\0,,")
@@ -165,11 +165,11 @@ def test_a_damaged_index_is_made_again(cnmc, tmp_path):
     assert len(index.read_text().splitlines()) == 4
 
 
-def test_progress_reaches_the_end_once_and_is_silent_when_nothing_is_to_do(cnmc):
-    heard = []
-    load_dataset(cnmc, lambda fraction, words: heard.append((fraction, words)))
-    load_dataset(cnmc, lambda fraction, words: heard.append((fraction, words)))
-    assert heard == [(1.0, "reading cells, 4 of 4")]
+def test_progress_is_reported_only_if_there_is_work(cnmc):
+    calls = []
+    load_dataset(cnmc, lambda fraction, words: calls.append((fraction, words)))
+    load_dataset(cnmc, lambda fraction, words: calls.append((fraction, words)))
+    assert calls == [(1.0, "reading cells, 4 of 4")]
 
 
 @pytest.mark.parametrize(
@@ -184,19 +184,19 @@ def test_progress_reaches_the_end_once_and_is_silent_when_nothing_is_to_do(cnmc)
     ],
     ids=["content", "name", "fold", "subject"],
 )
-def test_the_fingerprint_tells_every_change(cnmc, change):
+def test_the_fingerprint_depends_on_content_name_fold_and_subject(cnmc, change):
     before = load_dataset(cnmc).fingerprint
     change(cnmc)
     assert load_dataset(cnmc).fingerprint != before
 
 
-def test_the_fingerprint_is_of_the_cells_and_not_of_the_place(cnmc, tmp_path):
+def test_the_fingerprint_does_not_depend_on_the_folder(cnmc, tmp_path):
     before = load_dataset(cnmc).fingerprint
     assert load_dataset(cnmc.rename(tmp_path / "elsewhere")).fingerprint == before
     assert len(before) == 64
 
 
-def test_generated_cells_are_known_by_their_mark(cnmc):
+def test_generated_cells_are_recognized_by_their_record(cnmc):
     assert not load_dataset(cnmc).generated
     (cnmc / "generated.json").write_text("{}")
     assert load_dataset(cnmc).generated

@@ -1,5 +1,3 @@
-"""Demo cells: named and laid out as C-NMC, reproducible, and with classes that differ as the page says."""
-
 import json
 import re
 
@@ -35,7 +33,7 @@ def contents(folder):
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_files_are_named_and_laid_out_as_in_c_nmc(demo):
+def test_files_have_the_names_and_layout_of_c_nmc(demo):
     name = re.compile(r"fold_[012]/(all|hem)/UID_(H?)\d+_\d+_\d+_(all|hem)\.png")
     matches = [name.fullmatch(file) for file in images(demo)]
     assert len(matches) == SMALL["cells"] and all(matches)
@@ -49,23 +47,23 @@ def test_more_cells_are_blasts_and_half_of_the_subjects_are_healthy(demo):
     assert subjects == {"1", "2", "3", "4", "H1", "H2", "H3", "H4"}
 
 
-def test_every_fold_has_both_classes_and_no_subject_is_in_two(demo):
+def test_every_fold_has_both_classes_and_its_own_subjects(demo):
     folds = {}
     for file in images(demo):
         folds.setdefault(file.split("_")[2], set()).add(file.split("/")[0])
-    assert all(len(found) == 1 for found in folds.values())
+    assert all(len(of_subject) == 1 for of_subject in folds.values())
     assert {file.rsplit("/", 1)[0] for file in images(demo)} == {
         f"fold_{fold}/{label}" for fold in range(3) for label in ("all", "hem")
     }
 
 
 @pytest.mark.parametrize(("cells", "subjects"), [(12, 6), (100, 7), (600, 24)])
-def test_cells_are_shared_out_among_all_subjects(cells, subjects):
+def test_every_subject_has_a_cell(cells, subjects):
     counts = _cell_counts(np.random.default_rng(0), cells, subjects)
     assert len(counts) == subjects and sum(counts.values()) == cells and min(counts.values()) >= 1
 
 
-def test_images_are_square_color_cells_on_pure_black(demo):
+def test_images_are_square_color_cells_on_black(demo):
     for file in images(demo)[:6]:
         image = cv2.imread(str(demo / file), cv2.IMREAD_UNCHANGED)
         assert image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3) and image.dtype == np.uint8
@@ -74,7 +72,7 @@ def test_images_are_square_color_cells_on_pure_black(demo):
         assert 0.05 < (image.max(axis=2) > 5).mean() < 0.5
 
 
-def test_the_same_seed_gives_byte_identical_files_and_another_seed_others(demo, tmp_path):
+def test_files_depend_on_the_seed_only(demo, tmp_path):
     assert contents(make_demo(tmp_path / "again", **SMALL)) == contents(demo)
     other = make_demo(tmp_path / "other", **{**SMALL, "seed": 6})
     assert (demo / images(demo)[0]).read_bytes() != (other / images(other)[0]).read_bytes()
@@ -85,20 +83,20 @@ def test_the_record_says_that_the_cells_are_generated(demo):
     assert record == {"generated": True, "version": 1, **SMALL}
 
 
-def test_a_complete_demo_is_left_as_it_is(demo):
+def test_a_complete_demo_is_not_changed(demo):
     before = {file: file.stat().st_mtime_ns for file in demo.rglob("*")}
     assert make_demo(demo, **SMALL) == demo
     assert {file: file.stat().st_mtime_ns for file in demo.rglob("*")} == before
 
 
-def test_an_empty_folder_is_filled_and_nothing_is_left_beside_it(tmp_path):
+def test_an_empty_folder_is_filled_without_temporary_files(tmp_path):
     (tmp_path / "cells").mkdir()
     folder = make_demo(tmp_path / "cells", **SMALL)
     assert len(images(folder)) == SMALL["cells"]
     assert [file.name for file in tmp_path.iterdir()] == ["cells"]
 
 
-def test_a_folder_with_something_else_is_refused_and_kept(tmp_path):
+def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match="something other than demo cells"):
         make_demo(tmp_path, **SMALL)
@@ -111,7 +109,7 @@ def test_a_demo_with_other_settings_is_refused(demo):
 
 
 @pytest.mark.parametrize("wrong", [{"subjects": 5}, {"cells": 15}, {"seed": -1}])
-def test_numbers_that_make_no_data_set_are_refused(tmp_path, wrong):
+def test_numbers_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(DataError, match="at least 6 subjects"):
         make_demo(tmp_path / "cells", **{**SMALL, **wrong})
     assert not (tmp_path / "cells").exists()
@@ -126,19 +124,19 @@ def test_an_interrupted_demo_leaves_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="could not be written"):
         make_demo(tmp_path / "file" / "cells", **SMALL)
 
 
-def test_progress_rises_to_one(tmp_path):
+def test_progress_increases_to_one(tmp_path):
     seen = []
     make_demo(tmp_path / "cells", **SMALL, progress=lambda fraction, words: seen.append(fraction))
     assert seen == sorted(seen) and seen[-1] == 1
 
 
-def test_masks_belong_to_the_very_cell_in_the_file(demo):
+def test_masks_belong_to_the_cell_in_the_file(demo):
     for file in images(demo)[::7]:
         pixels = cv2.cvtColor(cv2.imread(str(demo / file)), cv2.COLOR_BGR2RGB)
         redrawn, nucleus, cell = _cell_of_file(file.rsplit("/", 1)[1], SMALL["seed"])
@@ -147,8 +145,8 @@ def test_masks_belong_to_the_very_cell_in_the_file(demo):
             assert np.array_equal(mask, expected)
 
 
-def test_masks_agree_with_what_is_seen(demo):
-    """Seen from the pixels alone: the cell is what is not black, and the nucleus absorbs green most."""
+def test_masks_agree_with_the_pixels(demo):
+    """In the image, the cell is everything that is not black, and the nucleus absorbs green most."""
     for file in images(demo)[::5]:
         nucleus, cell = demo_masks(demo, file)
         image = cv2.imread(str(demo / file))
@@ -160,7 +158,7 @@ def test_masks_agree_with_what_is_seen(demo):
 
 
 @pytest.mark.parametrize("file", ["fold_0/all/UID_77_1_1_all.png", "generated.json"])
-def test_masks_of_a_file_that_is_no_demo_cell_are_refused(demo, file):
+def test_masks_of_other_files_are_refused(demo, file):
     with pytest.raises(DataError, match=re.escape(file)):
         demo_masks(demo, file)
 
@@ -170,11 +168,11 @@ def test_masks_of_an_older_demo_are_refused(demo, tmp_path):
     (tmp_path / "generated.json").write_text(json.dumps({**record, "version": 0}))
     with pytest.raises(DataError, match="version 0"):
         demo_masks(tmp_path, images(demo)[0])
-    with pytest.raises(DataError, match="no demo cells"):
+    with pytest.raises(DataError, match="contains no demo cells"):
         demo_masks(tmp_path / "nowhere", images(demo)[0])
 
 
-def test_classes_differ_in_size_nucleus_share_and_chromatin_with_overlap():
+def test_classes_differ_and_overlap_in_size_nucleus_and_chromatin():
     rng = np.random.default_rng(0)
     blasts = np.arange(120) % 2 == 0
     area, share, roughness = [], [], []
@@ -190,7 +188,7 @@ def test_classes_differ_in_size_nucleus_share_and_chromatin_with_overlap():
     assert 0.6 < roc_auc_score(~blasts, roughness) < 0.98
 
 
-def test_stain_varies_more_between_subjects_than_within_one():
+def test_stain_varies_more_between_than_within_subjects():
     rng = np.random.default_rng(1)
 
     def mean_color(stain):

@@ -7,12 +7,7 @@ from sklearn.metrics import average_precision_score, precision_score, recall_sco
 from leukodash.evaluation.metrics import net_benefit, reliability
 from leukodash.evaluation.published import published_table
 from leukodash.evaluation.statistics import all_pairs
-from leukodash.figures.accuracy_charts import (
-    confusion_figure,
-    forest_figure,
-    pairs_figure,
-    subject_figure,
-)
+from leukodash.figures.accuracy_charts import confusion_figure, forest_figure, pairs_figure, subject_figure
 from leukodash.figures.probability_curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.theme import (
     OTHER_COLOR,
@@ -25,7 +20,7 @@ from leukodash.figures.theme import (
     symbol,
     symbols,
 )
-from leukodash.figures.training_curves import history_figure
+from leukodash.figures.training_curves import history_figure, rates_figure
 from leukodash.models.backbones import BACKBONES
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
@@ -34,7 +29,7 @@ BACKBONE_OF = {"MobileNet": "mobilenet", "VGG16": "vgg16"}
 
 def history(epochs):
     e = np.arange(1, epochs + 1)
-    # The validation loss is lowest in epoch 3, the validation accuracy keeps growing.
+    # The validation loss is lowest in epoch 3; the validation accuracy keeps increasing.
     return pd.DataFrame(
         {"epoch": e, "loss": 1 / e, "accuracy": 1 - 0.5 / e, "val_loss": 0.4 + 0.1 * abs(e - 3), "val_accuracy": e / 10}
     )
@@ -75,7 +70,7 @@ def pairs():
 
 
 def figures():
-    """Every figure, with data and, where that can be, without."""
+    """Return every figure, with data and, where possible, without."""
     truth, p = scores()
     runs = {"MobileNet": (truth, p), "VGG16": scores(1)}
     table = reliability(np.maximum(p, 1 - p), (p >= 0.5) == truth)
@@ -102,7 +97,7 @@ FIGURES = figures()
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_alt_text_a_height_and_no_ground_of_its_own(name):
+def test_every_figure_has_alt_text_a_height_and_a_transparent_background(name):
     figure = FIGURES[name]
     assert alt_text(figure).endswith(".")
     assert len(alt_text(figure)) > 20
@@ -110,12 +105,12 @@ def test_every_figure_has_alt_text_a_height_and_no_ground_of_its_own(name):
     assert figure.layout.height > 100
     assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
     assert figure.layout.font.color is None
-    assert go.Figure(figure.to_dict()) == figure  # all of it is valid and can be sent to a browser
+    assert go.Figure(figure.to_dict()) == figure  # every attribute is valid and serializable
 
 
-def test_every_backbone_has_a_color_and_a_symbol_of_its_own():
-    for look in (color, symbol):
-        assert len({look(name) for name in (*BACKBONES, None)}) == len(BACKBONES) + 1
+def test_every_backbone_has_its_own_color_and_symbol():
+    for style in (color, symbol):
+        assert len({style(name) for name in (*BACKBONES, None)}) == len(BACKBONES) + 1
     assert PUBLISHED_GREY not in map(color, BACKBONES)
     assert (color("an imported network"), symbol(None)) == (OTHER_COLOR, OTHER_SYMBOL)
 
@@ -129,7 +124,7 @@ def trace(figure, name):
     return next(t for t in figure.data if t.name == name)
 
 
-def test_training_is_dotted_validation_solid_and_both_carry_symbols():
+def test_training_is_dotted_validation_solid_and_both_have_symbols():
     figure = history_figure({"MobileNet": history(5)}, "accuracy", BACKBONE_OF)
     training, validation = trace(figure, "MobileNet, training"), trace(figure, "MobileNet")
     assert (training.line.dash, validation.line.dash) == (TRAIN_DASH, VALIDATION_DASH)
@@ -140,23 +135,23 @@ def test_training_is_dotted_validation_solid_and_both_carry_symbols():
 
 
 @pytest.mark.parametrize(("metric", "value"), [("loss", 0.4), ("accuracy", 0.3)])
-def test_the_ring_is_on_the_epoch_whose_weights_are_kept(metric, value):
+def test_the_ring_marks_the_epoch_whose_weights_are_kept(metric, value):
     ring = trace(history_figure({"MobileNet": history(6)}, metric, BACKBONE_OF), "MobileNet, best epoch")
     assert (ring.x[0], ring.y[0]) == (3, pytest.approx(value))
 
 
-def test_a_single_epoch_is_seen_as_points():
+def test_a_single_epoch_is_drawn_as_points():
     figure = history_figure({"MobileNet": history(1)}, "loss", BACKBONE_OF)
     assert all(len(t.x) == 1 and "markers" in t.mode for t in figure.data)
 
 
-def test_a_diverged_run_is_drawn_as_far_as_it_has_numbers():
+def test_a_diverged_run_is_drawn_as_far_as_it_has_finite_values():
     broken = history(4).assign(loss=np.nan, val_loss=np.nan, val_accuracy=0.5)
     assert alt_text(history_figure({"MobileNet": broken}, "loss", BACKBONE_OF)).endswith("No finished epoch yet.")
     assert len(trace(history_figure({"MobileNet": broken}, "accuracy", BACKBONE_OF), "MobileNet").x) == 4
 
 
-def test_the_loss_of_a_run_that_ran_away_does_not_press_the_others_to_the_floor():
+def test_a_diverged_loss_does_not_flatten_the_other_curves():
     away = history(4).assign(loss=[2.0, 1e3, 1e9, 6e14])
     figure = history_figure({"MobileNet": history(4), "VGG16": away}, "loss", BACKBONE_OF)
     assert figure.layout.yaxis.range == (0, 5)
@@ -171,20 +166,32 @@ def test_the_loss_of_a_run_that_ran_away_does_not_press_the_others_to_the_floor(
         assert history_figure(calm, "loss", BACKBONE_OF).layout.yaxis.range is None
 
 
-def test_zoom_survives_new_epochs_and_loss_and_accuracy_do_not_share_it():
+def test_zoom_survives_new_epochs_but_is_not_shared_by_loss_and_accuracy():
     before, after = (history_figure({"MobileNet": history(n)}, "loss", BACKBONE_OF) for n in (3, 4))
     assert before.layout.uirevision == after.layout.uirevision
-    assert before.layout.uirevision != history_figure({}, "accuracy", {}).layout.uirevision
+    assert before.layout.uirevision != history_figure({"x": history(3)}, "accuracy", {}).layout.uirevision
     assert before.layout.height == after.layout.height == history_figure({}, "loss", {}).layout.height
 
 
-def test_steps_after_the_last_finished_epoch_go_on_from_it():
+def test_the_browser_does_not_keep_the_axes_of_a_figure_without_points():
+    empty, first = (history_figure(runs, "loss", {}) for runs in ({}, {"MobileNet": history(1)}))
+    assert empty.layout.xaxis.range == (0, 20)
+    assert empty.layout.uirevision != first.layout.uirevision
+
+
+def test_the_suggested_learning_rate_is_labeled_at_its_line():
+    figure = rates_figure(pd.DataFrame({"rate": [1e-4, 1e-3], "loss": [1, 2], "smooth": [1, 2]}), 1e-3, "vgg16")
+    (line,), (label,) = figure.layout.shapes, figure.layout.annotations
+    assert (line.x0, label.x, label.text) == (1e-3, -3, "0.001")  # on a log axis, labels are placed at the logarithm
+
+
+def test_steps_after_the_last_finished_epoch_continue_the_curve():
     figure = history_figure({"MobileNet": history(2)}, "loss", BACKBONE_OF, {"MobileNet": steps(25)})
     x = list(trace(figure, "MobileNet, training").x)
     assert x == pytest.approx([1, 2, 2.1, 2.2, 2.3, 2.4, 2.5])
 
 
-def test_the_curve_moves_before_the_first_epoch_is_over():
+def test_the_curve_grows_before_the_first_epoch_ends():
     empty = pd.DataFrame(columns=COLUMNS)
     figure = history_figure({"MobileNet": empty}, "loss", BACKBONE_OF, {"MobileNet": steps(7)})
     assert len(figure.data) == 1
@@ -192,7 +199,7 @@ def test_the_curve_moves_before_the_first_epoch_is_over():
     assert figure.data[0].showlegend
 
 
-def test_the_forest_shows_counted_intervals_with_published_rows_grey_open_and_below():
+def test_the_forest_shows_published_rows_in_open_gray_at_the_bottom():
     figure = forest_figure(forest_rows())
     own, paper = trace(figure, "mine"), trace(figure, "VGG16")
     assert own.y[0] == 0
@@ -220,7 +227,7 @@ def test_a_forest_row_without_an_interval_has_no_error_bar():
         ("all", ["47.1%", "2.9%", "4.3%", "45.7%"]),
     ],
 )
-def test_a_confusion_matrix_says_counts_and_percentages_and_knows_its_squares(normalise, shares):
+def test_a_confusion_matrix_has_counts_percentages_and_clickable_squares(normalise, shares):
     figure = confusion_figure(np.array([[33, 2], [3, 32]]), ["ALL blast", "normal"], normalise)
     squares = figure.data[1]
     assert [text.split("<br>") for text in squares.text] == [
@@ -228,15 +235,15 @@ def test_a_confusion_matrix_says_counts_and_percentages_and_knows_its_squares(no
     ]
     assert [tuple(pair) for pair in squares.customdata][1] == ("ALL blast", "normal")
     assert (squares.x[1], squares.y[1]) == ("normal", "ALL blast")  # x predicted, y truth
-    assert f"ALL blast called normal: 2 ({shares[1]})" in alt_text(figure)
+    assert f"ALL blast predicted as normal: 2 ({shares[1]})" in alt_text(figure)
 
 
-def test_a_confusion_matrix_with_an_empty_class_has_no_division_by_zero():
+def test_a_confusion_matrix_can_have_an_empty_class():
     figure = confusion_figure(np.array([[5, 0], [0, 0]]), ["ALL blast", "normal"])
     assert figure.data[1].text[3] == "<b>0</b><br>0.0%"
 
 
-def test_the_curves_carry_scikit_learns_areas():
+def test_the_areas_of_the_curves_agree_with_scikit_learn():
     truth, p = scores()
     assert f"AUC {roc_auc_score(truth, p):.3f}" in FIGURES["roc"].data[0].name
     assert f"AP {average_precision_score(truth, p):.3f}" in FIGURES["pr"].data[0].name
@@ -245,8 +252,8 @@ def test_the_curves_carry_scikit_learns_areas():
     assert thinned == pytest.approx(roc_auc_score(truth, p), abs=0.002)
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.37, 0.5, 1.0])
-def test_a_threshold_stands_where_its_sensitivity_is(threshold):
+@pytest.mark.parametrize("threshold", [0.0, 0.37, 1.0])
+def test_a_threshold_is_marked_at_its_sensitivity(threshold):
     truth, p = scores()
     called = p >= threshold
     name = f"MobileNet at {threshold:.2f}"
@@ -266,7 +273,7 @@ def test_the_reliability_diagram_draws_its_table():
     assert list(drawn.y + drawn.error_y.array) == pytest.approx(table["accuracy_high"].tolist())
 
 
-def test_subjects_stand_worst_first_and_larger_ones_are_larger():
+def test_subjects_are_sorted_worst_first_and_sized_by_their_images():
     figure = FIGURES["subject"]
     first = figure.data[0]
     assert list(first.x) == ["H3 (normal)", "1 (ALL blast)", "2 (ALL blast)"]
@@ -275,7 +282,7 @@ def test_subjects_stand_worst_first_and_larger_ones_are_larger():
     assert "Lowest on average: H3, 1, 2" in alt_text(figure)
 
 
-def test_pairs_say_in_signs_and_numbers_who_is_separated():
+def test_pairs_show_which_runs_differ_significantly():
     texts = dict(zip(map(tuple, FIGURES["pairs"].data[1].customdata), FIGURES["pairs"].data[1].text, strict=True))
     assert texts["MobileNet", "VGG16"] == "= +0.5<br>p 1.00"
     assert texts["VGG16", "MobileNet"] == "= -0.5<br>p 1.00"

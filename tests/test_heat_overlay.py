@@ -5,7 +5,7 @@ import pytest
 from leukodash.figures.heat_overlay import COLOR_MAPS, overlay
 
 
-def test_an_overlay_of_no_opacity_is_the_image_and_of_full_opacity_the_map():
+def test_opacity_0_gives_the_image_and_opacity_1_the_heat_map():
     rng = np.random.default_rng(4)
     image = rng.integers(0, 256, (30, 40, 3)).astype(np.uint8)
     heat_map = rng.random((30, 40))
@@ -14,7 +14,7 @@ def test_an_overlay_of_no_opacity_is_the_image_and_of_full_opacity_the_map():
     np.testing.assert_array_equal(overlay(image, heat_map, opacity=1), cv2.cvtColor(colors, cv2.COLOR_BGR2RGB))
 
 
-def test_a_coarse_map_is_laid_over_the_same_corner_of_the_image():
+def test_a_coarse_heat_map_is_aligned_with_the_image():
     coarse = np.zeros((7, 7))
     coarse[0, 6] = 1
     shown = overlay(np.zeros((70, 70, 3), np.uint8), coarse, opacity=1).sum(axis=2)
@@ -22,7 +22,7 @@ def test_a_coarse_map_is_laid_over_the_same_corner_of_the_image():
 
 
 @pytest.mark.parametrize("name", COLOR_MAPS)
-def test_color_maps_grow_lighter_all_the_way(name):
+def test_color_maps_increase_in_lightness(name):
     ramp = overlay(np.zeros((1, 256, 3), np.uint8), np.linspace(0, 1, 256)[None], 1, name)
     lightness = cv2.cvtColor(ramp, cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
     assert (np.diff(lightness) >= -1).all()  # OpenCV rounds its tables to 8 bits

@@ -1,5 +1,3 @@
-"""This is no cell: how far an image's features lie from those of the training cells."""
-
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -10,11 +8,11 @@ from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import cell_store, read_image, square
 from leukodash.data.split import Split, make_split
 from leukodash.errors import RunError
-from leukodash.evaluation.novelty import FILE, Novelty, mean_over_places
+from leukodash.evaluation.novelty import FILE, Novelty, mean_over_positions
 
 
 def cells(number, seed, width=200):
-    """Features that differ in three directions more than in the others, as rows of positive numbers."""
+    """Return positive features whose variance is largest in three directions."""
     rng = np.random.default_rng(seed)
     ways = np.random.default_rng(99).normal(0, 0.3, (3, width))
     return np.abs(2 + rng.normal(size=(number, 3)) @ ways + rng.normal(0, 0.2, (number, width)))
@@ -25,7 +23,7 @@ def novelty():
     return Novelty.fit(cells(600, 1), cells(300, 2))
 
 
-def test_most_new_cells_are_accepted_and_other_things_are_not(novelty):
+def test_most_new_cells_are_accepted_and_other_images_are_rejected(novelty):
     assert 0.95 <= np.mean(novelty.score(cells(2000, 3)) <= novelty.limit) < 1
     rng = np.random.default_rng(4)
     noise, spike, nothing = rng.uniform(0, 4, (50, 200)), np.eye(200)[:50], np.zeros((1, 200))
@@ -33,11 +31,11 @@ def test_most_new_cells_are_accepted_and_other_things_are_not(novelty):
         assert (novelty.score(other) > novelty.limit).all()
 
 
-def test_the_limit_lets_ninety_nine_of_a_hundred_validation_cells_through(novelty):
+def test_the_limit_accepts_99_percent_of_the_validation_cells(novelty):
     assert np.mean(novelty.score(cells(300, 2)) <= novelty.limit) == pytest.approx(0.99, abs=1 / 300)
 
 
-def test_the_score_is_the_mahalanobis_distance_under_the_covariance_that_the_fit_stands_for(novelty):
+def test_the_score_is_the_mahalanobis_distance_under_the_fitted_covariance(novelty):
     from scipy.spatial.distance import mahalanobis
 
     directions = novelty.directions.astype(float)
@@ -46,21 +44,21 @@ def test_the_score_is_the_mahalanobis_distance_under_the_covariance_that_the_fit
     some = cells(5, 5)
     unit = some / np.linalg.norm(some, axis=1, keepdims=True)
     distances = [mahalanobis(row, novelty.mean, np.linalg.inv(covariance)) for row in unit]
-    assert novelty.score(some) == pytest.approx(distances, rel=1e-2)  # directions are rounded to 16 bits
+    assert novelty.score(some) == pytest.approx(distances, rel=1e-2)  # directions are stored in 16 bits
 
 
-def test_the_directions_are_those_that_the_cells_differ_in(novelty):
+def test_the_directions_are_those_of_highest_variance(novelty):
     ways, _ = np.linalg.qr(np.random.default_rng(99).normal(0, 0.3, (3, 200)).T)
     share = np.linalg.norm(ways.T @ novelty.directions[:, :3].astype(float)) ** 2 / 3
     assert share > 0.95
 
 
-def test_longer_features_of_the_same_direction_are_no_news(novelty):
+def test_the_score_ignores_the_length_of_the_features(novelty):
     some = cells(5, 6)
     assert novelty.score(3 * some) == pytest.approx(novelty.score(some))
 
 
-def test_what_was_saved_scores_the_same_when_loaded(novelty, tmp_path):
+def test_a_saved_model_scores_the_same_when_loaded(novelty, tmp_path):
     novelty.save(tmp_path)
     loaded = Novelty.load(tmp_path)
     assert loaded.limit == novelty.limit
@@ -79,7 +77,7 @@ def test_the_file_of_the_widest_network_stays_small(tmp_path):
     assert (tmp_path / FILE).stat().st_size < 300_000
 
 
-def test_a_run_without_the_file_says_nothing_and_one_with_a_damaged_file_says_so(novelty, tmp_path):
+def test_a_missing_file_gives_none_and_a_damaged_one_an_error(novelty, tmp_path):
     assert Novelty.load(tmp_path) is None
     novelty.save(tmp_path)
     whole = (tmp_path / FILE).read_bytes()
@@ -89,18 +87,18 @@ def test_a_run_without_the_file_says_nothing_and_one_with_a_damaged_file_says_so
             Novelty.load(tmp_path)
 
 
-def test_flattened_feature_maps_are_averaged_over_places(novelty):
-    maps = np.random.default_rng(8).uniform(0, 1, (4, 3, 5, 200))  # as a network gives them: row, column, channel
-    assert mean_over_places(maps.reshape(4, -1), 200) == pytest.approx(maps.mean(axis=(1, 2)))
+def test_flattened_feature_maps_are_averaged_over_positions(novelty):
+    maps = np.random.default_rng(8).uniform(0, 1, (4, 3, 5, 200))
+    assert mean_over_positions(maps.reshape(4, -1), 200) == pytest.approx(maps.mean(axis=(1, 2)))
     assert novelty.score(maps.reshape(4, -1)) == pytest.approx(novelty.score(maps.mean(axis=(1, 2))))
 
 
-def test_a_handful_of_training_cells_is_enough_to_tell_noise(tmp_path):
+def test_a_dozen_training_cells_are_enough_to_reject_noise(tmp_path):
     novelty = Novelty.fit(cells(12, 1), cells(4, 2))
     assert (novelty.score(np.random.default_rng(4).uniform(0, 4, (20, 200))) > novelty.limit).all()
 
 
-def test_a_network_that_sees_no_difference_between_cells_accepts_them_all_and_rejects_the_rest():
+def test_identical_features_are_accepted_and_others_rejected():
     same = np.ones((20, 50))
     novelty = Novelty.fit(same, same)
     assert (novelty.score(same) <= novelty.limit).all()
@@ -109,7 +107,7 @@ def test_a_network_that_sees_no_difference_between_cells_accepts_them_all_and_re
     assert (dead.score(np.zeros((3, 50))) <= dead.limit).all()
 
 
-def test_features_that_are_no_numbers_are_no_cell(novelty):
+def test_features_with_nan_or_infinity_are_rejected(novelty):
     broken = cells(3, 9)
     broken[0, 5], broken[1, 7] = np.nan, np.inf
     novel = novelty.score(broken) > novelty.limit
@@ -117,7 +115,7 @@ def test_features_that_are_no_numbers_are_no_cell(novelty):
 
 
 @pytest.mark.slow
-def test_a_finished_run_has_kept_it_and_a_run_made_again_keeps_the_same(tiny_run):
+def test_a_finished_run_has_a_reproducible_novelty_file(tiny_run):
     run = tiny_run()
     novelty = Novelty.load(run.path)
     assert len(novelty.mean) == 256  # AlexNet's last feature maps
@@ -128,8 +126,8 @@ def test_a_finished_run_has_kept_it_and_a_run_made_again_keeps_the_same(tiny_run
 @pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["average", "flatten", "blocks"])
 @pytest.mark.parametrize("train_from", ["head", "conv4", "all"])
-def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(train_from, pooling, tmp_path):
-    """An independent way: every training and validation cell through the whole network, in one call."""
+def test_the_fit_sees_the_whole_networks_features_at_every_split_point(train_from, pooling, tmp_path):
+    """Reference: all training and validation cells through the whole network in one call."""
     import keras
 
     from leukodash.models import build
@@ -163,7 +161,7 @@ def test_wherever_a_network_is_cut_the_fit_sees_what_the_whole_network_gives(tra
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_a_frozen_mobilenet_tells_cells_of_new_subjects_from_anything_else(real_cnmc, real_weights):
+def test_a_frozen_mobilenet_accepts_cells_of_new_subjects_and_rejects_other_images(real_cnmc, real_weights):
     pytest.importorskip("skimage")
     from benchmarks.outsiders import outsiders
     from leukodash.models import build

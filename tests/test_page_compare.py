@@ -37,7 +37,7 @@ def test_the_newest_run_of_each_backbone_is_compared_and_the_verdict_comes_first
     assert not at.exception
     assert at.multiselect[0].value == ["20260101-120000-mobilenet-0003", "20260101-100000-vgg16-0001"]
     assert "of 7 subjects" in headline(at)
-    assert any("Only 7 subjects" in text for text in texts(at))
+    assert any("Only 7 test subjects" in text for text in texts(at))
 
 
 def test_the_table_has_counts_intervals_and_marks():
@@ -54,10 +54,10 @@ def test_chosen_runs_are_in_the_address_and_a_link_brings_them_back():
     made_run("mobilenet", seed=2, when="20260101-110000")
     at = page(runs=first.id)
     assert at.multiselect[0].value == [first.id]
-    assert headline(at).startswith("### VGG16 is right about")
+    assert headline(at).startswith("### VGG16 classifies")
     at.multiselect[0].set_value(["20260101-110000-mobilenet-0002"]).run()
     assert at.query_params["runs"] == "20260101-110000-mobilenet-0002"
-    assert headline(at).startswith("### MobileNet is right about")
+    assert headline(at).startswith("### MobileNet classifies")
 
 
 def test_a_link_to_a_run_of_another_test_set_opens_that_group():
@@ -282,7 +282,7 @@ def test_runs_that_learnt_from_fewer_cells_draw_a_learning_curve():
     at = page(tab="Learning curve", runs="20260101-120000-vgg16-0001,20260101-100000-vgg16-0002")
     assert not at.exception
     opened = next(element for element in at.tabs if element.label == "Learning curve")
-    assert "after 20 cells" in opened.get("plotly_chart")[0].proto.alt
+    assert "with 20 cells" in opened.get("plotly_chart")[0].proto.alt
 
 
 def test_runs_of_one_size_say_how_to_get_a_learning_curve():

@@ -11,17 +11,17 @@ from streamlit.testing.v1 import AppTest
 
 from leukodash import settings
 from leukodash.data.data_check import (
-    duplicate_words,
+    describe_duplicates,
+    describe_leak,
+    describe_leaks,
     duplicates,
     joined_subjects,
-    leak_sentence,
-    leak_words,
     problem_folders,
 )
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.data.split import Split, find_leaks, make_split
-from leukodash.figures.cell_pictures import PART_COLORS, lift, parts_figure, subjects_figure
+from leukodash.figures.cell_pictures import PART_COLORS, brighten, parts_figure, subjects_figure
 from leukodash.figures.theme import color
 from leukodash.models.backbones import BACKBONES
 
@@ -101,7 +101,7 @@ def test_empty_and_one_class_folders_get_a_sentence_each(page):
     (settings.data_root() / "single" / "hem" / "1.png").write_bytes(b"x")
     page.run()
     assert "No cell images were found in 'empty'" in said(page)
-    assert "'single' holds one class, 'hem'" in said(page)
+    assert "'single' has one class, 'hem'" in said(page)
 
 
 def test_too_few_subjects_are_said_and_the_cells_still_shown(page, demo):
@@ -110,7 +110,7 @@ def test_too_few_subjects_are_said_and_the_cells_still_shown(page, demo):
             file.unlink()
     page.run()
     assert not page.exception
-    assert "A split by subject needs 3 subjects" in said(page)
+    assert "A split by subject needs 3 or more subjects" in said(page)
     assert len(page.get("image")) > 0
 
 
@@ -150,22 +150,22 @@ def test_subjects_that_share_images_are_counted():
 
 
 def test_one_image_with_two_labels_is_said():
-    assert any("1 images carry two different labels" in sentence for sentence in duplicate_words(CELLS))
-    assert duplicate_words(CELLS.drop_duplicates("sha256")) == []
+    assert any("1 image has two different labels" in sentence for sentence in describe_duplicates(CELLS))
+    assert describe_duplicates(CELLS.drop_duplicates("sha256")) == []
 
 
 def test_leaks_are_said_in_sentences(demo):
     cells = load_dataset(demo).cells
     leaks = find_leaks(cells, make_split(cells, Split(kind="image")))
-    assert "in more than one part" in leak_words(leaks)[0]
-    assert leak_sentence(leaks[0]).startswith("Subject ")
-    assert leak_words([]) == []
+    assert "in more than one part" in describe_leaks(leaks)[0]
+    assert describe_leak(leaks[0]).startswith("Subject ")
+    assert describe_leaks([]) == []
 
 
 def test_a_root_with_one_class_folder_alone_is_meant_as_a_data_set(tmp_path):
     (tmp_path / "root" / "all").mkdir(parents=True)
     (tmp_path / "root" / "all" / "1.bmp").write_bytes(b"x")
-    assert problem_folders(tmp_path / "root")[0].startswith("'root' holds one class, 'all'")
+    assert problem_folders(tmp_path / "root")[0].startswith("'root' has one class, 'all'")
     assert problem_folders(tmp_path / "gone") == []
 
 
@@ -191,7 +191,7 @@ def test_parts_have_no_backbones_color():
 
 def test_lifting_brightens_the_dark_and_leaves_black_and_white():
     ramp = np.arange(256, dtype=np.uint8).reshape(1, -1, 1).repeat(3, axis=2)
-    lifted = lift(ramp)
+    lifted = brighten(ramp)
     assert lifted.dtype == np.uint8
     assert lifted[0, 0, 0] == 0
     assert lifted[0, 255, 0] == 255

@@ -320,7 +320,7 @@ def test_folders_that_are_not_data_sets_get_a_warning_each(page):
     page.run()
     assert not page.exception
     assert "No cell images were found in 'empty'" in said(page)
-    assert "'single' holds one class, 'blast'" in said(page)
+    assert "'single' has one class, 'blast'" in said(page)
 
 
 def test_a_link_to_a_missing_data_set_shows_a_warning(page):

@@ -3,8 +3,6 @@ import pytest
 from leukodash.evaluation.published import LEAK_ALARM, PUBLISHED, published_table
 from leukodash.models.backbones import BACKBONES
 
-ACCURACIES = [row for row in PUBLISHED if row.metric == "accuracy"]
-
 
 def rows_of(paper, network):
     return next(row for row in PUBLISHED if row.paper == paper and row.network == network)
@@ -20,22 +18,22 @@ def rows_of(paper, network):
         ("Mamaev", "VGG16, best epoch", 85.1, 82.3, 87.5),
     ],
 )
-def test_the_papers_numbers_and_intervals(paper, network, percent, low, high):
+def test_published_numbers_and_intervals(paper, network, percent, low, high):
     row = rows_of(paper, network)
     found = [round(100 * number, 1) for number in (row.value, *row.interval)]
     assert found == [percent, low, high]
 
 
-@pytest.mark.parametrize("row", ACCURACIES, ids=lambda row: f"{row.paper} {row.network}")
-def test_counts_give_the_printed_percentage_back(row):
-    assert row.k / row.n == pytest.approx(row.value, abs=0.5 / row.n + 1e-9)
+def test_counts_agree_with_the_published_percentage():
+    for row in PUBLISHED:
+        assert row.metric != "accuracy" or row.k / row.n == pytest.approx(row.value, abs=0.5 / row.n + 1e-9), row
 
 
 def test_every_backbone_key_is_one_of_ours():
     assert {row.backbone for row in PUBLISHED} - {None} <= set(BACKBONES)
 
 
-def test_rows_whose_count_is_worked_back_say_so():
+def test_counts_derived_from_a_percentage_are_noted():
     assert all("percentage" in row.note for row in PUBLISHED if row.paper == "Mamaev")
 
 

@@ -48,7 +48,7 @@ def test_the_report_needs_no_network(report):
 def test_the_report_starts_with_the_verdict_and_says_that_it_is_not_a_medical_device(report):
     words = " ".join(report.words)
     assert "on 70 images of 7 subjects" in words
-    assert "Only 7 subjects" in words
+    assert "Only 7 test subjects" in words
     assert "Not a medical device" in words
 
 

@@ -109,7 +109,7 @@ def test_each_run_is_right_about_the_cells_it_is_right_about():
     for (name, run), backbone in zip(run_names(runs).items(), ("vgg16", "mobilenet"), strict=True):
         tested = run.predictions[run.predictions["part"] == "test"]
         called = np.where(tested["p_all"] >= 0.5, "all", "hem")
-        assert comparison.right(dict.fromkeys(comparison.answers))[name].mean() == pytest.approx(
+        assert comparison.correct(dict.fromkeys(comparison.predictions))[name].mean() == pytest.approx(
             accuracy_score(tested["label"], called)
         )
         assert comparison.backbones[name] == backbone

@@ -14,7 +14,7 @@ from leukodash.data.split import Split, make_split
 from leukodash.evaluation.simple_baselines import AREA
 from leukodash.export.model_export import check_cells
 from leukodash.inference.sample_cells import unseen_cells
-from leukodash.runs.baseline_predictions import baseline_answers
+from leukodash.runs.baseline_predictions import predict_baselines
 from leukodash.runs.leaderboard import image_paths
 from leukodash.runs.run_cells import cell_identities, cell_paths, data_of
 
@@ -66,7 +66,7 @@ def test_cells_of_a_published_run_are_found_in_a_users_copy_of_other_bytes(cells
         assert np.array_equal(cv2.imread(str(path)), cv2.imread(str(cells / file)))
     assert list(unseen_cells([run])["path"]) == list(paths.values())
     own = a_run(cells, data=str(cells))
-    assert np.array_equal(baseline_answers(run, tested)[AREA].test, baseline_answers(own, tested)[AREA].test)
+    assert np.array_equal(predict_baselines(run, tested)[AREA].test, predict_baselines(own, tested)[AREA].test)
     assert np.array_equal(check_cells(run, 64), check_cells(own, 64))
 
 

@@ -308,11 +308,11 @@ def test_the_figure_gives_the_probabilities_at_a_quarter_of_the_image():
     falls, rises, even = 1 - shares, shares, np.full((3, 5), 0.5)
     figure = curves_figure(shares, falls, rises, even, even, "vgg16", "ALL blast")
     assert [trace.name for trace in figure.data] == [
-        "hottest covered first", "random places covered", "hottest shown first", "random places shown",
+        "hottest pixels covered first", "random pixels covered", "hottest pixels shown first", "random pixels shown",
     ]  # fmt: skip
     np.testing.assert_array_equal(figure.data[0].y, falls)
     np.testing.assert_array_equal(figure.data[2].y, rises)
-    for words in ("it is 75%", "50% in random orders", "it is 25% and 50%"):
+    for words in ("it is 75%", "50% in random order", "it is 25% and 50%"):
         assert words in alt_text(figure)
 
 

@@ -4,12 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from leukodash.data.dataset import load_dataset
-from leukodash.data.split import Leak, Split, find_leaks, make_split, split_words
+from leukodash.data.split import Leak, Split, describe_split, find_leaks, make_split
 from leukodash.errors import DataError
 
 
 def table(subjects, cells_each=10, folds=1):
-    """Cells of subjects named as in C-NMC (H… is hem), every image different; subjects go round the folds."""
+    """Return cells of subjects named as in C-NMC (H… is hem), all images different, in alternating folds."""
     rows = [
         {
             "file": f"{subject}_{number}.png",
@@ -26,7 +26,7 @@ def table(subjects, cells_each=10, folds=1):
 
 @pytest.fixture
 def cells():
-    """24 subjects of 25 cells in three folds, like the demo's."""
+    """24 subjects of 25 cells in three folds, as in the demo."""
     blasts, normals = [str(n) for n in range(12)], [f"H{n}" for n in range(12)]
     return table([name for pair in zip(blasts, normals, strict=True) for name in pair], 25, folds=3)
 
@@ -36,8 +36,8 @@ def no_subjects(cells):
     return cells.assign(subject=pd.Series([None] * len(cells), dtype=object))
 
 
-def share_it(cells, first, second):
-    """Let two cells be the same image."""
+def make_identical(cells, first, second):
+    """Make two cells the same image."""
     cells.loc[cells["file"] == second, "sha256"] = cells.loc[cells["file"] == first, "sha256"].item()
     return cells
 
@@ -50,7 +50,7 @@ def shares(part):
     return part.value_counts(normalize=True)
 
 
-def test_a_split_by_subject_keeps_subjects_whole_and_the_shares(cells):
+def test_a_split_by_subject_keeps_subjects_together_and_fractions(cells):
     part = make_split(cells, Split())
     assert part.groupby(cells["subject"]).nunique().max() == 1
     assert find_leaks(cells, part) == []
@@ -59,21 +59,21 @@ def test_a_split_by_subject_keeps_subjects_whole_and_the_shares(cells):
 
 
 @pytest.mark.parametrize("kind", ["subject", "fold", "image", "counts"])
-def test_a_split_is_the_same_for_the_same_seed_and_another_for_another(cells, kind):
+def test_a_split_depends_on_the_seed_only(cells, kind):
     counts = (200, 20, 20) if kind == "counts" else None
     parts = [make_split(cells, Split(kind=kind, seed=seed, counts=counts)) for seed in (0, 0, 1)]
     pd.testing.assert_series_equal(parts[0], parts[1])
     assert not parts[0].equals(parts[2])
 
 
-def test_every_seed_keeps_every_class_in_every_part_with_three_subjects_a_class():
+def test_three_subjects_per_class_give_every_part_every_class():
     few = table(["1", "2", "3", "H1", "H2", "H3"])
     for seed in range(10):
         part = make_split(few, Split(seed=seed))
         assert (pd.crosstab(part, few["label"]) == 10).all(axis=None)
 
 
-def test_subjects_of_very_different_size_still_give_about_the_share_asked_for():
+def test_subjects_of_unequal_size_give_about_the_requested_fractions():
     sizes = np.random.default_rng(0).integers(1, 200, 40)
     names = [f"{'H' if n % 3 == 0 else ''}{n}" for n in range(40)]
     uneven = pd.concat([table([name], size) for name, size in zip(names, sizes, strict=True)], ignore_index=True)
@@ -84,8 +84,8 @@ def test_subjects_of_very_different_size_still_give_about_the_share_asked_for():
         assert by_class.loc["validation"].between(0.09, 0.21).all()
 
 
-def test_subjects_that_share_an_image_stay_together_even_over_a_third(cells):
-    share_it(share_it(cells, "0_0.png", "1_0.png"), "1_1.png", "2_0.png")
+def test_subjects_linked_by_identical_images_stay_together(cells):
+    make_identical(make_identical(cells, "0_0.png", "1_0.png"), "1_1.png", "2_0.png")
     for seed in range(10):
         part = make_split(cells, Split(seed=seed))
         assert len(part_of(cells, part, "0") | part_of(cells, part, "1") | part_of(cells, part, "2")) == 1
@@ -99,28 +99,28 @@ def test_subjects_with_cells_of_both_classes_can_be_split(cells):
 
 
 def mixed_subjects(hem_cells):
-    """Six subjects of 40 blasts; the first ones have as many normal cells as given."""
+    """Return six subjects of 40 blasts, of whom the first also have these numbers of normal cells."""
     names = [str(number) for number in range(6)]
     normals = [table([name], count).assign(label="hem") for name, count in zip(names, hem_cells, strict=False)]
     cells = pd.concat([table(names, 40), *normals], ignore_index=True)
     return cells.assign(sha256=cells.index.astype(str))
 
 
-def test_a_class_that_two_subjects_have_is_on_both_sides():
+def test_a_class_of_two_subjects_is_in_both_parts():
     cells = mixed_subjects([5, 5])
     for seed in range(5):
         part = make_split(cells, Split(test=0, seed=seed))
         assert pd.crosstab(part, cells["label"])["hem"].to_list() == [5, 5]
 
 
-def test_the_test_part_leaves_every_class_for_the_other_two():
-    cells = mixed_subjects([5, 5, 10])  # the first two make half of the cells, and would leave one subject
+def test_the_test_part_leaves_every_class_to_the_other_parts():
+    cells = mixed_subjects([5, 5, 10])  # half of these cells are of the first two subjects, which would leave one
     for seed in range(5):
         part = make_split(cells, Split(test=0.5, validation=0.2, seed=seed))
         assert (pd.crosstab(part, cells["label"])["hem"] > 0).to_list() == [True] * 3
 
 
-def test_validation_is_a_share_of_all_cells(cells):
+def test_validation_is_a_fraction_of_all_cells(cells):
     part = make_split(cells, Split(test=0.5, validation=0.25))
     assert shares(part).to_dict() == {"test": 0.5, "train": 0.25, "validation": 0.25}
 
@@ -133,27 +133,27 @@ def test_three_classes_can_be_split(cells):
     assert (pd.crosstab(part, three["label"]) > 0).all(axis=None)
 
 
-def test_too_few_subjects_are_told_with_the_number_needed():
-    with pytest.raises(DataError, match=r"needs 3 subjects of every class.*'hem' has 2"):
+def test_too_few_subjects_are_refused_with_the_number_needed():
+    with pytest.raises(DataError, match=r"needs 3 or more subjects of every class.*'hem' has 2"):
         make_split(table(["1", "2", "3", "H1", "H2"]), Split())
     make_split(table(["1", "2", "H1", "H2"]), Split(test=0))
-    with pytest.raises(DataError, match=r"needs 2 subjects of every class.*'hem' has 1"):
+    with pytest.raises(DataError, match=r"needs 2 or more subjects of every class.*'hem' has 1"):
         make_split(table(["1", "2", "H1"]), Split(test=0))
 
 
-def test_joined_subjects_count_as_one():
-    few = share_it(table(["1", "2", "3", "H1", "H2", "H3"]), "H1_0.png", "H2_0.png")
+def test_subjects_with_identical_images_count_as_one():
+    few = make_identical(table(["1", "2", "3", "H1", "H2", "H3"]), "H1_0.png", "H2_0.png")
     with pytest.raises(DataError, match="'hem' has 2"):
         make_split(few, Split())
 
 
-def test_cells_without_subjects_are_not_split_by_subject(no_subjects):
+def test_cells_without_subjects_cannot_be_split_by_subject(no_subjects):
     with pytest.raises(DataError, match=r"split by image, or add a subjects.csv"):
         make_split(no_subjects, Split())
 
 
 @pytest.mark.parametrize("kind", ["subject", "image"])
-def test_no_test_part_is_made_where_none_is_asked_for(cells, kind):
+def test_a_test_fraction_of_zero_gives_no_test_part(cells, kind):
     part = make_split(cells, Split(kind=kind, test=0, validation=0.25))
     assert set(part) == {"train", "validation"}
     assert shares(part)["validation"] == pytest.approx(0.25, abs=0.02)
@@ -167,11 +167,11 @@ def test_a_fold_is_the_whole_test_part(cells):
         assert find_leaks(cells, part) == []
 
 
-def test_cells_whose_subject_is_in_the_test_fold_are_not_used(cells):
+def test_cells_of_subjects_in_the_test_fold_are_not_used(cells):
     in_fold = cells.groupby("subject")["fold"].first()
     tested, other, joined = (in_fold.index[in_fold == fold][0] for fold in (2, 0, 1))
-    cells.loc[cells["file"] == f"{other}_0.png", "fold"] = 2  # one cell of a subject strays into the test fold
-    share_it(cells, f"{tested}_3.png", f"{joined}_4.png")
+    cells.loc[cells["file"] == f"{other}_0.png", "fold"] = 2  # one cell of this subject is in the test fold
+    make_identical(cells, f"{tested}_3.png", f"{joined}_4.png")
     part = make_split(cells, Split(kind="fold"))
     assert part_of(cells, part, other) == {"test", "unused"}
     assert part_of(cells, part, joined) == {"unused"}
@@ -179,24 +179,24 @@ def test_cells_whose_subject_is_in_the_test_fold_are_not_used(cells):
     assert find_leaks(cells, part) == []
 
 
-def test_folds_without_subjects_are_split_inside_by_image(no_subjects):
-    share_it(no_subjects, "2_0.png", "0_0.png")  # folds 1 and 0
+def test_folds_without_subjects_are_split_by_image(no_subjects):
+    make_identical(no_subjects, "2_0.png", "0_0.png")  # folds 1 and 0
     part = make_split(no_subjects, Split(kind="fold", test_fold=1))
     assert part[no_subjects["file"] == "0_0.png"].item() == "unused"
     assert set(part[no_subjects["fold"] == 0]) == {"train", "validation", "unused"}
 
 
-def test_a_fold_that_cannot_be_tested_on_is_told(cells):
+def test_an_unusable_test_fold_is_refused(cells):
     with pytest.raises(DataError, match="no fold 7 to test on: the data set has 0, 1, 2"):
         make_split(cells, Split(kind="fold", test_fold=7))
-    with pytest.raises(DataError, match="two folders of folds"):
+    with pytest.raises(DataError, match="two or more fold folders"):
         make_split(cells.assign(fold=pd.array([pd.NA] * len(cells), "Int64")), Split(kind="fold"))
     one_class = cells[(cells["fold"] != 2) | (cells["label"] == "all")]
     with pytest.raises(DataError, match="Fold 2 has no cell of 'hem'"):
         make_split(one_class, Split(kind="fold"))
 
 
-def test_a_split_by_image_is_stratified_as_mamaevs(cells):
+def test_a_split_by_image_reproduces_mamaevs_numbers(cells):
     # Mamaev 2023: 2,397 ALL and 1,130 normal cells, 80/20: 2,822 in training and 705 in validation.
     fold_0 = pd.DataFrame({"label": ["all"] * 2397 + ["hem"] * 1130})
     part = make_split(fold_0, Split(kind="image", validation=0.2, test=0))
@@ -205,7 +205,7 @@ def test_a_split_by_image_is_stratified_as_mamaevs(cells):
     assert {leak.subject for leak in leaks} == set(cells["subject"])
 
 
-def test_the_counts_of_dhuri_and_guinde_are_met_where_there_are_enough_cells():
+def test_a_split_by_counts_reproduces_dhuri_and_guindes_numbers():
     cnmc = pd.DataFrame({"label": ["all"] * 7272 + ["hem"] * 3389})
     part = make_split(cnmc, Split(kind="counts", counts=(6036, 70, 70)))
     counts = pd.crosstab(part, cnmc["label"])
@@ -214,7 +214,7 @@ def test_the_counts_of_dhuri_and_guinde_are_met_where_there_are_enough_cells():
 
 
 @pytest.mark.parametrize(("available", "expected"), [(1544, (1508, 18, 18)), (100, (98, 1, 1)), (3, (1, 1, 1))])
-def test_fewer_cells_keep_the_proportions_of_the_counts(available, expected):
+def test_too_few_cells_keep_the_proportions_of_the_counts(available, expected):
     few = pd.DataFrame({"label": ["all"] * available + ["hem"] * (available + 5)})
     counts = pd.crosstab(make_split(few, Split(kind="counts", counts=(6036, 70, 70))), few["label"])
     for part, number in zip(("train", "validation", "test"), expected, strict=True):
@@ -223,12 +223,12 @@ def test_fewer_cells_keep_the_proportions_of_the_counts(available, expected):
 
 
 @pytest.mark.parametrize("split", [Split(kind="image"), Split(kind="counts", counts=(10, 2, 2))])
-def test_too_few_cells_are_told(split):
+def test_too_few_cells_are_refused(split):
     with pytest.raises(DataError, match="'all' has too few cells for all parts"):
         make_split(pd.DataFrame({"label": ["all"] * 2 + ["hem"] * 20}), split)
 
 
-def test_the_parts_keep_the_index_of_the_cells(cells):
+def test_the_parts_have_the_index_of_the_cells(cells):
     some = cells.sample(frac=0.8, random_state=0)
     for kind in ("subject", "fold", "image"):
         part = make_split(some, Split(kind=kind))
@@ -237,9 +237,9 @@ def test_the_parts_keep_the_index_of_the_cells(cells):
     assert find_leaks(some, make_split(some, Split())) == []
 
 
-def test_leaks_are_found_and_unused_cells_never_leak():
+def test_leaks_are_found_among_used_cells():
     cells = table(["1", "2", "3", "H1"], cells_each=2)
-    share_it(cells, "2_1.png", "3_1.png")
+    make_identical(cells, "2_1.png", "3_1.png")
     part = pd.Series(["test", "train", "train", "train", "unused", "validation", "test", "unused"])
     assert find_leaks(cells, part) == [
         Leak("subject", "1", ("train", "test"), ("1_1.png", "1_0.png")),
@@ -248,23 +248,23 @@ def test_leaks_are_found_and_unused_cells_never_leak():
 
 
 def test_identical_images_leak_without_subjects(no_subjects):
-    share_it(no_subjects, "0_0.png", "H5_3.png")
+    make_identical(no_subjects, "0_0.png", "H5_3.png")
     part = pd.Series("train", index=no_subjects.index).mask(no_subjects["file"] == "H5_3.png", "test")
     assert find_leaks(no_subjects, part) == [Leak("image", None, ("train", "test"), ("0_0.png", "H5_3.png"))]
 
 
-def test_a_badge_says_how_it_was_split(cells, no_subjects):
+def test_a_split_is_described_for_a_badge(cells, no_subjects):
     by_subject = make_split(cells, Split())
     tested = cells["subject"][by_subject == "test"].nunique()
-    assert split_words(cells, by_subject, "subject") == f"split by subject · {tested} test subjects"
+    assert describe_split(cells, by_subject, "subject") == f"split by subject · {tested} test subjects"
     by_image = make_split(cells, Split(kind="image"))
-    assert split_words(cells, by_image, "image") == "split by image · 24 of 24 test subjects also in training"
+    assert describe_split(cells, by_image, "image") == "split by image · 24 of 24 test subjects also in training"
     counts = make_split(no_subjects, Split(kind="counts", counts=(400, 20, 20)))
-    words = "balanced split by image · 20 test cells, subjects unknown"
-    assert split_words(no_subjects, counts, "counts") == words
-    assert split_words(cells, by_image.replace("test", "train"), "image") == "split by image · no test part"
+    expected = "balanced split by image · 20 test cells, subjects unknown"
+    assert describe_split(no_subjects, counts, "counts") == expected
+    assert describe_split(cells, by_image.replace("test", "train"), "image") == "split by image · no test part"
     one = pd.Series("train", index=cells.index).mask(cells["subject"] == "3", "test")
-    assert split_words(cells, one, "subject") == "split by subject · 1 test subject"
+    assert describe_split(cells, one, "subject") == "split by subject · 1 test subject"
 
 
 @pytest.mark.parametrize(
@@ -286,12 +286,12 @@ def test_a_badge_says_how_it_was_split(cells, no_subjects):
         {"fraction": 0.1},
     ],
 )
-def test_a_split_that_makes_no_sense_is_refused(fields):
+def test_invalid_settings_are_refused(fields):
     with pytest.raises(ValidationError):
         Split(**fields)
 
 
-def test_a_split_survives_json():
+def test_a_split_can_be_stored_as_json():
     split = Split(kind="counts", counts=(6036, 70, 70), seed=3)
     assert Split.model_validate_json(split.model_dump_json()) == split
 
@@ -300,8 +300,8 @@ def in_folds(cells, folds, **settings):
     return [make_split(cells, Split(folds=folds, test_fold=number, **settings)) for number in range(folds)]
 
 
-def test_folds_of_subjects_together_test_every_cell_once(cells):
-    parts = in_folds(share_it(cells, "0_0.png", "1_0.png"), 5)
+def test_folds_of_subjects_test_every_cell_once(cells):
+    parts = in_folds(make_identical(cells, "0_0.png", "1_0.png"), 5)
     assert (np.sum([part == "test" for part in parts], axis=0) == 1).all()
     for part in parts:
         assert find_leaks(cells, part) == []
@@ -311,14 +311,14 @@ def test_folds_of_subjects_together_test_every_cell_once(cells):
     assert not make_split(cells, Split(folds=5, seed=1)).equals(parts[0])
 
 
-def test_more_folds_than_subjects_of_a_class_get_a_sentence(cells):
+def test_more_folds_than_subjects_of_a_class_are_refused(cells):
     few = cells[~cells["subject"].isin([f"H{n}" for n in range(4, 12)])]
-    with pytest.raises(DataError, match=r"5 folds need 5 subjects.*'hem' has 4"):
+    with pytest.raises(DataError, match=r"5 folds need 5 or more subjects.*'hem' has 4"):
         make_split(few, Split(folds=5))
 
 
 @pytest.mark.real
-def test_real_cells_are_dealt_into_folds_of_subjects(real_cnmc):
+def test_real_cells_are_divided_into_folds_of_subjects(real_cnmc):
     cells = load_dataset(real_cnmc).cells
     parts = in_folds(cells, 5)
     assert (np.sum([part == "test" for part in parts], axis=0) == 1).all()

@@ -18,7 +18,7 @@ from leukodash import settings
 from leukodash.data.dataset import Dataset, find_datasets, load_dataset, printable
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
-from leukodash.evaluation.metrics import wilson
+from leukodash.evaluation.statistics import wilson
 from leukodash.jobs.estimate import duration_words
 from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders

@@ -10,18 +10,17 @@ from leukodash import settings
 from leukodash.app.common import choose_dataset
 from leukodash.config.form_schema import SPLIT_HELP
 from leukodash.data.data_check import (
-    duplicate_words,
+    describe_duplicates,
+    describe_leak,
+    describe_leaks,
     duplicates,
-    leak_sentence,
-    leak_words,
-    part_words,
     problem_folders,
 )
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.data.images import read_image, square
-from leukodash.data.split import Leak, Split, find_leaks, make_split, split_words
+from leukodash.data.split import PART_TITLES, Leak, Split, describe_split, find_leaks, make_split
 from leukodash.errors import DataError, ImageError
-from leukodash.figures.cell_pictures import lift, parts_figure, subjects_figure
+from leukodash.figures.cell_pictures import brighten, parts_figure, subjects_figure
 from leukodash.figures.theme import alt_text
 
 WALL = 48  # cells per page
@@ -44,7 +43,7 @@ def thumbnail(path: str, sha256: str, bright: bool) -> tuple[bytes, int]:
     image = read_image(Path(path))
     side = max(image.shape[:2])
     small = square(image, min(THUMBNAIL, side))
-    small = lift(small) if bright else small
+    small = brighten(small) if bright else small
     return cv2.imencode(".png", small[..., ::-1])[1].tobytes(), side
 
 
@@ -85,7 +84,7 @@ def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
     """Show charts of the cells by part, class and subject."""
     titles = {label: label_title(label) for label in dataset.classes}
     charts = [parts_figure, subjects_figure] if dataset.has_subjects else [parts_figure]
-    st.caption(f"{split_words(dataset.cells, part, split.kind)}. Patterns show the class, colors the part.")
+    st.caption(f"{describe_split(dataset.cells, part, split.kind)}. Patterns show the class, colors the part.")
     for column, chart in zip(st.columns([2, 3][: len(charts)]), charts, strict=True):
         figure = chart(dataset.cells, part, titles)
         column.plotly_chart(figure, key=chart.__name__, config={"displayModeBar": False}, alt=alt_text(figure))
@@ -93,7 +92,7 @@ def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
 
 def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
     """Show the leaks of the split: sentences, then some pairs of images."""
-    if not (sentences := leak_words(leaks)):
+    if not (sentences := describe_leaks(leaks)):
         st.success("No subject or image is in more than one part.", icon=":material/verified_user:")
         return
     st.error("  \n".join(sentences), icon=":material/warning:")
@@ -101,11 +100,11 @@ def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
     first = sorted(leaks, key=lambda leak: leak.kind)[:PAIRS]  # identical images before subjects
     for column, leak in zip(st.columns(PAIRS), first, strict=False):
         with column:
-            st.markdown(leak_sentence(leak))
+            st.markdown(describe_leak(leak))
             wall(dataset, cells.loc[[leak.files[0], leak.files[-1]]], bright)
     if len(leaks) > PAIRS:
         with st.expander(f"All {len(leaks):,} leaks"):
-            st.dataframe([{"leak": leak_sentence(leak), "files": ", ".join(leak.files[:6])} for leak in leaks])
+            st.dataframe([{"leak": describe_leak(leak), "files": ", ".join(leak.files[:6])} for leak in leaks])
 
 
 def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
@@ -127,8 +126,8 @@ def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
         ["subject", "label"], sort=False
     ):
         name = f"**Subject {subject}** · " if subject else ""
-        parts = ", ".join(map(part_words, dict.fromkeys(group["part"])))
-        st.markdown(f"{name}{label_title(label)} :small[{len(group)} shown · in {parts}]")
+        parts = ", ".join(PART_TITLES[part] for part in dict.fromkeys(group["part"]))
+        st.markdown(f"{name}{label_title(label)} :small[{len(group)} shown · {parts}]")
         longest = max(longest, wall(dataset, group, bright))
     st.caption(f"Images of up to {longest} pixels a side, shown at {SHOWN} pixels. Point at one to enlarge it.")
 
@@ -153,7 +152,7 @@ def show() -> None:
     st.subheader("Leaks")
     show_leaks(dataset, leaks, bright)
     st.subheader("Duplicates")
-    sentences = duplicate_words(dataset.cells)
+    sentences = describe_duplicates(dataset.cells)
     st.markdown("  \n".join(sentences) or "No two files contain the same image.")
     wall(dataset, duplicates(dataset.cells).head(2 * PAIRS), bright, captions=True)
     st.subheader("Cells")

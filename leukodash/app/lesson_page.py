@@ -12,7 +12,7 @@ from leukodash.data.images import read_image, square
 from leukodash.evaluation.comparison import forest_rows
 from leukodash.evaluation.published import PUBLISHED
 from leukodash.figures.accuracy_charts import forest_figure
-from leukodash.figures.cell_pictures import lift
+from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.training_curves import history_figure
 from leukodash.models.backbones import BACKBONES, SCALING
@@ -81,7 +81,7 @@ def pixels_part() -> None:
     cell = demo_cell().astype(float)
     values = {"as pretrained": cell[..., ::-1] * scale + offset, "divided by 255": cell * SCALING["divide_by_255"][0]}
     left, right = st.columns([1, 4], vertical_alignment="center")
-    left.image(lift(demo_cell()), width=150, alt="A generated blast cell on black, brightened.")
+    left.image(brighten(demo_cell()), width=150, alt="A generated blast cell on black, brightened.")
     with right:
         chart(ranges_figure(values), "pixels")
     st.caption("All pixel values of this generated cell: minimum, quartiles and maximum.")

@@ -3,7 +3,7 @@
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,12 +14,11 @@ import pandas as pd
 
 from leukodash.data.images import Source, read_image, square
 from leukodash.errors import RunError
-from leukodash.figures.cell_pictures import lift
+from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.heat_overlay import overlay
+from leukodash.progress import Progress
 
 SIZE = 320  # pixels a side of a written cell
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class OverlayStyle:
     Attributes:
         opacity: of the map over the cell, 0 to 1.
         colors: a key of `figures.heat_overlay.COLOR_MAPS`.
-        bright: whether the cell is brightened for display (`figures.cell_pictures.lift`).
+        bright: whether the cell is brightened for display (`figures.cell_pictures.brighten`).
         beside: whether the map is shown beside the cell rather than over it.
     """
 
@@ -120,7 +119,7 @@ def _pictures(
         if position != shown:
             source = files[position]
             image = square(read_image(source if isinstance(source, Path) else source[1]), SIZE)
-            shown, cell = position, lift(image) if style.bright else image
+            shown, cell = position, brighten(image) if style.bright else image
         picture = draw_over(cell, heat, style, faded)
         picture = np.hstack([cell, picture]) if style.beside else picture
         yield f"{stems[position]}.{run}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes()

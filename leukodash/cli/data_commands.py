@@ -35,7 +35,7 @@ def check(folder: Path) -> None:
     """Count the cells, decode every image, and look for duplicates and leaks."""
     from leukodash.data.dataset import label_title
     from leukodash.data.images import cell_store
-    from leukodash.data.split import Split, find_leaks, make_split, split_words
+    from leukodash.data.split import Split, describe_split, find_leaks, make_split
 
     dataset = read_dataset(folder)
     cells = dataset.cells
@@ -51,7 +51,7 @@ def check(folder: Path) -> None:
     default = Split(kind="subject" if dataset.has_subjects else "image")
     part = make_split(cells, default)
     leaks = find_leaks(cells, part)
-    click.echo(f"{split_words(cells, part, default.kind)}: {len(leaks)} leaks between the parts")
+    click.echo(f"{describe_split(cells, part, default.kind)}: {len(leaks)} leaks between the parts")
     if dataset.has_folds and cells["fold"].nunique() > 1:
         leaks = find_leaks(cells, cells["fold"].map("fold {}".format))
         click.echo(f"The data set's own folds: {len(leaks)} leaks between them")

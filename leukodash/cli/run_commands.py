@@ -240,7 +240,7 @@ def watch(run: Run) -> int:
 
 
 def _result_words(run: Run) -> str:
-    from leukodash.evaluation.metrics import wilson
+    from leukodash.evaluation.statistics import wilson
     from leukodash.runs.leaderboard import marks
 
     metrics = run.metrics

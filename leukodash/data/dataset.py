@@ -1,21 +1,21 @@
-"""A folder of single-cell images as a table of cells, and its fingerprint.
+"""Index a folder of single-cell images as a table of cells with a fingerprint.
 
-Two layouts are read, whatever the case of their names:
+Two layouts are supported, with names in upper or lower case:
 
-* C-NMC 2019: ``fold_<k>/<all|hem>/UID_<subject>_<image>_<cell>_<all|hem>.<ext>``, the folds in the root or
-  one folder down (``C-NMC_training_data/fold_0/…``);
-* class folders: ``<class>/<file>``, two classes or more.
+* C-NMC 2019: ``fold_<k>/<all|hem>/UID_<subject>_<image>_<cell>_<all|hem>.<ext>``, with the folds in the root or one
+  folder below (``C-NMC_training_data/fold_0/…``);
+* class folders: ``<class>/<file>``, two or more classes.
 
-Subjects come from ``subjects.csv`` (columns ``file,subject``) in the root, else from C-NMC's file names.
+Subjects come from ``subjects.csv`` (columns ``file,subject``) in the root, or else from C-NMC's file names.
 """
 
 import csv
 import hashlib
+import io
 import os
 import re
-import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -25,13 +25,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from leukodash import settings
+from leukodash.atomic_write import write_atomic
 from leukodash.errors import DataError
-
-Progress = Callable[[float, str], None]
+from leukodash.progress import Progress
 
 LABEL_TITLES = {"all": "ALL blast", "hem": "normal"}
 EXTENSIONS = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
-LAYOUTS = "fold_0/all/UID_11_10_1_all.bmp as in C-NMC, or a folder a class (blast/1.png, normal/2.png)"
+LAYOUTS = "fold_0/all/UID_11_10_1_all.bmp as in C-NMC, or one folder per class (blast/1.png, normal/2.png)"
 
 _FOLD = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
 _UID = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)", re.IGNORECASE)
@@ -40,15 +40,12 @@ _HEALTHY = re.compile(r"\b(hem|normal|healthy|benign|negative|controls?|non|not|
 
 
 def label_title(label: str) -> str:
-    """The words for a label on pages: "ALL blast" for ``all``, "normal" for ``hem``, else the label itself."""
+    """Return the displayed name of a label: "ALL blast" for ``all``, "normal" for ``hem``, else the label itself."""
     return LABEL_TITLES.get(label, label)
 
 
 def printable(name: str) -> str:
-    """An untrusted file or folder name, fit for a message: its last 80 characters, none of them a control.
-
-    Of a long path the end tells the file.
-    """
+    """Return an untrusted file or folder name for messages: its last 80 characters, with "?" for non-printable ones."""
     end = name if len(name) <= 80 else f"…{name[-79:]}"
     return "".join(c if c.isprintable() else "?" for c in end)
 
@@ -60,11 +57,11 @@ class Dataset:
     Attributes:
         root: the folder, resolved.
         name: the folder's name.
-        cells: one row an image, sorted by ``file``, RangeIndex. Columns: ``file`` (str, posix path relative to
+        cells: one row per image, sorted by ``file``, RangeIndex. Columns: ``file`` (str, posix path relative to
             ``root``), ``label`` (str), ``subject`` (str in every row, or None in every row), ``fold`` (Int64,
             NA in class folders), ``sha256`` (str, 64 hex digits, of the file's bytes).
-        fingerprint: SHA-256 over all of ``cells``, 64 hex digits.
-        generated: the cells were drawn by ``data/synthetic.py``, never seen under a microscope.
+        fingerprint: SHA-256 of the table ``cells``, 64 hex digits.
+        generated: whether the cells were drawn by `demo_cells` rather than photographed.
     """
 
     root: Path
@@ -80,19 +77,19 @@ class Dataset:
 
     @cached_property
     def positive(self) -> str:
-        """The class whose sensitivity is reported: the first named like a disease, else not like health."""
+        """The class whose sensitivity is reported: the first named like a disease, else the first not named healthy."""
         words = {label: re.sub("[^a-z]+", " ", label.lower()) for label in self.classes}
         unhealthy = [label for label in self.classes if not _HEALTHY.search(words[label])] or self.classes
         return next((label for label in unhealthy if _DISEASE.search(words[label])), unhealthy[0])
 
     @cached_property
     def has_subjects(self) -> bool:
-        """Whether every cell's subject is known (it is for all cells or for none)."""
+        """Whether the subjects are known (for all cells or for none)."""
         return bool(self.cells["subject"].notna().all())
 
     @cached_property
     def has_folds(self) -> bool:
-        """Whether the cells lie in folders of folds."""
+        """Whether the cells are in fold folders."""
         return bool(self.cells["fold"].notna().all())
 
 
@@ -113,16 +110,19 @@ class _File(NamedTuple):
 def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
     """Index the cells under ``root``.
 
-    Every file is hashed once: hashes are kept in the cache folder, and used again while a file's size and time
-    of change stay the same.
+    Hashes of files are cached and reused while the size and modification time of a file are unchanged.
+
+    Args:
+        root: the data folder.
+        progress: called with the fraction done, 0..1, and a text.
 
     Raises:
-        DataError: the folder is missing, empty, of one class or in no known layout, or subjects are incomplete.
+        DataError: if the folder is missing, empty, has one class or no known layout, or if subjects are incomplete.
     """
     root = Path(root).expanduser().resolve()
     name = printable(root.name)
     if not root.is_dir():
-        raise DataError(f"There is no folder {root}: give the folder that holds the cell images.")
+        raise DataError(f"There is no folder {root}: give the folder with the cell images.")
     try:
         files = sorted(_files(root, _class_folders(root)))
     except OSError as error:
@@ -140,20 +140,20 @@ def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
     )
     if cells["label"].nunique() < 2:
         only = printable(cells["label"][0])
-        raise DataError(f"'{name}' holds one class, '{only}', and two or more are needed: expected {LAYOUTS}.")
+        raise DataError(f"'{name}' has one class, '{only}', but two or more are needed: expected {LAYOUTS}.")
     cells["sha256"] = _hashes(root, files, progress)
     return Dataset(root, root.name, cells, _fingerprint(cells), (root / "generated.json").is_file())
 
 
 def find_datasets(root: Path | str) -> list[Path]:
-    """Data sets in a data root, sorted: the root itself if it is one, and its direct subfolders that are.
+    """Return the data sets in a data root, sorted: the root itself if it is one, and those among its subfolders.
 
-    Lists folders only and opens no file. Folds one folder down make that folder the data set, not the root.
+    It only lists folders and opens no file. If the folds are one folder below the root, that folder is the data set.
     """
     root = Path(root).expanduser()
     try:
         subfolders = [path for path in _subfolders(root) if not _FOLD.fullmatch(path.name)]
-    except OSError:  # no such folder, or not ours to read: nothing to choose from
+    except OSError:  # the folder does not exist or cannot be read
         return []
     found: list[Path] = []
     inside: set[Path] = set()  # folders that belong to a data set found before
@@ -202,16 +202,17 @@ def _image_folders(folder: Path) -> list[Path]:
 
 
 def _fold_folders(folder: Path) -> list[_ClassFolder]:
-    """Class folders in the fold folders that lie directly in ``folder``."""
+    """Return the class folders inside the fold folders of ``folder``."""
     folds = [(path, match) for path in _subfolders(folder) if (match := _FOLD.fullmatch(path.name))]
     return [_ClassFolder(path, path.name, int(match[1])) for fold, match in folds for path in _image_folders(fold)]
 
 
 def _class_folders(root: Path) -> list[_ClassFolder]:
-    """Folders of images named by class: those of folds in the root, else of folds in one subfolder, else its own.
+    """Return the class folders: in folds in the root, else in folds in one subfolder, else in the root.
 
-    The cancer archive's C-NMC has two folders of unlabelled test images beside the one that holds the folds: folds
-    come first. Two subfolders with folds are two data sets, and demo cells beside a user's class folders a third.
+    Folds take precedence because The Cancer Imaging Archive's C-NMC has two folders of unlabeled test images next to
+    the folder with the folds. Two subfolders with folds are two data sets; demo cells next to class folders are
+    separate.
     """
     if folders := _fold_folders(root):
         return folders
@@ -235,14 +236,14 @@ def _files(root: Path, folders: list[_ClassFolder]) -> Iterator[_File]:
         prefix = folder.path.relative_to(root).as_posix()
         for entry in _images(folder.path):
             file = f"{prefix}/{entry.name}"
-            if any("\ud800" <= c <= "\udfff" for c in file):  # how Python holds bytes that are not UTF-8
+            if any("\ud800" <= c <= "\udfff" for c in file):  # Python's representation of bytes that are not UTF-8
                 raise DataError(f"The name of '{printable(file)}' is not UTF-8 text: rename it.")
             stat = entry.stat()
             yield _File(file, stat.st_size, stat.st_mtime_ns, folder)
 
 
 def _labels(folders: set[str]) -> dict[str, str]:
-    """Label of each class folder: its name, one spelling for all cases, ``all`` and ``hem`` in lower case."""
+    """Return the label by class folder: its name in one spelling, with ``all`` and ``hem`` in lower case."""
     spelling: dict[str, str] = {}
     for name in sorted(folders):
         spelling.setdefault(name.lower(), name)
@@ -257,44 +258,44 @@ def _subjects(root: Path, cells: list[_File]) -> list[str] | list[None]:
         return _listed_subjects(root / "subjects.csv", files)
     if subjects := [cell.folder.subject for cell in cells if cell.folder.subject]:
         return subjects
-    matches = [_UID.fullmatch(Path(file).stem) for file in files]
-    unnamed = [file for file, match in zip(files, matches, strict=True) if not match]
-    if len(unnamed) == len(files):
+    matches = {file: match for file in files if (match := _UID.fullmatch(Path(file).stem))}
+    if not matches:
         return [None] * len(files)
-    if unnamed:  # going on without subjects would turn a split by subject into one by image, in silence
+    if len(matches) < len(files):  # without subjects, a split by subject would silently become one by image
+        unnamed = [file for file in files if file not in matches]
         raise DataError(
-            f"{len(unnamed)} of {len(files)} file names tell no subject, as UID_11_10_1_all does, the first being "
+            f"{len(unnamed):,} of {len(files):,} file names contain no subject, as UID_11_10_1_all does, for example "
             f"'{printable(unnamed[0])}': rename them, or list every file in a subjects.csv (file,subject)."
         )
-    for file, match in zip(files, matches, strict=True):
+    for file, match in matches.items():
         folder = Path(file).parent.name.lower()
         if folder in LABEL_TITLES and folder != match[2].lower():
-            raise DataError(f"'{printable(file)}' lies in the folder of the other class: move or rename it.")
-    return [match[1].upper() for match in matches]
+            raise DataError(f"'{printable(file)}' is in the folder of the other class: move or rename it.")
+    return [match[1].upper() for match in matches.values()]
 
 
 def _listed_subjects(path: Path, files: list[str]) -> list[str]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:  # ValueError: pandas' parser, and bytes that are not UTF-8
-        raise DataError("subjects.csv cannot be read: expected a UTF-8 table file,subject.") from error
+        raise DataError("subjects.csv cannot be read: expected a UTF-8 table with the columns file,subject.") from error
     if not {"file", "subject"} <= set(table.columns):
-        found = printable(", ".join(map(str, table.columns)))
-        raise DataError(f"subjects.csv needs the columns file,subject, and has: {found}.")
+        columns = printable(", ".join(map(str, table.columns)))
+        raise DataError(f"subjects.csv needs the columns file,subject, but has: {columns}.")
     listed: dict[str, str] = {}
     for file, subject in zip(table["file"], table["subject"].str.strip(), strict=True):
         file_name = file.strip().replace("\\", "/").removeprefix("./")
         if listed.setdefault(file_name, subject) != subject:
             raise DataError(f"subjects.csv has two subjects for '{printable(file_name)}': keep one of them.")
     times = Counter(Path(file).name for file in files)
-    # A bare file name stands for the one file of that name, whatever its folder.
+    # A bare file name refers to the only file of that name, in whatever folder.
     bare = {file: listed.get(Path(file).name, "") for file in files if times[Path(file).name] == 1}
     subjects = [listed.get(file) or bare.get(file, "") for file in files]
     missing = [file for file, subject in zip(files, subjects, strict=True) if not subject]
     if missing:
         raise DataError(
-            f"subjects.csv has no subject for {len(missing)} of {len(files)} files, the first being "
-            f"'{printable(missing[0])}': add a line for each, with its file relative to the data folder."
+            f"subjects.csv has no subject for {len(missing):,} of {len(files):,} files, for example "
+            f"'{printable(missing[0])}': add a line for each, with its path relative to the data folder."
         )
     return subjects
 
@@ -311,7 +312,7 @@ def _hashes(root: Path, files: list[_File], progress: Progress | None) -> list[s
         except OSError as error:
             raise DataError(f"'{printable(file.file)}' cannot be read ({error.strerror}).") from error
 
-    with ThreadPoolExecutor(8) as pool:  # reading and hashing both let go of Python's lock
+    with ThreadPoolExecutor(8) as pool:  # reading and hashing both release the GIL
         for done, (file, digest) in enumerate(zip(missing, pool.map(sha256, missing), strict=True), 1):
             known[file[:3]] = digest
             if progress and (done % 100 == 0 or done == len(missing)):
@@ -325,21 +326,19 @@ def _read_index(index: Path) -> dict[tuple[str, int, int], str]:
     try:
         with index.open(newline="", encoding="utf-8") as stream:
             return {(file, int(size), int(mtime)): digest for file, size, mtime, digest in csv.reader(stream)}
-    except (OSError, ValueError, csv.Error):  # absent or damaged: everything is hashed again
+    except (OSError, ValueError, csv.Error):  # missing or damaged: everything is hashed again
         return {}
 
 
 def _write_index(index: Path, hashes: dict[tuple[str, int, int], str]) -> None:
-    temporary = index.with_suffix(f".{secrets.token_hex(4)}.tmp")  # several processes may write at once
+    table = io.StringIO()
+    csv.writer(table).writerows((*key, digest) for key, digest in hashes.items())
     try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows((*key, digest) for key, digest in hashes.items())
-        temporary.replace(index)
+        write_atomic(index, table.getvalue().encode())
     except OSError as error:
         raise DataError(
-            f"The cache folder {settings.cache()} cannot be written ({error.strerror}): set LEUKODASH_CACHE to one "
-            "that can."
+            f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "
+            "another folder."
         ) from error
 
 

@@ -1,15 +1,15 @@
-"""The generated demo cells: drawn lymphoid cells on black, named and laid out as C-NMC is. Never real ones.
+"""Generate demo cells: drawn lymphoid cells on black, with C-NMC's file names and layout. They are not real cells.
 
-What tells the classes apart is what a hematologist names: a blast is larger, has more nucleus for its cytoplasm,
-finer chromatin, nucleoli, and an indented nucleus. Every trait overlaps between the classes. Stain, light, size and
-focus belong to the subject, and each subject has one class, so a split by image flatters a network here too.
+The classes differ in the traits that hematologists use: a blast is larger and has a higher nucleus-to-cytoplasm ratio,
+finer chromatin, nucleoli and an indented nucleus. Every trait overlaps between the classes. Stain, light, size and
+focus vary by subject, and each subject has one class, so a split by image overestimates accuracy as it does on real
+cells.
 """
 
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,15 @@ import cv2
 import numpy as np
 
 from leukodash.errors import DataError
+from leukodash.progress import Progress
 
 IMAGE_SIZE = 224
-VERSION = 1  # raise it when the same seed draws other pixels: older folders then say that they are older
+VERSION = 1  # increase it when the same seed draws other pixels, so that older folders are recognized
 FOLDS = 3
 RECORD = "generated.json"
 FILE_NAME = re.compile(r"UID_(?P<subject>H?\d+)_(?P<image>\d+)_(?P<cell>\d+)_(?P<label>all|hem)\.png")
 
-Progress = Callable[[float, str], None]
-
-# Optical density of a well stained nucleus and of cytoplasm in R, G, B: violet, and a pale blue.
+# Optical density in R, G, B of a well-stained nucleus (violet) and of cytoplasm (pale blue).
 NUCLEUS_DENSITY = np.array([0.98, 1.72, 0.82], np.float32)
 CYTOPLASM_DENSITY = np.array([0.62, 0.66, 0.34], np.float32)
 LIGHT = np.array([186, 172, 196], np.float32)  # gray levels of the empty smear
@@ -35,11 +34,14 @@ LIGHT = np.array([186, 172, 196], np.float32)  # gray levels of the empty smear
 
 @dataclass(frozen=True)
 class Stain:
-    """How one subject's smear looks.
+    """The appearance of one subject's smear.
 
-    nucleus, cytoplasm: optical densities, float32 (3,), R, G, B.
-    light: gray levels of the empty smear, float32 (3,). tilt: relative change of light across the frame in x and y.
-    scale: size factor of all cells. blur: standard deviation of the focus blur, pixels.
+    Attributes:
+        nucleus, cytoplasm: optical densities, float32 (3,), R, G, B.
+        light: gray levels of the empty smear, float32 (3,), R, G, B.
+        tilt: relative change of the light across the image in x and y.
+        scale: size factor of all cells.
+        blur: standard deviation of the focus blur, pixels.
     """
 
     nucleus: np.ndarray
@@ -51,14 +53,14 @@ class Stain:
 
 
 def subject_stain(rng: np.random.Generator) -> Stain:
-    """Draw the look of one subject's smear."""
+    """Draw the appearance of one subject's smear at random."""
     strength = rng.normal(1, 0.12)
     hue = np.clip(rng.normal(0, 0.085), -0.15, 0.15)  # above 0 is redder, below 0 bluer
-    turn = np.array([1 - hue, 1 + 0.2 * hue, 1 + hue], np.float32)
+    tint = np.array([1 - hue, 1 + 0.2 * hue, 1 + hue], np.float32)
     tilt_x, tilt_y = rng.normal(0, 0.08, 2)
     return Stain(
-        nucleus=NUCLEUS_DENSITY * turn * np.float32(strength),
-        cytoplasm=CYTOPLASM_DENSITY * turn * np.float32(strength * rng.normal(1, 0.1)),
+        nucleus=NUCLEUS_DENSITY * tint * np.float32(strength),
+        cytoplasm=CYTOPLASM_DENSITY * tint * np.float32(strength * rng.normal(1, 0.1)),
         light=LIGHT * np.float32(rng.normal(1, 0.08)) * rng.normal(1, 0.03, 3).astype(np.float32),
         tilt=(float(tilt_x), float(tilt_y)),
         scale=float(rng.normal(1, 0.05)),
@@ -72,10 +74,10 @@ def demo_cell(rng: np.random.Generator, blast: bool, stain: Stain) -> tuple[np.n
     Absorption follows Beer and Lambert: gray level = light × exp(−optical density).
 
     Returns:
-        image: uint8 (IMAGE_SIZE, IMAGE_SIZE, 3), RGB, black outside the cell.
-        nucleus, cell: bool (IMAGE_SIZE, IMAGE_SIZE); the nucleus lies inside the cell.
+        image: uint8 array of shape (IMAGE_SIZE, IMAGE_SIZE, 3), RGB, black outside the cell.
+        nucleus, cell: bool arrays of shape (IMAGE_SIZE, IMAGE_SIZE); the nucleus is inside the cell.
     """
-    # How blast-like the cell looks: about −1 for a normal lymphocyte, +1 for a blast. Each trait adds its own noise.
+    # How blast-like the cell is: about −1 for a normal lymphocyte, +1 for a blast. Each trait adds noise.
     grade = rng.normal(0.9 if blast else -0.9, 0.5)
     cell_radius = 0.5 * IMAGE_SIZE * stain.scale * np.clip(rng.normal(0.50 + 0.030 * grade, 0.035), 0.36, 0.68)
     nucleus_share = np.clip(rng.normal(0.83 + 0.055 * grade, 0.04), 0.60, 0.96)  # of the cell's area
@@ -91,27 +93,29 @@ def demo_cell(rng: np.random.Generator, blast: bool, stain: Stain) -> tuple[np.n
     if indented:
         inner *= 1 - rng.uniform(0.12, 0.4) * _bump(angle, rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.4))
     center = IMAGE_SIZE / 2 + rng.normal(0, 2, 2)
-    away = rng.uniform(0, 2 * np.pi)
+    direction = rng.uniform(0, 2 * np.pi)
     offset = rng.uniform(0, 0.8) * (1 - np.sqrt(nucleus_share)) * cell_radius
     cell = _filled(outline, angle, center)
-    nucleus = np.minimum(_filled(inner, angle, center + offset * np.array([np.cos(away), np.sin(away)])), cell)
+    nucleus = np.minimum(
+        _filled(inner, angle, center + offset * np.array([np.cos(direction), np.sin(direction)])), cell
+    )
 
     chromatin = _chromatin(rng, clumping, nucleus, nucleoli)
     cytoplasm = 1 + 0.10 * _noise(rng, 5.0)
-    soft = cv2.GaussianBlur(nucleus, None, 0.8)
+    soft = cv2.GaussianBlur(nucleus, (0, 0), 0.8)
     density = (soft * chromatin)[..., None] * stain.nucleus
     density += ((1 - soft) * cytoplasm)[..., None] * stain.cytoplasm
     ramp = np.linspace(-0.5, 0.5, IMAGE_SIZE, dtype=np.float32)
     shade = (1 + stain.tilt[0] * ramp + stain.tilt[1] * ramp[:, None]) * np.float32(rng.normal(1, 0.03))
     image = shade[..., None] * stain.light * np.exp(-density)
-    image = cv2.GaussianBlur(image, None, stain.blur)
-    image += rng.standard_normal((IMAGE_SIZE, IMAGE_SIZE, 1), np.float32)  # the camera's noise
-    image *= cell[..., None]  # cut out last, as segmentation does: a sharp edge on pure black
+    image = cv2.GaussianBlur(image, (0, 0), stain.blur)
+    image += rng.standard_normal((IMAGE_SIZE, IMAGE_SIZE, 1), np.float32)  # camera noise
+    image *= cell[..., None]  # cut out last, as in segmentation: a sharp edge on pure black
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), nucleus > 0.5, cell > 0.5
 
 
 def _wobble(rng: np.random.Generator, angle: np.ndarray, elongation: float, roughness: float) -> np.ndarray:
-    """Relative radius of a closed contour: an ellipse-like second harmonic and smaller, finer ones."""
+    """Return the relative radius of a closed contour: an elliptical second harmonic plus smaller, higher ones."""
     orders = np.arange(2, 9)
     size = np.where(orders == 2, elongation, roughness * 3 / orders) * rng.normal(0, 1, orders.size)
     phase = rng.uniform(0, 2 * np.pi, orders.size)
@@ -119,13 +123,13 @@ def _wobble(rng: np.random.Generator, angle: np.ndarray, elongation: float, roug
 
 
 def _bump(angle: np.ndarray, at: float, width: float) -> np.ndarray:
-    """A bump of height 1 around one direction; ``width`` is its standard deviation in radians."""
+    """Return a bump of height 1 around one direction; ``width`` is its standard deviation in radians."""
     distance = np.angle(np.exp(1j * (angle - at)))
     return np.exp(-0.5 * (distance / width) ** 2)
 
 
 def _filled(radius: np.ndarray, angle: np.ndarray, center: np.ndarray) -> np.ndarray:
-    """Share of each pixel inside the contour, float32 (IMAGE_SIZE, IMAGE_SIZE) in 0..1, smooth at its edge."""
+    """Return the fraction of each pixel inside the contour, float32 (IMAGE_SIZE, IMAGE_SIZE), 0..1, antialiased."""
     points = center + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     mask = np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     cv2.fillPoly(mask, [np.rint(points * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
@@ -133,13 +137,13 @@ def _filled(radius: np.ndarray, angle: np.ndarray, center: np.ndarray) -> np.nda
 
 
 def _noise(rng: np.random.Generator, sigma: float) -> np.ndarray:
-    """Smooth noise of mean 0 and standard deviation about 1; ``sigma`` is its grain in pixels."""
+    """Return smooth noise of mean 0 and standard deviation about 1; ``sigma`` is its grain size in pixels."""
     white = rng.standard_normal((IMAGE_SIZE, IMAGE_SIZE), np.float32)
-    return cv2.GaussianBlur(white, None, sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
+    return cv2.GaussianBlur(white, (0, 0), sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
 
 
 def _chromatin(rng: np.random.Generator, clumping: float, nucleus: np.ndarray, nucleoli: int) -> np.ndarray:
-    """Relative density of the chromatin: fine grain, clumps, a darker rim at the membrane, pale nucleoli."""
+    """Return the relative density of the chromatin: fine grain, clumps, a darker membrane, pale nucleoli."""
     grain, clumps, drift = _noise(rng, 1.1), _noise(rng, rng.uniform(2.2, 3.6)), _noise(rng, 9.0)
     density = 1 + 0.05 * grain + clumping * (np.tanh(1.2 * clumps) + 0.3 * grain) + 0.04 * drift
     depth = cv2.distanceTransform((nucleus > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
@@ -163,24 +167,31 @@ def make_demo(
 ) -> Path:
     """Draw the demo data set: ``fold_{0,1,2}/{all,hem}/UID_<subject>_<image>_<cell>_<label>.png``.
 
-    About 60 % of the cells are blasts, half of the subjects are healthy (``H1`` …), and no subject is in two folds.
-    The same arguments give byte-identical files. The folder appears only when it is complete; one that already
-    holds the same demo is left as it is.
+    About 60% of the cells are blasts, half of the subjects are healthy (``H1`` …), and no subject is in two folds. The
+    same arguments give byte-identical files. The folder is created only when complete; an existing folder with the same
+    demo is not changed.
+
+    Args:
+        folder: the folder to create.
+        cells: number of cells, at least two per subject.
+        subjects: number of subjects, 6 or more.
+        seed: random seed, 0 or more.
+        progress: called with the fraction done, 0..1, and a text.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: the folder holds something else, or the numbers cannot make a data set.
+        DataError: if the folder contains something else or the numbers are out of range.
     """
     folder = Path(folder)
     if subjects < 2 * FOLDS or cells < 2 * subjects or seed < 0:
         raise DataError(
-            f"A demo needs at least {2 * FOLDS} subjects, two cells a subject and a seed of 0 or more; "
+            f"A demo needs at least {2 * FOLDS} subjects, two cells per subject and a seed of 0 or more; "
             f"got {subjects} subjects, {cells} cells and seed {seed}."
         )
     record = {"generated": True, "version": VERSION, "seed": seed, "cells": cells, "subjects": subjects}
-    if _holds_demo(folder, record):
+    if _contains_demo(folder, record):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -192,30 +203,30 @@ def make_demo(
                 folder.rmdir()
             drawing.replace(folder)
     except OSError as error:
-        if _holds_demo(folder, record):  # another process drew the same demo and was faster
+        if _contains_demo(folder, record):  # another process has just drawn the same demo
             return folder
         raise DataError(
-            f"The demo cells could not be written to {folder}: {error.strerror}. Name a folder that can be written."
+            f"The demo cells could not be written to {folder}: {error.strerror}. Choose a writable folder."
         ) from error
     return folder
 
 
-def _holds_demo(folder: Path, record: dict) -> bool:
-    """Whether the folder holds this very demo; False where it is missing or empty.
+def _contains_demo(folder: Path, record: dict) -> bool:
+    """Return whether the folder contains this demo; False if it is missing or empty.
 
     Raises:
-        DataError: it holds something else.
+        DataError: if it contains something else.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
-        found = _read_record(folder)
+        existing = _read_record(folder)
     except DataError:
-        found = None
-    if found == record:
+        existing = None
+    if existing == record:
         return True
-    what = "a demo made with other settings" if found else "something other than demo cells"
-    raise DataError(f"{folder} holds {what}. Name an empty or new folder for the demo cells, or remove it first.")
+    content = "a demo with other settings" if existing else "something other than demo cells"
+    raise DataError(f"{folder} contains {content}. Choose an empty or new folder, or remove it first.")
 
 
 def _read_record(folder: Path) -> dict:
@@ -224,13 +235,13 @@ def _read_record(folder: Path) -> dict:
     except (OSError, ValueError):
         record = None
     if not isinstance(record, dict) or not record.get("generated"):
-        raise DataError(f"{folder} holds no demo cells: {RECORD} is missing there or cannot be read.")
+        raise DataError(f"{folder} contains no demo cells: {RECORD} is missing or cannot be read.")
     return record
 
 
 def _cell_counts(rng: np.random.Generator, cells: int, subjects: int) -> dict[str, int]:
-    """How many cells each subject gives: subjects "1", "2" … have ALL, "H1", "H2" … are healthy."""
-    counts = {}
+    """Return the number of cells of each subject: "1", "2" … have ALL, "H1", "H2" … are healthy."""
+    counts: dict[str, int] = {}
     blasts = round(0.6 * cells)
     patients = subjects // 2
     for prefix, number, total in (("", patients, blasts), ("H", subjects - patients, cells - blasts)):
@@ -245,14 +256,14 @@ def _draw(folder: Path, cells: int, subjects: int, seed: int, progress: Progress
     files = []
     for subject, count in _cell_counts(np.random.default_rng([seed]), cells, subjects).items():
         label = "hem" if subject.startswith("H") else "all"
-        place = folder / f"fold_{(int(subject.lstrip('H')) - 1) % FOLDS}" / label
-        place.mkdir(parents=True, exist_ok=True)
-        # Two cells are cut from each smear image.
-        files += [place / f"UID_{subject}_{i // 2 + 1}_{i % 2 + 1}_{label}.png" for i in range(count)]
+        class_folder = folder / f"fold_{(int(subject.lstrip('H')) - 1) % FOLDS}" / label
+        class_folder.mkdir(parents=True, exist_ok=True)
+        # Each smear image gives two cells.
+        files += [class_folder / f"UID_{subject}_{i // 2 + 1}_{i % 2 + 1}_{label}.png" for i in range(count)]
 
     def draw(file: Path) -> None:
         image, _, _ = _cell_of_file(file.name, seed)
-        _, png = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])  # 1: quick
+        _, png = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])  # 1: fast
         file.write_bytes(png.tobytes())
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -262,10 +273,10 @@ def _draw(folder: Path, cells: int, subjects: int, seed: int, progress: Progress
 
 
 def _cell_of_file(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the cell that a demo file is named for; its randomness comes from the seed and the name alone."""
+    """Draw the cell of a demo file, whose randomness depends only on the seed and the file name."""
     match = FILE_NAME.fullmatch(name)
     if not match:
-        raise DataError(f"{name} is not named like a demo cell (UID_<subject>_<image>_<cell>_all.png or …_hem.png).")
+        raise DataError(f"{name} is not the name of a demo cell (UID_<subject>_<image>_<cell>_all.png or …_hem.png).")
     healthy = match["subject"].startswith("H")
     subject = [seed, int(healthy), int(match["subject"].lstrip("H"))]
     stain = subject_stain(np.random.default_rng(subject))
@@ -274,24 +285,24 @@ def _cell_of_file(name: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def demo_masks(folder: str | os.PathLike[str], file: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the nucleus and the cell are in a demo image, found by drawing it again.
+    """Return the masks of the nucleus and the cell in a demo image, by drawing it again.
 
     Args:
         folder: a demo data set.
-        file: the image's path relative to it.
+        file: path of the image relative to it.
 
     Returns:
-        nucleus, cell: bool (IMAGE_SIZE, IMAGE_SIZE).
+        nucleus, cell: bool arrays of shape (IMAGE_SIZE, IMAGE_SIZE).
 
     Raises:
-        DataError: no demo data set, no such file in it, or a demo drawn by another version of LeukoDash.
+        DataError: if there is no demo data set or file, or another version of LeukoDash drew the demo.
     """
     folder = Path(folder)
     record = _read_record(folder)
     if record.get("version") != VERSION:
         raise DataError(
-            f"The demo cells in {folder} are of version {record.get('version')}, this LeukoDash draws {VERSION}: "
-            "remove the folder and make the demo again."
+            f"The demo cells in {folder} are of version {record.get('version')}, but this LeukoDash draws {VERSION}: "
+            "remove the folder and create the demo again."
         )
     if not (folder / file).is_file():
         raise DataError(f"{file} is not in the demo data set {folder}.")

@@ -1,4 +1,4 @@
-"""Train, validation and test parts of a table of cells, and the check that none of them leaks into another.
+"""Split a table of cells into training, validation and test parts, and check the parts for leaks.
 
 ``cells`` is ``Dataset.cells`` (or a run's ``split.csv``): columns file, label, subject, fold, sha256.
 """
@@ -15,23 +15,25 @@ from scipy.sparse.csgraph import connected_components
 from leukodash.errors import DataError
 
 PARTS = ("train", "validation", "test")
+PART_TITLES = {"train": "training", "validation": "validation", "test": "test", "unused": "not used"}
 Kind = Literal["subject", "fold", "image", "counts"]
 
 
 class Split(BaseModel):
-    """How to part the cells. The same split of the same cells gives the same parts.
+    """Settings of a split. The same settings split the same cells into the same parts.
 
     Attributes:
-        kind: ``subject``: no subject on two sides. ``fold``: a fold of the data set is the test part. ``image``:
-            stratified at random over images, as both papers did, so that one subject's cells are on both sides.
-            ``counts``: as ``image``, with as many cells of every class and given numbers of cells.
-        seed: of the draw.
+        kind: ``subject``: every subject is in one part only. ``fold``: a fold of the data set is the test part.
+            ``image``: random over images, stratified by class, as in both papers, so that cells of one subject are in
+            several parts. ``counts``: as ``image``, but with balanced classes and given numbers of cells.
+        seed: random seed.
         validation: fraction of all cells (for ``fold``: of the cells outside the test fold).
-        test: fraction of all cells; 0 makes no test part (Mamaev 2023 has none). Not used by ``fold``.
-        test_fold: for ``fold``: its number, by default the highest. With ``folds``: which of them, 0 by default.
-        folds: for ``subject``: deal the subjects out into so many test parts, so that as many runs test every cell
-            once. It takes the place of ``test``.
-        counts: for ``counts``: cells in training, validation and test, all classes together.
+        test: fraction of all cells; 0 for no test part (as in Mamaev 2023). Not used by ``fold``.
+        test_fold: for ``fold``: number of the test fold, by default the highest. With ``folds``: the index of the test
+            part, by default 0.
+        folds: for ``subject``: number of test parts that the subjects are divided into, for cross-validation. Replaces
+            ``test``.
+        counts: for ``counts``: numbers of training, validation and test cells of all classes together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,35 +49,35 @@ class Split(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.kind == "counts") != (self.counts is not None):
-            raise ValueError("counts (training, validation, test) go with the split by counts, and only with it")
+            raise ValueError("counts (training, validation, test) belong to the split by counts, which requires them")
         if self.counts and (min(self.counts[:2]) < 1 or self.counts[2] < 0):
-            raise ValueError("counts need one training and one validation cell at least, and no negative number")
+            raise ValueError("counts need at least one training and one validation cell, and no negative number")
         if self.folds and self.kind != "subject":
-            raise ValueError("folds (of subjects) go with the split by subject only")
+            raise ValueError("folds are allowed only in a split by subject")
         if self.test_fold is not None and not (self.kind == "fold" or self.folds):
-            raise ValueError("test_fold goes with the split by fold, or with folds of subjects")
+            raise ValueError("test_fold is allowed only in a split by fold or with folds")
         if self.folds and (self.test_fold or 0) >= self.folds:
             last = self.folds - 1
             raise ValueError(f"{self.folds} folds are numbered 0 to {last}: there is no fold {self.test_fold}")
         if self.validation > (1 - self.test_share) / 2 + 1e-9:
-            raise ValueError("training must keep at least as many cells as validation: lower validation or test")
+            raise ValueError("training needs at least as many cells as validation: reduce validation or test")
         return self
 
     @property
     def test_share(self) -> float:
-        """Fraction of the cells that is tested on; not for ``fold`` and ``counts``."""
+        """Fraction of the cells in the test part; not for ``fold`` and ``counts``."""
         return 1 / self.folds if self.folds else self.test
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A subject, or one image under several names, that is in more than one part.
+    """A subject, or identical images, in more than one part.
 
     Attributes:
         kind: ``subject`` or ``image``.
-        subject: the subject; "20 = 21" where identical images carry two names; None where unknown.
-        parts: the parts concerned, in the order training, validation, test.
-        files: the files concerned, in the same order of parts.
+        subject: the subject, "20 = 21" if identical images have two subjects, or None if unknown.
+        parts: the affected parts, in the order training, validation, test.
+        files: the affected files, sorted by part.
     """
 
     kind: Literal["subject", "image"]
@@ -85,63 +87,64 @@ class Leak:
 
 
 def make_split(cells: pd.DataFrame, split: Split) -> pd.Series:
-    """Give every cell its part: "train", "validation", "test" or "unused".
+    """Assign every cell to a part: "train", "validation", "test" or "unused".
 
-    Subjects that share a byte-identical image are one patient (20 and 21 of C-NMC share 71), so they stay together
-    in a split by subject. In a split by fold the test fold is kept whole, and the cells outside it whose subject
-    occurs in it become "unused": C-NMC's own folds leak. The splits by image and by counts do nothing against
-    leaks: showing them is what they are for.
+    Subjects that share a byte-identical image are the same patient (20 and 21 of C-NMC share 71 images), so a split by
+    subject keeps them together. A split by fold keeps the whole test fold, and cells outside it whose subject occurs in
+    it become "unused", because C-NMC's own folds leak. Splits by image and by counts leak on purpose, to demonstrate
+    the effect.
 
     Returns:
-        Series "part" of str, with the index of ``cells``. Every part that is made holds every class.
+        Series "part" of str, with the index of ``cells``. Every part, except an empty one, contains every class.
 
     Raises:
-        DataError: too few subjects or cells of a class, no subjects, or no such fold.
+        DataError: if there are too few subjects or cells of a class, no subjects, or no such fold.
     """
     part = {"subject": _by_subject, "fold": _by_fold, "image": _by_image, "counts": _by_counts}[split.kind]
     return pd.Series(part(cells, split), index=cells.index, name="part", dtype="str")
 
 
 def find_leaks(cells: pd.DataFrame, part: pd.Series) -> list[Leak]:
-    """Subjects and byte-identical images that are in more than one of training, validation and test.
+    """Return the subjects and the byte-identical images that are in more than one of training, validation and test.
 
-    Subjects are taken as named; identical images under two subjects' names are listed as images.
+    Identical images of differently named subjects are listed as images.
     """
     used = cells.assign(part=part)[part.isin(PARTS)]
     used = used.assign(part=pd.Categorical(used["part"], PARTS)).sort_values(["part", "file"])
     leaks = []
-    for kind, column in (("subject", "subject"), ("image", "sha256")):
+    kinds: tuple[tuple[Literal["subject", "image"], str], ...] = (("subject", "subject"), ("image", "sha256"))
+    for kind, column in kinds:
         known = used[used[column].notna()]
         parts = known.groupby(column)["part"].nunique()
-        both_sides = known[known[column].isin(parts.index[parts > 1])]
-        for _, group in both_sides.groupby(column, sort=True):
+        leaking = known[known[column].isin(parts.index[parts > 1])]
+        for _, group in leaking.groupby(column, sort=True):
             subjects = sorted(group["subject"].dropna().unique())
-            parts_met = tuple(str(name) for name in group["part"].unique())
-            leaks.append(Leak(kind, " = ".join(subjects) or None, parts_met, tuple(group["file"])))
+            affected = tuple(str(name) for name in group["part"].unique())
+            leaks.append(Leak(kind, " = ".join(subjects) or None, affected, tuple(group["file"])))
     return leaks
 
 
-def split_words(cells: pd.DataFrame, part: pd.Series, kind: Kind) -> str:
-    """A few words on a split for a badge, such as "split by subject · 7 test subjects".
+def describe_split(cells: pd.DataFrame, part: pd.Series, kind: Kind) -> str:
+    """Return a short description of a split for a badge, such as "split by subject · 7 test subjects".
 
-    A test subject that is in the training or the validation part too counts as "also in training".
+    A test subject that is also in the training or validation part counts as "also in training".
     """
-    words = {"counts": "balanced split by image"}.get(kind, f"split by {kind}")
+    title = {"counts": "balanced split by image"}.get(kind, f"split by {kind}")
     test = cells[part == "test"]
     if test.empty:
-        return f"{words} · no test part"
+        return f"{title} · no test part"
     if test["subject"].isna().any():
-        return f"{words} · {len(test):,} test cells, subjects unknown"
+        return f"{title} · {len(test):,} test cells, subjects unknown"
     subjects = set(test["subject"])
     seen = subjects & set(cells.loc[part.isin(["train", "validation"]), "subject"])
     noun = "subject" if len(subjects) == 1 else "subjects"
     if seen:
-        return f"{words} · {len(seen)} of {len(subjects)} test {noun} also in training"
-    return f"{words} · {len(subjects)} test {noun}"
+        return f"{title} · {len(seen)} of {len(subjects)} test {noun} also in training"
+    return f"{title} · {len(subjects)} test {noun}"
 
 
 def _groups(cells: pd.DataFrame) -> np.ndarray:
-    """Group number of each cell, int array (N,): joined by a common subject or a byte-identical image."""
+    """Return group numbers, int (N,): cells with a common subject or a byte-identical image are in one group."""
     subjects, _ = pd.factorize(cells["subject"].where(cells["subject"].notna(), cells["sha256"]))
     images, _ = pd.factorize(cells["sha256"])
     images = images + subjects.max() + 1
@@ -153,7 +156,7 @@ def _groups(cells: pd.DataFrame) -> np.ndarray:
 def _by_subject(cells: pd.DataFrame, split: Split) -> np.ndarray:
     if cells["subject"].isna().any():
         raise DataError(
-            "The subjects of these cells are not known, so they cannot be split by subject: split by image, or add a "
+            "The subjects of these cells are unknown, so they cannot be split by subject: split by image, or add a "
             "subjects.csv (file,subject) to the data folder."
         )
     labels, groups = cells["label"].to_numpy(), _groups(cells)
@@ -173,18 +176,18 @@ def _by_subject(cells: pd.DataFrame, split: Split) -> np.ndarray:
 
 
 def _take_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int, groups_left: int) -> np.ndarray:
-    """Whole groups that hold about ``share`` of every class's cells: a bool array (N,).
+    """Select whole groups with about ``share`` of the cells of every class: a bool array (N,).
 
-    Of 200 random draws, each with its share of the groups of every class, the one nearest to the share of cells,
-    with ``groups_left`` groups of every class or more outside it. (scikit-learn's StratifiedGroupKFold deals groups
-    of unequal size out the same way whatever its seed: six seeds gave two test parts on C-NMC's folds 0 and 1.)
+    It takes the best of 200 random draws: the one nearest to ``share`` that leaves at least ``groups_left`` groups of
+    every class. (scikit-learn's StratifiedGroupKFold assigns groups of unequal size almost independently of its seed:
+    six seeds gave two different test parts on C-NMC's folds 0 and 1.)
     """
     cells = pd.crosstab(groups, labels)  # cells of each group and class
     subjects = (cells > 0).sum()
     if subjects.min() <= groups_left:
         raise DataError(
-            f"A split by subject needs {groups_left + 1} subjects of every class or more (identical images make "
-            f"two subjects one), and '{subjects.idxmin()}' has {subjects.min()}: split by image, or add subjects."
+            f"A split by subject needs {groups_left + 1} or more subjects of every class (those with identical images "
+            f"count as one), but '{subjects.idxmin()}' has {subjects.min()}: split by image, or add subjects."
         )
     table = cells.to_numpy()
     members = [np.flatnonzero(table.argmax(axis=1) == label) for label in range(table.shape[1])]
@@ -201,44 +204,45 @@ def _take_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int
             best, smallest_error = inside, error
     if best is None:
         raise DataError(
-            "No split by subject puts every class into training, validation and test: add subjects, or split by image."
+            "No split by subject has every class in training, validation and test: add subjects, or split by image."
         )
     return np.isin(groups, cells.index[best])
 
 
 def _deal_groups(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Deal whole groups out into folds that hold about as many cells of every class: fold numbers, int (N,).
+    """Divide whole groups into folds of similar numbers of cells of every class: fold numbers, int (N,).
 
-    Of 200 random orders in which each group goes to the fold that has the fewest cells of its class, the evenest.
+    It takes the most balanced of 200 random orders, in which each group goes to the fold with the fewest cells of its
+    class.
     """
     cells = pd.crosstab(groups, labels)
     subjects = (cells > 0).sum()
     if subjects.min() < folds:
         raise DataError(
-            f"{folds} folds need {folds} subjects of every class or more (identical images make two subjects one), "
-            f"and '{subjects.idxmin()}' has {subjects.min()}: have fewer folds."
+            f"{folds} folds need {folds} or more subjects of every class (those with identical images count as one), "
+            f"but '{subjects.idxmin()}' has {subjects.min()}: use fewer folds."
         )
     table = cells.to_numpy()
     main_class = table.argmax(axis=1)
     random = np.random.default_rng(seed)
     best, smallest_error = np.zeros(len(table), int), np.inf
     for _ in range(200):
-        fold, held = np.zeros(len(table), int), np.zeros((folds, table.shape[1]))
+        fold, counts = np.zeros(len(table), int), np.zeros((folds, table.shape[1]))
         for group in random.permutation(len(table)):
-            fold[group] = held[:, main_class[group]].argmin()
-            held[fold[group]] += table[group]
-        error = np.abs(held / table.sum(axis=0) - 1 / folds).max()
-        if held.all() and error < smallest_error:
+            fold[group] = counts[:, main_class[group]].argmin()
+            counts[fold[group]] += table[group]
+        error = np.abs(counts / table.sum(axis=0) - 1 / folds).max()
+        if counts.all() and error < smallest_error:
             best, smallest_error = fold, error
     if not np.isfinite(smallest_error):
-        raise DataError(f"No {folds} folds of subjects hold every class each: have fewer folds, or add subjects.")
-    return best[cells.index.get_indexer(groups)]
+        raise DataError(f"No division into {folds} folds has every class in each: use fewer folds, or add subjects.")
+    return best[cells.index.get_indexer(pd.Index(groups))]
 
 
 def _by_fold(cells: pd.DataFrame, split: Split) -> np.ndarray:
     folds = sorted(int(fold) for fold in cells["fold"].dropna().unique())
     if len(folds) < 2 or cells["fold"].isna().any():
-        raise DataError("Split by fold needs two folders of folds or more (fold_0, fold_1): split another way.")
+        raise DataError("A split by fold needs two or more fold folders (fold_0, fold_1): choose another split.")
     test_fold = folds[-1] if split.test_fold is None else split.test_fold
     if test_fold not in folds:
         raise DataError(f"There is no fold {test_fold} to test on: the data set has {', '.join(map(str, folds))}.")
@@ -249,7 +253,7 @@ def _by_fold(cells: pd.DataFrame, split: Split) -> np.ndarray:
     groups = _groups(cells)
     rest = ~test & ~np.isin(groups, groups[test])
     if set(cells["label"][rest]) != set(cells["label"]):
-        raise DataError(f"Outside fold {test_fold}, too few cells have subjects of their own: split by subject.")
+        raise DataError(f"Too few cells outside fold {test_fold} have subjects that are not in it: split by subject.")
     part = np.full(len(cells), "unused", dtype=object)
     part[test] = "test"
     inner = split.model_copy(update={"kind": "image", "test": 0.0, "test_fold": None})
@@ -260,15 +264,16 @@ def _by_fold(cells: pd.DataFrame, split: Split) -> np.ndarray:
 
 def _by_image(cells: pd.DataFrame, split: Split) -> np.ndarray:
     sizes = {}
-    for label, count in cells["label"].value_counts().items():
+    for label, count in cells["label"].value_counts().to_dict().items():
         test = max(1, round(count * split.test)) if split.test else 0
         validation = max(1, round(count * split.validation))
-        sizes[label] = (count - validation - test, validation, test)
+        sizes[str(label)] = (count - validation - test, validation, test)
     return _draw(cells, sizes, split.seed)
 
 
 def _by_counts(cells: pd.DataFrame, split: Split) -> np.ndarray:
-    """Balanced classes. Fewer cells than the counts ask for: the same proportions of what can be had."""
+    """Draw balanced classes; with too few cells, keep the proportions of the counts."""
+    assert split.counts is not None  # validated
     counts = cells["label"].value_counts()
     train, validation, test = (max(1, count // len(counts)) if count else 0 for count in split.counts)
     available = int(counts.min())
@@ -280,12 +285,12 @@ def _by_counts(cells: pd.DataFrame, split: Split) -> np.ndarray:
 
 
 def _draw(cells: pd.DataFrame, sizes: dict[str, tuple[int, int, int]], seed: int) -> np.ndarray:
-    """Draw each class's (training, validation, test) numbers of cells at random; the others are unused."""
+    """Draw (training, validation, test) numbers of cells of each class at random; the others are unused."""
     part = np.full(len(cells), "unused", dtype=object)
     random = np.random.default_rng(seed)
     for label in sorted(sizes):
         if sizes[label][0] < 1:
-            raise DataError(f"'{label}' has too few cells for all parts: add cells, or make the parts smaller.")
+            raise DataError(f"'{label}' has too few cells for all parts: add cells, or use smaller parts.")
         order = random.permutation(np.flatnonzero(cells["label"] == label))
         names = np.repeat(PARTS, sizes[label])
         part[order[: len(names)]] = names

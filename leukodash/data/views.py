@@ -1,4 +1,4 @@
-"""The eight views of a cell. Light, so that a page can show them."""
+"""The eight views of a cell: its flips and rotations. Imports no Keras, so pages can use it."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,13 @@ VIEWS = {"none": (0,), "flips": (0, 1, 2, 3), "views": tuple(range(8))}
 
 
 def view(images: np.ndarray, number: int) -> np.ndarray:
-    """Turn and mirror a batch: cells have no up or down.
+    """Return one view of a batch, as cells have no orientation.
 
     Args:
-        images: (n, size, size, c).
-        number: 0 to 7. 0 leaves as it is, 1 mirrors left-right, 2 top-bottom, 3 both (a half turn); 4 to 7 are the
-            same after swapping rows and columns, which gives the quarter turns. The eight are the symmetries of a
-            square (dihedral group D4).
+        images: array of shape (n, size, size, c).
+        number: 0..7. 0 changes nothing, 1 flips left-right, 2 top-bottom, 3 both (a rotation by 180°); 4 to 7 do the
+            same after transposing, which gives the rotations by 90°. The eight are the symmetries of a square (dihedral
+            group D4).
     """
     if number & 4:
         images = images.swapaxes(1, 2)
@@ -25,12 +25,12 @@ def view(images: np.ndarray, number: int) -> np.ndarray:
     return images
 
 
-def mean_over_views(ask: Callable[[np.ndarray], np.ndarray], images: np.ndarray, views: int) -> np.ndarray:
-    """Return the mean of what `ask` answers for the first views of a batch, an array of any shape.
+def mean_over_views(predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, views: int) -> np.ndarray:
+    """Return the mean prediction over the first views of a batch, in the shape that `predict` returns.
 
     Args:
-        ask: images (n, size, size, c) → answers.
-        images: (n, size, size, c).
-        views: how many.
+        predict: function of images of shape (n, size, size, c).
+        images: array of shape (n, size, size, c).
+        views: number of views, 1..8.
     """
-    return np.mean([ask(np.ascontiguousarray(view(images, number))) for number in range(views)], axis=0)
+    return np.mean([predict(np.ascontiguousarray(view(images, number))) for number in range(views)], axis=0)

@@ -1,26 +1,30 @@
-"""What the area of a cell alone tells: a network that does not beat it has learnt nothing beyond size."""
+"""The cell-area baseline: a network that does not outperform it has learned nothing beyond cell size."""
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-CELL_BRIGHTER_THAN = 5  # grey level: segmented cells lie on black
+BLACK_LEVEL = 5  # gray level, 0..255; the background of segmented cells does not exceed it
 
 
 def cell_area(images: np.ndarray) -> np.ndarray:
-    """Return each cell's area in pixels: how many are brighter than 5, since segmented cells lie on black.
+    """Return the area of each cell: the number of pixels brighter than `BLACK_LEVEL` in at least one channel.
 
     Args:
         images: uint8 array of shape (n, h, w, 3), RGB.
 
     Returns:
-        int array of shape (n,).
+        int array of shape (n,), pixels.
     """
-    images = np.asarray(images)
-    return np.array([np.count_nonzero(image.max(axis=2) > CELL_BRIGHTER_THAN) for image in images], dtype=int)
+    return np.array([np.count_nonzero(image.max(axis=2) > BLACK_LEVEL) for image in images], dtype=int)
 
 
 def area_auc(areas: np.ndarray, is_positive: np.ndarray) -> float | None:
-    """Return the ROC AUC of the area alone (a larger cell is more likely a blast); None where a class is missing."""
+    """Return the ROC AUC of the area as a score for the positive class; None if one of the classes is missing.
+
+    Args:
+        areas: array of shape (n,), pixels.
+        is_positive: bool array of shape (n,).
+    """
     is_positive = np.asarray(is_positive, dtype=bool)
     if is_positive.all() or not is_positive.any():
         return None

@@ -1,4 +1,4 @@
-"""Several answers to the same test cells side by side: what tables, figures and tests of a comparison start from."""
+"""A comparison of predictions for the same test cells: the data behind its tables, figures and tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,19 +16,19 @@ from leukodash.evaluation.statistics import FEW_SUBJECTS, all_pairs, design_effe
 Thresholds = Mapping[str, float | None]
 ThresholdRule = Literal["likeliest", "fixed", "youden", "sensitivity"]
 RATES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1", "f1_weighted", "f1_macro")
-AREAS = ("roc_auc", "average_precision", "brier", "calibration_error")  # no threshold changes these
+AREAS = ("roc_auc", "average_precision", "brier", "calibration_error")  # do not depend on a threshold
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What one run, ensemble or baseline says.
+class Predictions:
+    """The predictions of one run, ensemble or baseline.
 
     Attributes:
         test: float array of shape (n, K), 0..1: probabilities for the test cells, in the comparison's order.
         backbone: key in `BACKBONES`, or None.
-        validation: probabilities for its own validation cells, (m, K); perhaps no rows.
-        validation_labels: their true classes, (m,).
-        metrics: numbers about the test cells that no threshold changes: `AREAS` and their intervals.
+        validation: float array of shape (m, K), 0..1: probabilities for its own validation cells; may be empty.
+        validation_labels: true classes of the validation cells, (m,).
+        metrics: the metrics that do not depend on a threshold: `AREAS` and their intervals.
     """
 
     test: np.ndarray
@@ -40,29 +40,29 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Answers to the same test cells, by the name that is shown.
+    """Predictions for the same test cells.
 
     Attributes:
-        cells: one row a test cell: file, label, subject (str or None).
-        classes: class labels in the order of the columns of probabilities.
+        cells: one row per test cell: file, label, subject (str or None).
+        classes: class labels in the order of the probability columns.
         positive: the class whose sensitivity is reported.
-        answers: by name.
+        predictions: predictions by displayed name.
     """
 
     cells: pd.DataFrame
     classes: tuple[str, ...]
     positive: str
-    answers: dict[str, Answers]
+    predictions: dict[str, Predictions]
 
     @property
     def n(self) -> int:
-        """How many test cells there are."""
+        """Number of test cells."""
         return len(self.cells)
 
     @property
     def backbones(self) -> dict[str, str | None]:
-        """Backbone key by name, as figures take it."""
-        return {name: answers.backbone for name, answers in self.answers.items()}
+        """Backbone key by name, as figures expect it."""
+        return {name: predictions.backbone for name, predictions in self.predictions.items()}
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -71,129 +71,140 @@ class Comparison:
 
     @property
     def is_positive(self) -> np.ndarray:
-        """Which cells are of the positive class, bool array (n,)."""
+        """Whether each cell is of the positive class, bool array (n,)."""
         return self.labels == self.positive
 
     @cached_property
     def subjects(self) -> np.ndarray | None:
-        """Who each cell is from, (n,), or None where nobody knows."""
+        """The subject of each cell, (n,), or None if no subject is known."""
         known = self.cells["subject"].notna()
         return self.cells["subject"].astype(object).where(known, None).to_numpy() if known.any() else None
 
     @property
     def subject_count(self) -> int:
-        """How many subjects the test cells are of; 0 where unknown."""
+        """Number of test subjects; 0 if unknown."""
         return 0 if self.subjects is None else int(self.cells["subject"].nunique())
 
     @cached_property
     def by_group(self) -> tuple[np.ndarray, bool]:
-        """What `statistics.groups` says of the test cells."""
+        """The test cells' jackknife groups, from `statistics.groups`."""
         return groups(self.subjects, self.n)
 
     def scores(self, name: str) -> np.ndarray:
         """The positive class's probabilities, (n,)."""
-        return self.answers[name].test[:, self.classes.index(self.positive)]
+        return self.predictions[name].test[:, self.classes.index(self.positive)]
 
-    def called(self, name: str, threshold: float | None) -> np.ndarray:
-        """The class that each test cell is given, str array (n,)."""
-        return predicted(self.answers[name].test, self.classes, self.positive, threshold)
+    def predicted(self, name: str, threshold: float | None) -> np.ndarray:
+        """Return the predicted class of each test cell, str array (n,)."""
+        return predicted(self.predictions[name].test, self.classes, self.positive, threshold)
 
-    def right(self, thresholds: Thresholds) -> pd.DataFrame:
-        """Who is right about which cell: bool (n, R), a column a name."""
-        return pd.DataFrame({name: self.called(name, thresholds[name]) == self.labels for name in self.answers})
+    def correct(self, thresholds: Thresholds) -> pd.DataFrame:
+        """Return whether each prediction is correct: bool (n, R), one column per name."""
+        return pd.DataFrame({name: self.predicted(name, thresholds[name]) == self.labels for name in self.predictions})
 
-    def with_answers(self, name: str, answers: Answers) -> "Comparison":
-        """Return the comparison with a further row, whose areas are computed where it has none."""
-        if not answers.metrics:
-            known = evaluate(self.labels, answers.test, self.classes, self.positive, subjects=self.subjects)
-            answers = replace(answers, metrics=known)
-        return replace(self, answers={**self.answers, name: answers})
+    def with_predictions(self, name: str, predictions: Predictions) -> "Comparison":
+        """Return the comparison with further predictions, whose metrics are computed if they have none."""
+        if not predictions.metrics:
+            metrics = evaluate(self.labels, predictions.test, self.classes, self.positive, subjects=self.subjects)
+            predictions = replace(predictions, metrics=metrics)
+        return replace(self, predictions={**self.predictions, name: predictions})
 
 
-def thresholds(comparison: Comparison, rule: ThresholdRule, value: float = 0.5) -> tuple[dict[str, float | None], str]:
-    """The threshold of each answer, and a sentence on those that the rule cannot be followed for (or "").
+def thresholds_by_rule(
+    comparison: Comparison, rule: ThresholdRule, value: float = 0.5
+) -> tuple[dict[str, float | None], str]:
+    """Return the threshold of each run, and a sentence naming the runs that the rule cannot be applied to (or "").
 
     Args:
-        comparison: the answers.
-        rule: "likeliest" takes the likeliest class, "fixed" one threshold for all. The others choose one for each
-            on its own validation cells, never on the test cells: see `metrics.threshold_for`.
+        comparison: the predictions.
+        rule: "likeliest" predicts the class of highest probability, "fixed" uses one threshold for all. The others
+            choose a threshold per run on its own validation cells, never on the test cells: see
+            `metrics.threshold_for`.
         value: the threshold for "fixed", the sensitivity for "sensitivity".
     """
     if rule == "likeliest" or len(comparison.classes) != 2:
-        return dict.fromkeys(comparison.answers), ""
+        return dict.fromkeys(comparison.predictions), ""
     if rule == "fixed":
-        return dict.fromkeys(comparison.answers, value), ""
+        return dict.fromkeys(comparison.predictions, value), ""
     chosen: dict[str, float | None] = {}
     positive = comparison.classes.index(comparison.positive)
-    for name, answers in comparison.answers.items():
+    for name, predictions in comparison.predictions.items():
         try:
-            is_positive = answers.validation_labels == comparison.positive
-            scores = answers.validation[:, positive] if len(is_positive) else np.zeros(0)
+            is_positive = predictions.validation_labels == comparison.positive
+            scores = predictions.validation[:, positive] if len(is_positive) else np.zeros(0)
             chosen[name] = threshold_for(is_positive, scores, rule, value)
         except DataError:
             chosen[name] = None
     without = [name for name, threshold in chosen.items() if threshold is None]
-    sentence = f"{', '.join(without)}: no validation cells of both classes, so the likeliest class is taken."
+    sentence = (
+        f"{', '.join(without)}: no validation cells of both classes, so the class of highest probability is used."
+    )
     return chosen, sentence if without else ""
 
 
-def average(comparison: Comparison, names: Sequence[str]) -> Answers:
-    """An ensemble: the mean of the probabilities of these answers.
+def average(comparison: Comparison, names: Sequence[str]) -> Predictions:
+    """Return the predictions of an ensemble: the mean of its members' probabilities.
 
-    Its threshold can be chosen on validation where all of them share the same validation cells.
+    Its threshold can be chosen on validation cells if all members have the same ones.
     """
-    members = [comparison.answers[name] for name in names]
+    members = [comparison.predictions[name] for name in names]
     test = np.mean([member.test for member in members], axis=0)
     labels = members[0].validation_labels
     if not all(np.array_equal(member.validation_labels, labels) for member in members):
-        return Answers(test)
-    return Answers(test, validation=np.mean([m.validation for m in members], axis=0), validation_labels=labels)
+        return Predictions(test)
+    return Predictions(test, validation=np.mean([m.validation for m in members], axis=0), validation_labels=labels)
 
 
-def results(comparison: Comparison, at: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:
-    """A row an answer, most accurate first; `tests` is what `pairs` gives, where it is known already.
+def results(comparison: Comparison, thresholds: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return the results table, one row per name, most accurate first.
 
-    Columns: name, backbone, threshold, n, correct, rank (shared where no test separates), confusion (K×K list, rows =
-    truth), and for each of `RATES` and `AREAS` its value and its 95 % interval, ``<name>_low`` and ``<name>_high``
-    (NaN where there is none); for accuracy also Wilson's, ``wilson_low`` and ``wilson_high``.
+    Args:
+        comparison: the predictions.
+        thresholds: the threshold of each.
+        tests: the table that `pairs` returns, if already known.
+
+    Returns:
+        Columns: name, backbone, threshold, n, correct, rank (shared if no test separates the runs), confusion (K×K
+        list, rows = truth), and for each of `RATES` and `AREAS` its value and its 95% interval, ``<name>_low`` and
+        ``<name>_high`` (NaN if there is none); for accuracy also Wilson's, ``wilson_low`` and ``wilson_high``.
     """
     group, by_subject = comparison.by_group
     rows: list[dict[str, Any]] = []
-    for name, answers in comparison.answers.items():
-        called = comparison.called(name, at[name])
-        counted = confusions(comparison.labels, called, comparison.classes, group)
-        found = rates(counted, comparison.classes, comparison.positive, by_subject)
-        found |= {key: answers.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")}
-        row = {"name": name, "backbone": answers.backbone, "threshold": at[name], "n": found["n"]}
-        row |= {"correct": found["correct"], "confusion": found["confusion"]}
-        row["wilson_low"], row["wilson_high"] = found["accuracy_wilson"]
+    for name, predictions in comparison.predictions.items():
+        predicted_classes = comparison.predicted(name, thresholds[name])
+        by_group = confusions(comparison.labels, predicted_classes, comparison.classes, group)
+        metrics = rates(by_group, comparison.classes, comparison.positive, by_subject)
+        metrics |= {key: predictions.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")}
+        row = {"name": name, "backbone": predictions.backbone, "threshold": thresholds[name], "n": metrics["n"]}
+        row |= {"correct": metrics["correct"], "confusion": metrics["confusion"]}
+        row["wilson_low"], row["wilson_high"] = metrics["accuracy_wilson"]
         for key in (*RATES, *AREAS):
-            row[key] = found[key]
-            row[f"{key}_low"], row[f"{key}_high"] = found.get(f"{key}_interval") or (np.nan, np.nan)
+            row[key] = metrics[key]
+            row[f"{key}_low"], row[f"{key}_high"] = metrics.get(f"{key}_interval") or (np.nan, np.nan)
         rows.append(row)
     table = pd.DataFrame(rows).astype(dict.fromkeys(("threshold", *AREAS), float))
     if len(table) > 1:
-        tests = pairs(comparison, at) if tests is None else tests
+        tests = pairs(comparison, thresholds) if tests is None else tests
         table.insert(0, "rank", ranks(table.set_index("name")["accuracy"], tests).to_numpy())
     else:
         table.insert(0, "rank", 1)
     return table.sort_values(["accuracy", "name"], ascending=[False, True], ignore_index=True)
 
 
-def pairs(comparison: Comparison, at: Thresholds) -> pd.DataFrame:
-    """`statistics.all_pairs` of the answers. Raises DataError for fewer than two."""
-    return all_pairs(comparison.right(at), comparison.subjects)
+def pairs(comparison: Comparison, thresholds: Thresholds) -> pd.DataFrame:
+    """Return the paired tests of all predictions, as `statistics.all_pairs`. Raises DataError for fewer than two."""
+    return all_pairs(comparison.correct(thresholds), comparison.subjects)
 
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What a comparison comes to at some thresholds: all that the head of a page shows, computed once.
+    """The results of a comparison at some thresholds, computed once for the top of a page.
 
     Attributes:
-        table: what `results` gives.
-        tests: what `pairs` gives; None for a single answer.
+        table: from `results`.
+        tests: from `pairs`; None for a single run.
         verdict: the comparison in a sentence.
-        interval: why the intervals are what they are, in a sentence.
+        interval: a sentence on how the intervals were computed.
     """
 
     table: pd.DataFrame
@@ -202,101 +213,96 @@ class Summary:
     interval: str
 
 
-def summary(comparison: Comparison, at: Thresholds) -> Summary:
-    """Compute everything that the head of a page shows."""
-    tests = pairs(comparison, at) if len(comparison.answers) > 1 else None
-    table = results(comparison, at, tests)
-    return Summary(table, tests, _verdict(comparison, table, tests), _interval_words(comparison, at))
+def summary(comparison: Comparison, thresholds: Thresholds) -> Summary:
+    """Compute everything that the top of a page shows."""
+    tests = pairs(comparison, thresholds) if len(comparison.predictions) > 1 else None
+    table = results(comparison, thresholds, tests)
+    return Summary(table, tests, _verdict(comparison, table, tests), _interval_sentence(comparison, thresholds))
 
 
 def _verdict(comparison: Comparison, table: pd.DataFrame, tests: pd.DataFrame | None) -> str:
     if tests is None:
         row = table.iloc[0]
-        known = pd.notna(row["accuracy_low"])
-        between = f" (95 %: {_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])})" if known else ""
+        low, high = row["accuracy_low"], row["accuracy_high"]
+        interval = f" (95% interval: {low:.1%} to {high:.1%})" if pd.notna(low) else ""
         return (
-            f"{row['name']} is right about {row['correct']:,} of {row['n']:,} test cells: "
-            f"{_percent(row['accuracy'])}{between}."
+            f"{row['name']} classifies {row['correct']:,} of {row['n']:,} test cells correctly: "
+            f"{row['accuracy']:.1%}{interval}."
         )
     if len(table) == 2:
         return verdict(tests.iloc[0])
     return standings(table.set_index("name")["rank"], comparison.n, comparison.subject_count or None)
 
 
-def _interval_words(comparison: Comparison, at: Thresholds) -> str:
-    """Why the leading interval is what it is, in a sentence, with how many independent cells these are worth."""
+def _interval_sentence(comparison: Comparison, thresholds: Thresholds) -> str:
+    """Say how the intervals were computed, with the effective sample size."""
     _, by_subject = comparison.by_group
     if not by_subject:
-        who = "All test cells are of one subject" if comparison.subject_count == 1 else "Nobody knows the subjects"
-        return f"{who}, so the intervals are Wilson's: they take every cell for independent, and are too narrow."
-    right = comparison.right(at)
-    effects = [effect for name in right if (effect := design_effect(right[name].to_numpy(), comparison.subjects))]
-    worth = ""
+        reason = "All test cells are of one subject" if comparison.subject_count == 1 else "The subjects are unknown"
+        return f"{reason}, so the intervals are Wilson's. They assume independent cells and are too narrow."
+    correct = comparison.correct(thresholds)
+    effects = [effect for name in correct if (effect := design_effect(correct[name].to_numpy(), comparison.subjects))]
+    effective = ""
     if effects and np.median(effects) > 1:
-        worth = f": these {comparison.n:,} are worth about {comparison.n / np.median(effects):,.0f} independent ones"
+        effective = f": these {comparison.n:,} count as about {comparison.n / np.median(effects):,.0f} independent ones"
     return (
-        f"Intervals leave out one subject at a time, since the cells of one subject resemble each other{worth}. "
-        "Wilson's, in the table, takes every cell for independent."
+        f"The intervals account for subjects, as the cells of one subject resemble each other{effective}. "
+        "Wilson's interval, in the table, assumes independent cells."
     )
 
 
-def few_subjects_words(comparison: Comparison) -> str:
-    """A warning where few subjects carry the test, else ""."""
+def few_subjects_warning(comparison: Comparison) -> str:
+    """Return a warning if the test part has few subjects, else ""."""
     count = comparison.subject_count
     if not 0 < count < FEW_SUBJECTS:
         return ""
     return (
-        f"Only {count} subject{'s' if count > 1 else ''} in the test: intervals lean on each of them, and the next "
-        f"subject may differ from all of these. Test on {FEW_SUBJECTS} or more."
+        f"Only {count} test subject{'s' if count > 1 else ''}: each has a large effect on the intervals, and a new "
+        f"subject may differ from all of them. Test on {FEW_SUBJECTS} or more."
     )
 
 
 def reliability_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
-    """By name the table of `metrics.reliability`."""
-    tables = {}
-    for name, answers in comparison.answers.items():
-        likeliest = np.asarray(comparison.classes, dtype=object)[answers.test.argmax(axis=1)]
-        tables[name] = reliability(answers.test.max(axis=1), likeliest == comparison.labels)
-    return tables
+    """Return by name the table of `metrics.reliability`."""
+    return {
+        name: reliability(predictions.test.max(axis=1), comparison.predicted(name, None) == comparison.labels)
+        for name, predictions in comparison.predictions.items()
+    }
 
 
-def by_subject(comparison: Comparison, at: Thresholds) -> pd.DataFrame:
-    """Accuracy on each subject: a row an answer and subject: name, subject, label (commonest), n, accuracy."""
-    frame = pd.concat([comparison.cells[["label", "subject"]], comparison.right(at)], axis=1)
+def by_subject(comparison: Comparison, thresholds: Thresholds) -> pd.DataFrame:
+    """Return the accuracy of each run on each subject: name, subject, label (most frequent), n, accuracy."""
+    frame = pd.concat([comparison.cells[["label", "subject"]], comparison.correct(thresholds)], axis=1)
     frame = frame[frame["subject"].notna()]
     by = frame.groupby("subject")
-    common = by["label"].agg(lambda labels: labels.mode().iloc[0])
+    label = by["label"].agg(lambda labels: labels.mode().iloc[0])
     parts = [
-        pd.DataFrame({"name": name, "label": common, "n": by.size(), "accuracy": by[name].mean()}).reset_index()
-        for name in comparison.answers
+        pd.DataFrame({"name": name, "label": label, "n": by.size(), "accuracy": by[name].mean()}).reset_index()
+        for name in comparison.predictions
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def forest_rows(table: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The rows of `figures.comparison.forest_figure`: answers, and below them what papers printed about these networks.
+    """Return the rows of `accuracy_charts.forest_figure`: the runs, then published results of the same backbones.
 
     Args:
-        table: what `results` gives; None gives all that the two papers printed.
+        table: from `results`; None returns all results of the two papers.
     """
-    printed = published_table()
-    printed = printed[(printed["metric"] == "accuracy") & printed["year"].isin([2020, 2023])]
-    printed = printed[~printed["network"].str.contains("best epoch")]
+    papers = published_table()
+    papers = papers[(papers["metric"] == "accuracy") & papers["year"].isin([2020, 2023])]
+    papers = papers[~papers["network"].str.contains("best epoch")]
     columns = ["name", "backbone", "accuracy", "low", "high", "n", "published"]
-    printed = printed.assign(
-        name=printed["network"] + ", " + printed["paper"] + " " + printed["year"].astype(str),
-        accuracy=printed["value"],
+    papers = papers.assign(
+        name=papers["network"] + ", " + papers["paper"] + " " + papers["year"].astype(str),
+        accuracy=papers["value"],
         published=True,
     )[columns]
     if table is None:
-        return printed
+        return papers
     own = table.assign(
         low=table["accuracy_low"].fillna(table["wilson_low"]),
         high=table["accuracy_high"].fillna(table["wilson_high"]),
         published=False,
     )[columns]
-    return pd.concat([own, printed[printed["backbone"].isin(own["backbone"])]], ignore_index=True)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return pd.concat([own, papers[papers["backbone"].isin(own["backbone"])]], ignore_index=True)

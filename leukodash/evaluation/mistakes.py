@@ -1,7 +1,7 @@
-"""Which test cells to look at: those behind a square of a confusion matrix, the worst mistakes, the disagreements.
+"""Test cells worth looking at: those in an entry of a confusion matrix, the worst mistakes, the disagreements.
 
-Each function returns rows of `Comparison.cells` (index: the cell's position), the most telling first, with a column
-``score`` that they are sorted by.
+Each function returns rows of `Comparison.cells` (index: the cell's position), sorted by the added column ``score``,
+highest first.
 """
 
 import numpy as np
@@ -10,43 +10,44 @@ import pandas as pd
 from leukodash.evaluation.comparison import Comparison, Thresholds
 
 
-def square_cells(comparison: Comparison, at: Thresholds, name: str, truth: str, called: str) -> pd.DataFrame:
-    """The cells of one class that an answer calls another (or the same), the surest first.
+def confusion_cells(
+    comparison: Comparison, thresholds: Thresholds, name: str, truth: str, predicted: str
+) -> pd.DataFrame:
+    """Return the cells in one entry of a confusion matrix.
 
     Args:
-        comparison: the answers.
-        at: their thresholds.
-        name: of the answer.
-        truth: the true class's label.
-        called: the label that the answer gives. ``score`` is its probability.
+        comparison: the predictions.
+        thresholds: the threshold of each.
+        name: the run whose confusion matrix it is.
+        truth: the true class.
+        predicted: the predicted class; ``score`` is its probability.
     """
-    score = comparison.answers[name].test[:, comparison.classes.index(called)]
-    held = (comparison.labels == truth) & (comparison.called(name, at[name]) == called)
-    return _rows(comparison, held, score)
+    score = comparison.predictions[name].test[:, comparison.classes.index(predicted)]
+    inside = (comparison.labels == truth) & (comparison.predicted(name, thresholds[name]) == predicted)
+    return _rows(comparison, inside, score)
 
 
-def worst_mistakes(comparison: Comparison, at: Thresholds, names: list[str]) -> pd.DataFrame:
-    """The cells that any of these answers is wrong about, the surest mistake first.
+def worst_mistakes(comparison: Comparison, thresholds: Thresholds, names: list[str]) -> pd.DataFrame:
+    """Return the cells that at least one of these runs misclassifies.
 
-    ``score`` is the probability that they give to what the cell is not, averaged.
+    ``score`` is the probability of the wrong classes, averaged over the runs.
     """
-    truth = np.searchsorted(comparison.classes, comparison.labels.astype(str), sorter=np.argsort(comparison.classes))
-    truth = np.argsort(comparison.classes)[truth]
-    wrong = ~comparison.right(at)[names].all(axis=1).to_numpy()
-    score = np.mean([1 - comparison.answers[name].test[np.arange(comparison.n), truth] for name in names], axis=0)
+    truth = pd.Index(comparison.classes).get_indexer(pd.Index(comparison.labels))
+    wrong = ~comparison.correct(thresholds)[names].all(axis=1).to_numpy()
+    score = np.mean([1 - comparison.predictions[name].test[np.arange(comparison.n), truth] for name in names], axis=0)
     return _rows(comparison, wrong, score)
 
 
-def disagreements(comparison: Comparison, at: Thresholds) -> pd.DataFrame:
-    """The cells that answers put into different classes, the widest apart first.
+def disagreements(comparison: Comparison, thresholds: Thresholds) -> pd.DataFrame:
+    """Return the cells that the runs put into different classes.
 
-    ``score`` is the distance between the highest and the lowest probability of the positive class.
+    ``score`` is the difference between the highest and the lowest probability of the positive class.
     """
-    called = np.array([comparison.called(name, at[name]) for name in comparison.answers])
-    scores = np.array([comparison.scores(name) for name in comparison.answers])
-    return _rows(comparison, (called != called[0]).any(axis=0), np.ptp(scores, axis=0))
+    predicted = np.array([comparison.predicted(name, thresholds[name]) for name in comparison.predictions])
+    scores = np.array([comparison.scores(name) for name in comparison.predictions])
+    return _rows(comparison, (predicted != predicted[0]).any(axis=0), np.ptp(scores, axis=0))
 
 
-def _rows(comparison: Comparison, held: np.ndarray, score: np.ndarray) -> pd.DataFrame:
-    rows = comparison.cells.assign(score=score)[held]
+def _rows(comparison: Comparison, inside: np.ndarray, score: np.ndarray) -> pd.DataFrame:
+    rows = comparison.cells.assign(score=score)[inside]
     return rows.sort_values(["score", "file"], ascending=[False, True])

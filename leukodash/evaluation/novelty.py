@@ -1,11 +1,11 @@
-"""This is no cell: how unlike the training cells an image looks to a network.
+"""Out-of-distribution detection: how far an image's features lie from those of the training cells.
 
-A network answers whatever it is shown, a photograph of a cat too. The features in front of its head tell: those of
-cells lie close together, and those of anything else lie far off. Their distance is that of Mahalanobis, after Lee et
-al. (2018), *A simple unified framework for detecting out-of-distribution samples*, with the covariance of Tipping &
-Bishop (1999), *Probabilistic principal component analysis*: a few directions have a spread of their own, all others
-share one. That is as good here as a shrunk covariance of all features or the nearest training cells
-(`benchmarks/novelty_rates.py`), and kilobytes instead of megabytes. NumPy alone scores, so that a page can.
+A network classifies any image, even a photograph of a cat. The features that enter its head are close together for
+cells and far away for anything else. The score is the Mahalanobis distance (Lee et al. 2018, *A simple unified
+framework for detecting out-of-distribution samples*) with the covariance of Tipping & Bishop (1999), *Probabilistic
+principal component analysis*: a variance for each of a few principal directions, and one that all other directions
+share. This works as well here as a shrinkage covariance of all features or the nearest training cells
+(`benchmarks/novelty_rates.py`), and takes kilobytes instead of megabytes. Scoring needs only NumPy, so pages can do it.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from leukodash.errors import RunError
 
 FILE = "novelty.npz"
 DIRECTIONS = 32
-ACCEPTED = 0.99  # of the validation cells, so that 95 % of the next subjects' are: subjects differ
-TRAINING_CELLS = 1000  # looked at to fit; with 3,000 nothing changes
-SMALLEST_SPREAD = 1e-8  # features of length 1 that differ by less do not differ: a network may give all cells the same
+ACCEPTED = 0.99  # share of validation cells within the limit; of new subjects' cells, which differ, it is about 95%
+TRAINING_CELLS = 1000  # used to fit; 3,000 give the same results
+MIN_VARIANCE = 1e-8  # of features of length 1; avoids division by zero if a network gives all cells the same features
 
 
 @dataclass(frozen=True, eq=False)
 class Novelty:
-    """The training cells' features, in short; made by `fit` or `load`.
+    """A Gaussian model of the training cells' features; made by `fit` or `load`.
 
     Attributes:
-        mean: float32 (d,), of the features scaled to length 1.
-        directions: float16 (d, k), of unit length, in which those differ most; k is `DIRECTIONS` or less.
-        spread: float64 (k,), variance in each of these directions.
-        rest: float64 (), variance in each direction across them.
-        limit: a score above it is that of no cell like the training cells: `ACCEPTED` of the validation cells, which
-            took no part in fitting, lie at or below.
+        mean: float32 (d,), mean of the features scaled to length 1.
+        directions: float16 (d, k), the first principal directions, of length 1; k is at most `DIRECTIONS`.
+        spread: float64 (k,), variance along each of these directions.
+        rest: variance along every other direction.
+        limit: an image with a higher score is unlike the training cells. `ACCEPTED` of the validation cells, which were
+            not used to fit the model, score at most this.
     """
 
     mean: np.ndarray
@@ -48,73 +48,73 @@ class Novelty:
 
     @classmethod
     def fit(cls, training: np.ndarray, validation: np.ndarray) -> Novelty:
-        """Fit to some training cells' pooled features (n, d), and set the limit on the validation cells' (m, d)."""
-        from sklearn.utils.extmath import randomized_svd  # takes a second to import, and scoring does without
+        """Fit to pooled features of training cells (n, d), and set the limit on those of validation cells (m, d)."""
+        from sklearn.utils.extmath import randomized_svd  # takes a second to import; scoring does not need it
         from threadpoolctl import threadpool_limits
 
         training = _unit(training)
         n, d = training.shape
         mean = training.mean(axis=0).astype(np.float32)
-        k = max(1, min(DIRECTIONS, n // 8, d - 1))  # of few cells, further directions are chance
-        with threadpool_limits(1):  # threads that wait for each other on a busy machine make 0.2 s into 10
+        k = max(1, min(DIRECTIONS, n // 8, d - 1))  # further directions of few cells are noise
+        with threadpool_limits(1):  # on a busy machine, several threads take 10 s instead of 0.2 s
             directions = randomized_svd(training - mean, k, random_state=0)[2].T.astype(np.float16)
-        # What is measured from here on is measured with the rounded numbers that are kept.
+        # Variances and limit are computed with the rounded directions, as they are stored.
         along, across = _split(training - mean, directions)
-        spread = np.maximum((along**2).mean(axis=0), SMALLEST_SPREAD)
-        rest = max(float(across.mean()) / (d - k), SMALLEST_SPREAD)
+        spread = np.maximum((along**2).mean(axis=0), MIN_VARIANCE)
+        rest = max(float(across.mean()) / (d - k), MIN_VARIANCE)
         fitted = cls(mean, directions, spread, rest, np.inf)
         return cls(mean, directions, spread, rest, float(np.quantile(fitted.score(validation), ACCEPTED)))
 
     def score(self, pooled: np.ndarray) -> np.ndarray:
-        """Return how far each image lies from the training cells, float64 (n,), 0 or more; see `limit`.
+        """Return the Mahalanobis distance of each image from the training cells: float64 (n,), 0 or more.
 
         Args:
-            pooled: float (n, d), or (n, places · d) where a run flattens: outputs of the layer ``pool``. Where they
-                are no numbers, the score is infinite.
+            pooled: outputs of the layer ``pool``: float (n, d), or (n, positions · d) for flattened feature maps. If
+                they contain NaN or infinity, the score is infinite.
         """
-        along, across = _split(_unit(mean_over_places(pooled, len(self.mean))) - self.mean, self.directions)
+        along, across = _split(_unit(mean_over_positions(pooled, len(self.mean))) - self.mean, self.directions)
         squared = (along**2 / self.spread).sum(axis=1) + across / self.rest
         return np.sqrt(np.where(np.isnan(squared), np.inf, squared))
 
     def save(self, folder: Path) -> None:
-        """Write ``novelty.npz`` into a run's folder, whole. The same fit gives the same bytes."""
+        """Write ``novelty.npz`` into a run's folder atomically. The same fit gives the same bytes."""
         buffer = io.BytesIO()
         np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
         write_atomic(folder / FILE, buffer.getvalue())
 
     @classmethod
     def load(cls, folder: Path) -> Novelty | None:
-        """Read what `save` wrote; None where there is nothing: the run is older, or was trained elsewhere.
+        """Read the model that `save` wrote; None if the file is missing, as in old or imported runs.
 
-        Raises RunError where the file is damaged.
+        Raises RunError if the file is damaged.
         """
         try:
-            with np.load(folder / FILE) as kept:
-                arrays = {field.name: kept[field.name] for field in fields(cls)}
+            with np.load(folder / FILE) as stored:
+                arrays = {field.name: stored[field.name] for field in fields(cls)}
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise RunError(
-                f"'{FILE}' of '{folder.name}' cannot be read, so images that are no cells would not be noticed. "
-                "Train the run again, or delete the file to do without."
+                f"'{FILE}' of '{folder.name}' cannot be read, so images of other things could not be detected. "
+                "Train the run again, or delete the file to use the run without this check."
             ) from error
         return cls(**{**arrays, "rest": float(arrays["rest"]), "limit": float(arrays["limit"])})
 
 
-def mean_over_places(pooled: np.ndarray, channels: int) -> np.ndarray:
-    """Average flattened feature maps, (n, places · channels), to (n, channels); other outputs stay as they are."""
+def mean_over_positions(pooled: np.ndarray, channels: int) -> np.ndarray:
+    """Average flattened feature maps (n, positions · channels) to (n, channels); return other outputs unchanged."""
     return pooled if pooled.shape[1] == channels else pooled.reshape(len(pooled), -1, channels).mean(axis=1)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    """Scale each row to length 1: a brighter image has longer features, and is no other thing. Zeros stay zeros."""
+    """Scale each row to length 1, as brightness changes the length of the features. Zeros stay zeros."""
     features = np.asarray(features, np.float64)
     length = np.linalg.norm(features, axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):
         return features / np.where(length == 0, 1, length)
 
 
-def _split(moved: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (n, k) in the directions, and the squared length (n,) of what lies across them."""
-    along = moved @ directions.astype(np.float64)
-    return along, np.maximum((moved**2).sum(axis=1) - (along**2).sum(axis=1), 0)
+def _split(centered: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coordinates along the directions, (n, k), and the squared length of the remainder, (n,)."""
+    along = centered @ directions.astype(np.float64)
+    return along, np.maximum((centered**2).sum(axis=1) - (along**2).sum(axis=1), 0)

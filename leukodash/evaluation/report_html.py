@@ -19,7 +19,7 @@ from leukodash.evaluation.comparison import (
     Summary,
     Thresholds,
     by_subject,
-    few_subjects_words,
+    few_subjects_warning,
     forest_rows,
     reliability_tables,
 )
@@ -70,7 +70,7 @@ def html_report(
     titles = [label_title(label) for label in comparison.classes]
     sections: dict[str, list[go.Figure]] = {"ROC and precision–recall": []}
     if len(comparison.classes) == 2 and 0 < comparison.is_positive.sum() < comparison.n:
-        scores = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.answers}
+        scores = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
         sections["ROC and precision–recall"] = [roc_figure(scores, backbones), pr_figure(scores, backbones)]
     sections["Calibration"] = [reliability_figure(reliability_tables(comparison), backbones)]
     if comparison.subjects is not None:
@@ -86,7 +86,7 @@ def html_report(
         plotly=get_plotlyjs(),
         comparison=comparison,
         summary=summary,
-        warning=few_subjects_words(comparison),
+        warning=few_subjects_warning(comparison),
         counts=", ".join(f"{counts.get(label, 0):,} {label_title(label)}" for label in comparison.classes),
         forest=forest_figure(forest_rows(summary.table)),
         numbers=_numbers(summary.table),

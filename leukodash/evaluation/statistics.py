@@ -1,8 +1,8 @@
-"""What a comparison can and cannot say: intervals that know about subjects, paired tests, power, verdicts.
+"""Statistics of a comparison: intervals that account for subjects, paired tests, power and verdicts.
 
-Cells of one subject resemble each other, so a test set is a sample of subjects, not of cells. Everything here
-that has subjects leaves out one subject at a time (the delete-one-group jackknife) and looks at how far the
-result moves. `benchmarks/coverage.py` measures how often these intervals hold the truth.
+Cells of one subject resemble each other, so a test set is a sample of subjects, not of cells. Where subjects are known,
+standard errors come from leaving out one subject at a time (the delete-one-group jackknife). `benchmarks/coverage.py`
+measures how often these intervals cover the true value.
 """
 
 from collections.abc import Sequence
@@ -19,22 +19,43 @@ from leukodash.errors import DataError
 
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
-FEW_SUBJECTS = 10  # below this a page warns: the interval still holds, but it is wide and leans on each subject
+FEW_SUBJECTS = 10  # below this a page warns: the interval is still valid, but wide and sensitive to each subject
 MAX_GROUPS = 100
-NO_SPREAD = 1e-12  # a standard error below this is rounding
+NO_SPREAD = 1e-12  # a standard error below this is a rounding error
+
+Subjects = Sequence[str | None] | np.ndarray  # the subject of each image, None or NaN if unknown
 
 
-def groups(subjects: Sequence[str | None] | None, n: int) -> tuple[np.ndarray, bool]:
-    """Which group each of `n` images is left out with, and whether the groups are subjects.
+def wilson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """Return Wilson's score interval of the proportion `k` / `n` (Wilson 1927), each end in 0..1.
 
-    An image whose subject is missing is a subject of its own. Where nobody knows more than one subject, each
-    image is. More than 100 are dealt at random, always alike, into 100 groups (Kott 2001, delete-a-group
-    jackknife), which bounds the work.
+    It assumes independent images, which cells of one subject are not: see `accuracy_interval`.
+
+    Raises:
+        DataError: if `n` is not positive or `k` is outside 0..n.
+    """
+    if n <= 0 or not 0 <= k <= n:
+        raise DataError(f"An interval needs counts with 0 ≤ k ≤ n and n > 0; got k = {k} and n = {n}.")
+    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def count_subjects(subjects: Subjects | None) -> int:
+    """Return the number of different known subjects."""
+    return 0 if subjects is None else int(pd.Series(np.asarray(subjects, dtype=object)).nunique())
+
+
+def groups(subjects: Subjects | None, n: int) -> tuple[np.ndarray, bool]:
+    """Return the jackknife group of each of `n` images, and whether the groups are subjects.
+
+    An image of unknown subject is a group of its own. With fewer than two known subjects, every image is. More than 100
+    groups are merged at random, but reproducibly, into 100 (Kott 2001, delete-a-group jackknife), which limits the
+    work.
 
     Returns:
-        int array of shape (n,) with values 0..G−1, and True where two or more subjects are known.
+        int array of shape (n,) with values 0..G−1, and True if two or more subjects are known.
     """
-    known = pd.Series(subjects if subjects is not None else [None] * n, dtype=object)
+    known = pd.Series(np.asarray(subjects, dtype=object) if subjects is not None else np.full(n, None))
     by_subject = known.nunique() > 1
     known = known.where(known.notna() & by_subject, pd.Series(np.arange(n)).astype(object))
     codes = pd.factorize(known)[0]
@@ -45,48 +66,47 @@ def groups(subjects: Sequence[str | None] | None, n: int) -> tuple[np.ndarray, b
 
 
 def effective_count(sizes: np.ndarray) -> float:
-    """How many groups of equal size these uneven ones are worth: (Σm)² / Σm² (Kish 1965)."""
+    """Return the number of equal groups that would carry as much information as these: (Σm)² / Σm² (Kish 1965)."""
     sizes = np.asarray(sizes, dtype=float)
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def jackknife_interval(value: float, left_out: np.ndarray, sizes: np.ndarray) -> tuple[float, float] | None:
-    """A 95 % interval of any number in 0..1, from how it moves when each subject is left out.
+    """Return the 95% jackknife interval of a metric in 0..1.
 
-    The jackknife's standard error (Efron and Tibshirani 1993, equation 11.5) is taken on the logit scale, half
-    an image added on either side, and multiplied by Student's t with `effective_count` − 1 degrees of freedom,
-    since a few large subjects carry most of the images. Where no subject moves the number (all images right),
-    it is Wilson's interval with as many trials as there are effective subjects.
+    The jackknife standard error (Efron and Tibshirani 1993, equation 11.5) is computed on the logit scale, with half an
+    image added to both counts, and multiplied by Student's t with `effective_count` − 1 degrees of freedom, since a few
+    large subjects contribute most of the images. If leaving out a subject never changes the metric (all images
+    correct), it is Wilson's interval with `effective_count` trials.
 
     Args:
-        value: the number with all subjects, 0..1.
-        left_out: float array of shape (G,), the number without each subject.
-        sizes: float array of shape (G,), how many images of each subject the number rests on.
+        value: the metric over all subjects, 0..1.
+        left_out: float array of shape (G,): the metric without each subject.
+        sizes: float array of shape (G,): how many images of each subject the metric counts.
 
     Returns:
-        (low, high), or None where fewer than two subjects carry the number or one of them carries it alone.
+        (low, high), or None if fewer than two subjects contribute or the metric is undefined without one of them.
     """
-    carry = np.asarray(sizes) > 0
-    left_out, sizes = np.asarray(left_out, dtype=float)[carry], np.asarray(sizes, dtype=float)[carry]
+    counted = np.asarray(sizes) > 0
+    left_out, sizes = np.asarray(left_out, dtype=float)[counted], np.asarray(sizes, dtype=float)[counted]
     count, n = len(sizes), sizes.sum()
     if count < 2 or not np.isfinite(left_out).all():
         return None
     effective = effective_count(sizes)
     if np.ptp(np.append(left_out, value)) < NO_SPREAD:
-        low, high = proportion_confint(value * effective, effective, alpha=ALPHA, method="wilson")
-        return max(0.0, float(low)), min(1.0, float(high))
-    moved = _logit(left_out, n - sizes)
-    reach = _t(effective) * np.sqrt((count - 1) / count * np.sum((moved - moved.mean()) ** 2))
-    low, high = expit(_logit(value, n) + np.array([-reach, reach]))
+        return wilson(value * effective, effective)
+    logits = _logit(left_out, n - sizes)
+    margin = _t(effective) * np.sqrt((count - 1) / count * np.sum((logits - logits.mean()) ** 2))
+    low, high = expit(_logit(value, n) + np.array([-margin, margin]))
     return float(low), float(high)
 
 
-def accuracy_interval(correct: np.ndarray, subjects: Sequence[str | None] | None) -> tuple[float, float] | None:
-    """The interval of an accuracy that pages lead with: by subject where two or more are known, else Wilson.
+def accuracy_interval(correct: np.ndarray, subjects: Subjects | None) -> tuple[float, float] | None:
+    """Return the 95% interval of an accuracy: by subject if two or more are known, else Wilson's.
 
     Args:
         correct: bool array of shape (n,).
-        subjects: who each image is from, (n,), or None.
+        subjects: the subject of each image, (n,), or None.
 
     Returns:
         (low, high) in 0..1, or None for no images.
@@ -97,20 +117,19 @@ def accuracy_interval(correct: np.ndarray, subjects: Sequence[str | None] | None
         return None
     codes, by_subject = groups(subjects, n)
     if not by_subject:
-        low, high = proportion_confint(right, n, alpha=ALPHA, method="wilson")
-        return max(0.0, float(low)), min(1.0, float(high))
+        return wilson(right, n)
     sizes = np.bincount(codes)
     return jackknife_interval(right / n, (right - np.bincount(codes, weights=correct)) / (n - sizes), sizes)
 
 
-def design_effect(correct: np.ndarray, subjects: Sequence[str | None]) -> float | None:
-    """How many times more an accuracy varies than on as many independent images (Kish 1965).
+def design_effect(correct: np.ndarray, subjects: Subjects | None) -> float | None:
+    """Return the variance of an accuracy relative to that on as many independent images (Kish 1965).
 
-    The images divided by it are the effective sample size. None where no spread can be seen.
+    The number of images divided by it is the effective sample size. None if the variance cannot be estimated.
 
     Args:
         correct: bool array of shape (n,).
-        subjects: who each image is from, (n,).
+        subjects: the subject of each image, (n,).
     """
     correct = np.asarray(correct, dtype=float)
     codes, by_subject = groups(subjects, len(correct))
@@ -121,34 +140,35 @@ def design_effect(correct: np.ndarray, subjects: Sequence[str | None]) -> float 
 
 
 def mcnemar_exact(only_a: np.ndarray | int, only_b: np.ndarray | int) -> np.ndarray:
-    """Exact two-sided McNemar p-value from the images that only one of two runs gets right (McNemar 1947).
+    """Return the exact two-sided McNemar p-value, from the images that only one of two runs classifies correctly.
 
-    It takes images for independent, so with several cells a subject it finds differences that are not there.
+    It assumes independent images (McNemar 1947), so with several cells per subject it finds differences that do not
+    exist.
 
     Args:
-        only_a: how many only the first gets right, a number or int array.
-        only_b: how many only the second does, likewise.
+        only_a: number of images that only the first run classifies correctly, an int or int array.
+        only_b: the same for the second run.
     """
     only_a, only_b = np.asarray(only_a), np.asarray(only_b)
     return np.minimum(1, 2 * stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5))
 
 
-def all_pairs(correct: pd.DataFrame, subjects: Sequence[str | None] | None = None) -> pd.DataFrame:
-    """Every two runs on the same images, compared.
+def all_pairs(correct: pd.DataFrame, subjects: Subjects | None = None) -> pd.DataFrame:
+    """Compare the accuracies of every two runs on the same images.
 
-    With subjects, the interval and the p-value of a difference in accuracy come from leaving out subjects, with
-    Student's t as in `jackknife_interval`. Without, the interval is Agresti and Min's (2005) and the p-value
-    is the exact McNemar test.
+    With subjects, the interval and the p-value of a difference come from a jackknife over subjects, with Student's t as
+    in `jackknife_interval`. Without, the interval is Agresti and Min's (2005) and the p-value that of the exact McNemar
+    test.
 
     Args:
-        correct: bool DataFrame of shape (n, R): one row an image, one column a run.
-        subjects: who each image is from, (n,), or None.
+        correct: bool DataFrame of shape (n, R): one row per image, one column per run.
+        subjects: the subject of each image, (n,), or None.
 
     Returns:
         One row for each of R(R−1)/2 pairs: a, b (names), n, subjects (0 = unknown), both_right, only_a, only_b,
-        both_wrong, difference (accuracy of a − b, −1..1), low, high (95 %), mcnemar (p), p (the leading
-        p-value), p_holm (adjusted for all pairs), separated (p_holm < 0.05) and needed (subjects, or images
-        where no subjects are known, for a power of 80 %; infinite where there is no difference).
+        both_wrong, difference (accuracy of a − b, −1..1), low, high (95% interval), mcnemar (p-value), p (by subject,
+        or McNemar's), p_holm (adjusted for all pairs), separated (p_holm < 0.05) and needed (subjects, or images if
+        subjects are unknown, for a power of 80%; infinite without a difference).
 
     Raises:
         DataError: for fewer than two runs or no images.
@@ -169,14 +189,14 @@ def all_pairs(correct: pd.DataFrame, subjects: Sequence[str | None] | None = Non
         sizes = np.bincount(codes)
         covariance = _jackknife_covariance(right, codes)
         variance = np.diag(covariance)[i] + np.diag(covariance)[j] - 2 * covariance[i, j]
-        reach, p = _by_subject(difference, np.sqrt(np.maximum(variance, 0)), sizes)
-        middle, count = difference, pd.Series(subjects, dtype=object).nunique()
+        margin, p = _by_subject(difference, np.sqrt(np.maximum(variance, 0)), sizes)
+        center, count = difference, count_subjects(subjects)
         needed = np.ceil(count * _times_more(difference, variance))
     else:
-        # Agresti and Min (2005): half an image in each of the four cells, then the plain interval.
-        middle = (only_a - only_b) / (n + 2)
-        variance = ((only_a + only_b + 1) / (n + 2) - middle**2) / (n + 2)
-        reach, p, count = stats.norm.ppf(1 - ALPHA / 2) * np.sqrt(variance), mcnemar, 0
+        # Agresti and Min (2005): Wald's interval with half an image added to each of the four cells.
+        center = (only_a - only_b) / (n + 2)
+        variance = ((only_a + only_b + 1) / (n + 2) - center**2) / (n + 2)
+        margin, p, count = stats.norm.ppf(1 - ALPHA / 2) * np.sqrt(variance), mcnemar, 0
         needed = cells_needed(difference, (only_a + only_b) / n)
     adjusted = holm(p)
     names = np.asarray(correct.columns)
@@ -191,8 +211,8 @@ def all_pairs(correct: pd.DataFrame, subjects: Sequence[str | None] | None = Non
             "only_b": only_b,
             "both_wrong": n - both[i, j] - only_a - only_b,
             "difference": difference,
-            "low": np.maximum(-1, middle - reach),
-            "high": np.minimum(1, middle + reach),
+            "low": np.maximum(-1, center - margin),
+            "high": np.minimum(1, center + margin),
             "mcnemar": mcnemar,
             "p": p,
             "p_holm": adjusted,
@@ -203,16 +223,18 @@ def all_pairs(correct: pd.DataFrame, subjects: Sequence[str | None] | None = Non
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values adjusted for having looked at all of them (Holm 1979)."""
-    # multipletests collects garbage at each call, which costs 50 ms and more: not for the p-value of one pair.
+    """Return p-values adjusted for multiple testing (Holm 1979)."""
+    # multipletests runs the garbage collector at each call, which takes 50 ms or more: skip it for a single pair.
     return multipletests(p, alpha=ALPHA, method="holm")[1] if len(p) > 1 else p
 
 
 def cochran_q(correct: pd.DataFrame) -> tuple[float, float]:
-    """Whether any run differs: Cochran's Q and its p-value (Cochran 1950), images taken for independent.
+    """Return Cochran's Q and its p-value for the hypothesis that all accuracies are equal (Cochran 1950).
+
+    It assumes independent images.
 
     Args:
-        correct: bool DataFrame of shape (n, R). Where no image divides the runs, Q is 0 and p is 1.
+        correct: bool DataFrame of shape (n, R). If the runs agree on every image, Q is 0 and p is 1.
     """
     right = correct.to_numpy(dtype=int)
     if (right == right[:, :1]).all():
@@ -222,13 +244,13 @@ def cochran_q(correct: pd.DataFrame) -> tuple[float, float]:
 
 
 def ranks(accuracies: pd.Series, pairs: pd.DataFrame) -> pd.Series:
-    """Ranks in which runs that no test separates share a place.
+    """Return ranks, shared by runs that no test separates.
 
-    A run's rank is one more than the number of runs that are more accurate and separated from it.
+    A run's rank is one more than the number of runs that are significantly more accurate.
 
     Args:
         accuracies: float Series by run name.
-        pairs: the table of `all_pairs` over the same runs.
+        pairs: the table that `all_pairs` returns for the same runs.
 
     Returns:
         int Series with the index of `accuracies`.
@@ -241,35 +263,35 @@ def ranks(accuracies: pd.Series, pairs: pd.DataFrame) -> pd.Series:
 def cells_needed(
     difference: np.ndarray | float, discordant: np.ndarray | float, power: float = 0.8, alpha: float = ALPHA
 ) -> np.ndarray:
-    """How many independent images McNemar's test needs (Connor 1987, unconditional).
+    """Return how many independent images McNemar's test needs (Connor 1987, unconditional).
 
-    n = (z₁₋α⸝₂ √ψ + z_power √(ψ − δ²))² / δ². For 65 against 64 right of 70 (δ = 1/70) it depends on the
-    pairing, which a table of accuracies hides: 548 where one run is right wherever the other is, about 3,800
-    where 7 images divide them 4 to 3 (ψ = 0.1), 5,600 where their mistakes are independent.
+    n = (z₁₋α⸝₂ √ψ + z_power √(ψ − δ²))² / δ². For 65 against 64 correct of 70 (δ = 1/70) it depends on the pairing,
+    which a table of accuracies hides: 548 if one run is correct wherever the other is, about 3,800 if 7 images are
+    discordant, 4 to 3 (ψ = 0.1), 5,600 if the mistakes are independent.
 
     Args:
         difference: δ, the difference in accuracy, −1..1.
-        discordant: ψ, the share of images that exactly one run gets right, |δ|..1.
-        power: chance of finding the difference, 0..1.
-        alpha: two-sided level of the test, 0..1.
+        discordant: ψ, the proportion of images that exactly one run classifies correctly, |δ|..1.
+        power: probability of detecting the difference, 0..1.
+        alpha: two-sided significance level, 0..1.
 
     Returns:
         float array, rounded up; infinite where the difference is 0.
 
     Raises:
-        DataError: where fewer images divide the runs than the difference demands.
+        DataError: if the discordant proportion is smaller than the difference.
     """
     delta, psi = np.abs(np.asarray(difference, dtype=float)), np.asarray(discordant, dtype=float)
     if (psi < delta - NO_SPREAD).any() or (psi > 1).any():
-        raise DataError("The share of images on which two runs differ must lie between their difference and 1.")
-    reach = stats.norm.ppf(1 - alpha / 2) * np.sqrt(psi)
-    reach = reach + stats.norm.ppf(power) * np.sqrt(np.maximum(psi - delta**2, 0))
+        raise DataError("The proportion of discordant images must lie between the difference in accuracy and 1.")
+    root = stats.norm.ppf(1 - alpha / 2) * np.sqrt(psi)
+    root = root + stats.norm.ppf(power) * np.sqrt(np.maximum(psi - delta**2, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(delta > 0, np.ceil(reach**2 / delta**2), np.inf)
+        return np.where(delta > 0, np.ceil(root**2 / delta**2), np.inf)
 
 
 def verdict(pair: pd.Series) -> str:
-    """One row of `all_pairs` in a sentence."""
+    """Return one row of `all_pairs` as a sentence."""
     a, b, n = pair["a"], pair["b"], f"{pair['n']:,} images"
     where = f"{n} of {pair['subjects']} subjects" if pair["subjects"] else n
     if pair["separated"]:
@@ -281,7 +303,7 @@ def verdict(pair: pd.Series) -> str:
             f"({100 * low:.1f} to {100 * high:.1f}) on {where}."
         )
     if pair["only_a"] + pair["only_b"] == 0:
-        return f"{a} and {b} are right and wrong on the same images, all {where}."
+        return f"{a} and {b} are correct on the same images, out of {where}."
     if not np.isfinite(pair["needed"]):
         return f"{a} and {b}: no difference in accuracy on {where}."
     more = "such subjects" if pair["subjects"] else "images"
@@ -289,12 +311,12 @@ def verdict(pair: pd.Series) -> str:
 
 
 def standings(places: pd.Series, n: int, subjects: int | None = None) -> str:
-    """The ranks of several runs in a sentence, for the head of a page.
+    """Return the ranks of several runs as a sentence.
 
     Args:
-        places: what `ranks` gives, two runs or more.
-        n: how many images they were tested on.
-        subjects: of how many subjects, where that is known.
+        places: the ranks of two or more runs, from `ranks`.
+        n: number of test images.
+        subjects: number of test subjects, if known.
     """
     images = f"these {n:,} images" + (f" of {subjects} subjects" if subjects else "")
     first, rest = ([str(name) for name in places.index[where]] for where in (places == 1, places > 1))
@@ -305,36 +327,36 @@ def standings(places: pd.Series, n: int, subjects: int | None = None) -> str:
 
 
 def _jackknife_covariance(right: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Covariance of R accuracies by leaving out groups: (n, R) 0/1 floats and (n,) codes → (R, R)."""
-    membership = pd.DataFrame(right).groupby(codes).sum().to_numpy()
+    """Return the jackknife covariance of R accuracies: 0/1 floats (n, R) and group codes (n,) → (R, R)."""
+    by_group = pd.DataFrame(right).groupby(codes).sum().to_numpy()
     sizes = np.bincount(codes)[:, None]
-    left_out = (membership.sum(axis=0) - membership) / (sizes.sum() - sizes)
-    moved = left_out - left_out.mean(axis=0)
-    return (len(sizes) - 1) / len(sizes) * moved.T @ moved
+    left_out = (by_group.sum(axis=0) - by_group) / (sizes.sum() - sizes)
+    centered = left_out - left_out.mean(axis=0)
+    return (len(sizes) - 1) / len(sizes) * centered.T @ centered
 
 
 def _by_subject(difference: np.ndarray, error: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half the interval's width and the p-value of differences with these standard errors, (P,) each."""
+    """Return the margin (half the interval's width) and the p-value of each difference, (P,) each."""
     effective = effective_count(sizes)
-    seen = error > NO_SPREAD
-    t = np.abs(difference) / np.where(seen, error, 1)
-    # Where no subject moves the difference: Wilson for none of the effective subjects, and the sign test.
-    unseen_reach = proportion_confint(0, effective, alpha=ALPHA, method="wilson")[1]
-    unseen_p = np.where(difference == 0, 1, mcnemar_exact(len(sizes), 0))
-    reach = np.where(seen, _t(effective) * error, unseen_reach)
-    return reach, np.where(seen, 2 * stats.t.sf(t, _freedom(effective)), unseen_p)
+    spread = error > NO_SPREAD
+    t = np.abs(difference) / np.where(spread, error, 1)
+    # If no subject changes the difference: Wilson's bound for 0 of the effective subjects, and the sign test.
+    flat_margin = wilson(0, effective)[1]
+    flat_p = np.where(difference == 0, 1, mcnemar_exact(len(sizes), 0))
+    margin = np.where(spread, _t(effective) * error, flat_margin)
+    return margin, np.where(spread, 2 * stats.t.sf(t, _freedom(effective)), flat_p)
 
 
 def _times_more(difference: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """How many times the subjects at hand a power of 80 % takes, (P,); infinite without a difference."""
-    reach = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(0.8)
+    """Return how many times the present subjects a power of 80% needs, (P,); infinite without a difference."""
+    z = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(0.8)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(difference != 0, reach**2 * np.maximum(variance, 0) / difference**2, np.inf)
+        return np.where(difference != 0, z**2 * np.maximum(variance, 0) / difference**2, np.inf)
 
 
-def _logit(share: np.ndarray | float, n: np.ndarray | float) -> np.ndarray:
-    share = np.asarray(share, dtype=float)
-    return np.log((share * n + 0.5) / ((1 - share) * n + 0.5))
+def _logit(rate: np.ndarray | float, n: np.ndarray | float) -> np.ndarray:
+    rate = np.asarray(rate, dtype=float)
+    return np.log((rate * n + 0.5) / ((1 - rate) * n + 0.5))
 
 
 def _freedom(effective: float) -> float:
@@ -346,7 +368,7 @@ def _t(effective: float) -> float:
 
 
 def _about(number: float) -> str:
-    """Two digits of a number, in words: 3844 → "about 3,800"."""
+    """Round to two digits: 3844 → "about 3,800"."""
     return f"about {float(f'{number:.2g}'):,.0f}"
 
 

@@ -5,7 +5,7 @@ probability should change sooner than for random orders of the cell's regions. R
 "Sanity checks for saliency maps"): a map of what was learned must change when the learned weights are randomized.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -17,13 +17,12 @@ from leukodash.cam.localization import cell_mask, ideal_map, resize_map
 from leukodash.data.images import square
 from leukodash.inference.classifier import Classifier
 from leukodash.models.build import build, trained_layers
+from leukodash.progress import Progress
 
 STEPS = 16  # of a curve; it has one point more
 RANDOM_ORDERS = 4  # that a map is compared with
 RANDOM_NETWORKS = 3  # networks with random weights that a map is compared with
 BLUR = 5 / 224  # standard deviation of the blur that insertion starts from, in image widths (Petsiuk et al.)
-
-Progress = Callable[[float, str], None]
 
 
 class DeletionInsertion(NamedTuple):

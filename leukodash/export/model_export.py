@@ -13,7 +13,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from leukodash.data.views import mean_over_views
 from leukodash.errors import ImageError, RunError
 from leukodash.export.export_formats import FORMATS, NOTICE, missing_packages
 from leukodash.inference.decision import decision
+from leukodash.progress import Progress
 from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # of a probability: another summation order in float32 differs by 1e-6, a wrong channel order by 0.1
 CHECKED_CELLS = 8
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Figures of finished runs beside each other: accuracy with intervals, confusion, subjects, pairs.
-
-`backbones` is always the backbone key (or None) by run name; scores are the positive class's probabilities.
-"""
+"""Figures that compare runs: accuracy with intervals, confusion matrices, accuracy by subject, paired tests."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,15 +13,15 @@ Normalise = Literal["truth", "prediction", "all"]
 
 
 def forest_figure(rows: pd.DataFrame) -> go.Figure:
-    """One line a run: its accuracy with its interval, published results in open grey below the others.
+    """Draw a forest plot: one row per run with its accuracy and interval, published results in open gray at the bottom.
 
     Args:
-        rows: in drawing order from the top: name (str), backbone (key or None), accuracy (0..1), low, high
-            (0..1, NaN where there is no interval), n (images), published (bool).
+        rows: from top to bottom: name (str), backbone (key or None), accuracy (0..1), low, high (0..1, NaN if there is
+            no interval), n (images), published (bool).
     """
     rows = pd.concat([rows[~rows["published"].astype(bool)], rows[rows["published"].astype(bool)]])
     rows = rows.reset_index(drop=True)
-    traces = []  # dicts: plotly checks them once, in half the time
+    traces = []  # dicts: Plotly validates them once, in half the time
     for place, row in rows.iterrows():
         ink = PUBLISHED_GREY if row["published"] else color(row["backbone"])
         known = pd.notna(row["low"])
@@ -53,12 +50,12 @@ def forest_figure(rows: pd.DataFrame) -> go.Figure:
                 "hovertemplate": f"{_with_interval(row)}<extra>{row['name']}</extra>",
             }
         )
-    said = "; ".join(
+    summary = "; ".join(
         f"{row['name']}{' (published)' if row['published'] else ''} {_with_interval(row)}" for _, row in rows.iterrows()
     )
     return layout(
         go.Figure(traces),
-        f"Accuracy of each run with its 95 % interval. {said or 'No run yet'}.",
+        f"Accuracy of each run with its 95% interval. {summary or 'No run yet'}.",
         height=90 + 36 * max(len(rows), 1),
         showlegend=False,
         xaxis={"title": "accuracy", "tickformat": ".0%"},
@@ -74,24 +71,24 @@ def forest_figure(rows: pd.DataFrame) -> go.Figure:
 def confusion_figure(
     matrix: np.ndarray, classes: Sequence[str], normalise: Normalise = "truth", height: int = 280
 ) -> go.Figure:
-    """A square confusion matrix: counts and percentages, rows the truth.
+    """Draw a confusion matrix with counts and percentages, rows = truth.
 
-    A click goes to the square markers (the figure's only scatter trace), whose `customdata` is
-    (true class, predicted class), since selections on a heat map return nothing in Streamlit (issue 8760).
+    Clicks select the square markers (the figure's only scatter trace), whose `customdata` is (true class, predicted
+    class), because Streamlit returns no selections on heat maps (issue 8760).
 
     Args:
         matrix: int array of shape (K, K), rows = truth.
-        classes: the K names to show.
+        classes: the K displayed class names.
         normalise: percentages of each row, of each column or of all images.
         height: pixels.
     """
     matrix, names = np.asarray(matrix), list(classes)
-    whole = {
+    totals = {
         "truth": matrix.sum(axis=1, keepdims=True),
         "prediction": matrix.sum(axis=0, keepdims=True),
         "all": matrix.sum(),
     }[normalise]
-    shares = matrix / np.maximum(whole, 1)
+    shares = matrix / np.maximum(totals, 1)
     cells = [(t, p) for t in range(len(names)) for p in range(len(names))]
     squares = {
         "type": "heatmap",
@@ -117,17 +114,17 @@ def confusion_figure(
             "color": "rgba(0, 0, 0, 0)",
             "line": {"width": 0},
         },
-        # A chosen square must not fade the others' numbers.
+        # Selecting a square must not fade the numbers of the others.
         "selected": {"marker": {"color": FAINT}},
         "unselected": {"marker": {"opacity": 1}},
-        "hovertemplate": "%{customdata[0]}, called %{customdata[1]}: %{text}<extra></extra>",
+        "hovertemplate": "%{customdata[0]} predicted as %{customdata[1]}: %{text}<extra></extra>",
         "showlegend": False,
     }
-    of = {"truth": "of the true class", "prediction": "of the predicted class", "all": "of all images"}[normalise]
-    said = "; ".join(f"{names[t]} called {names[p]}: {matrix[t, p]:,} ({shares[t, p]:.1%})" for t, p in cells)
+    base = {"truth": "of the true class", "prediction": "of the predicted class", "all": "of all images"}[normalise]
+    summary = "; ".join(f"{names[t]} predicted as {names[p]}: {matrix[t, p]:,} ({shares[t, p]:.1%})" for t, p in cells)
     return layout(
         go.Figure([squares, numbers]),
-        f"Confusion matrix, percentages {of}. {said}.",
+        f"Confusion matrix, percentages {base}. {summary}.",
         height,
         xaxis={"title": "predicted", "side": "bottom", "showgrid": False, "constrain": "domain"},
         yaxis={
@@ -136,17 +133,18 @@ def confusion_figure(
             "scaleanchor": "x",
             "constrain": "domain",
             "showgrid": False,
-            "tickangle": -90,  # beside a small matrix there is no room for words
+            "tickangle": -90,  # next to a small matrix there is no room for horizontal text
         },
     )
 
 
 def subject_figure(rows: pd.DataFrame, backbones: dict[str, str | None]) -> go.Figure:
-    """Accuracy on each subject, worst subject first: who is a run wrong about?
+    """Draw the accuracy of each run on each subject, worst subject first.
 
     Args:
-        rows: name (run), subject (str), label (what the subject's cells are, str), n (images), accuracy (0..1).
-        backbones: see the module.
+        rows: name (run), subject (str), label (displayed class of the subject's cells, str), n (images), accuracy
+            (0..1).
+        backbones: backbone key (or None) by run name.
     """
     order = rows.groupby("subject")["accuracy"].mean().sort_values(kind="stable").index
     labels = rows.groupby("subject")["label"].first()
@@ -179,14 +177,14 @@ def subject_figure(rows: pd.DataFrame, backbones: dict[str, str | None]) -> go.F
             "categoryorder": "array",
             "categoryarray": [f"{subject} ({labels[subject]})" for subject in order],
         },
-        yaxis={"title": "accuracy (size: images)", "tickformat": ".0%", "range": [-0.03, 1.05]},
+        yaxis={"title": "accuracy (marker size: images)", "tickformat": ".0%", "range": [-0.03, 1.05]},
     )
 
 
 def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
-    """Which runs a test separates: the difference in points and the Holm-adjusted p-value of each pair.
+    """Draw the difference in accuracy (percentage points) and the Holm-adjusted p-value of each pair of runs.
 
-    Separated pairs are filled and say ≠, the others say =.
+    Significantly different pairs are filled and marked ≠, the others =.
 
     Args:
         pairs: the table of `evaluation.statistics.all_pairs`.
@@ -216,14 +214,15 @@ def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
         mode="text",
         text=texts,
         customdata=both[["a", "b"]].to_numpy(),
-        hovertemplate="%{customdata[0]} against %{customdata[1]}: %{text}<extra></extra>",
+        hovertemplate="%{customdata[0]} versus %{customdata[1]}: %{text}<extra></extra>",
         showlegend=False,
     )
-    apart = pairs[pairs["separated"]]
-    said = "; ".join(f"{row['a']} and {row['b']}, p = {_p(row['p_holm'])}" for _, row in apart.iterrows())
+    separated = pairs[pairs["separated"]]
+    summary = "; ".join(f"{row['a']} and {row['b']}, p = {_p(row['p_holm'])}" for _, row in separated.iterrows())
+    differences = f"Significant differences: {summary}" if summary else "No significant difference"
     return layout(
         figure,
-        f"Paired tests of {len(names)} runs. {'Separated: ' + said if said else 'No test separates any two'}.",
+        f"Paired tests of {len(names)} runs. {differences}.",
         height=120 + 56 * len(names),
         xaxis={"showgrid": False, "side": "top"},
         yaxis={"showgrid": False, "autorange": "reversed"},
@@ -231,10 +230,8 @@ def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
 
 
 def _with_interval(row: pd.Series) -> str:
-    said = f"{row['accuracy']:.1%}"
-    if pd.notna(row["low"]):
-        said += f" ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
-    return f"{said} of {row['n']:,.0f} images"
+    interval = f" ({100 * row['low']:.1f} to {100 * row['high']:.1f})" if pd.notna(row["low"]) else ""
+    return f"{row['accuracy']:.1%}{interval} of {row['n']:,.0f} images"
 
 
 def _p(p: float) -> str:

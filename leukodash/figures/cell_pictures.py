@@ -1,6 +1,6 @@
-"""Pictures of a data set: how many cells of each class and subject are in which part, and cells bright enough to see.
+"""Figures of a data set: cells per part, class and subject; and brightened images of cells.
 
-The parts carry the colors, the classes a pattern, so that neither is told by color alone.
+Parts differ in color and classes in pattern, so that no information is in color alone.
 """
 
 import numpy as np
@@ -9,15 +9,15 @@ import plotly.graph_objects as go
 
 from leukodash.figures.theme import layout
 
-# None of a backbone's: dark to light along one hue, and grey for what is not used.
+# Different from all backbone colors; gray for unused cells.
 PART_COLORS = {"train": "#6A5ACD", "validation": "#B39DDB", "test": "#E0A100", "unused": "#9AA0A6"}
 PART_TITLES = {"train": "training", "validation": "validation", "test": "test", "unused": "not used"}
 PATTERNS = ("", "/", ".", "x", "-", "+")
-GAMMA = 0.55  # lifts the dark violet of a stained nucleus to the middle of the scale
+GAMMA = 0.55  # brightens the dark violet of a stained nucleus to the middle of the scale
 
 
-def lift(image: np.ndarray) -> np.ndarray:
-    """Brighten a cell for the eye alone: a gamma curve that leaves black black and white white.
+def brighten(image: np.ndarray) -> np.ndarray:
+    """Brighten a cell for display with a gamma curve, which keeps black and white unchanged.
 
     Args:
         image: uint8 array of shape (H, W, 3), RGB.
@@ -30,18 +30,18 @@ def lift(image: np.ndarray) -> np.ndarray:
 
 
 def parts_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -> go.Figure:
-    """Cells in each part, a bar a class.
+    """Draw the number of cells in each part, one bar per class.
 
     Args:
-        cells: with the column label.
-        part: "train", "validation", "test" or "unused" of each cell.
-        titles: words for each label.
+        cells: table with the column label.
+        part: the part of each cell: "train", "validation", "test" or "unused".
+        titles: displayed name by label.
     """
-    counts = pd.crosstab(part, cells["label"])
-    parts = [name for name in PART_COLORS if name in counts.index]
+    counts = pd.crosstab(part, cells["label"]).to_dict("index")
+    parts = [name for name in PART_COLORS if name in counts]
     figure = go.Figure()
     for number, (label, title) in enumerate(titles.items()):
-        values = [int(counts.at[name, label]) for name in parts]
+        values = [counts[name][label] for name in parts]
         figure.add_bar(
             x=[PART_TITLES[name] for name in parts],
             y=values,
@@ -52,20 +52,20 @@ def parts_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -
             marker={"color": [PART_COLORS[name] for name in parts], "pattern": {"shape": _pattern(number)}},
             hovertemplate="%{x}: %{y:,} cells<extra>%{fullData.name}</extra>",
         )
-    said = "; ".join(
-        f"{PART_TITLES[name]} {', '.join(f'{counts.at[name, label]:,} {title}' for label, title in titles.items())}"
+    summary = "; ".join(
+        f"{PART_TITLES[name]} {', '.join(f'{counts[name][label]:,} {title}' for label, title in titles.items())}"
         for name in parts
     )
-    return layout(figure, f"Cells by part and class: {said}.", 300, barmode="group", yaxis={"title": "cells"})
+    return layout(figure, f"Cells by part and class: {summary}.", 300, barmode="group", yaxis={"title": "cells"})
 
 
 def subjects_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]) -> go.Figure:
-    """Cells of each subject, stacked by part: with a sound split every bar has one color.
+    """Draw the number of cells of each subject, stacked by part. In a split without leaks every bar has one color.
 
     Args:
-        cells: with the columns subject (known for all) and label.
-        part: of each cell.
-        titles: words for each label.
+        cells: table with the columns subject (known for all cells) and label.
+        part: the part of each cell.
+        titles: displayed name by label.
     """
     table = cells.assign(part=part)
     order = (
@@ -88,8 +88,8 @@ def subjects_figure(cells: pd.DataFrame, part: pd.Series, titles: dict[str, str]
                 marker={"color": ink, "pattern": {"shape": _pattern(number)}},
                 hovertemplate="subject %{x}: %{y:,} cells<extra>%{fullData.name}</extra>",
             )
-    split = table[table["part"] != "unused"].groupby("subject")["part"].nunique()
-    divided = int((split > 1).sum())
+    parts = table[table["part"] != "unused"].groupby("subject")["part"].nunique()
+    divided = int((parts > 1).sum())
     return layout(
         figure,
         f"Cells of {len(names)} subjects by part. {divided or 'No'} {'subject is' if divided == 1 else 'subjects are'} "

@@ -1,23 +1,23 @@
-"""A heat map over a cell."""
+"""Overlay of a heat map on a cell."""
 
 import cv2
 import numpy as np
 
-# Dark to light in even steps, told apart with any color vision; light in the middle of attention on every page.
+# Perceptually uniform and suitable for all types of color vision.
 COLOR_MAPS = {"inferno": cv2.COLORMAP_INFERNO, "viridis": cv2.COLORMAP_VIRIDIS, "cividis": cv2.COLORMAP_CIVIDIS}
 
 
 def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5, color_map: str = "inferno") -> np.ndarray:
-    """Lay a heat map over an image.
+    """Blend a heat map over an image.
 
     Args:
-        image: uint8 (H, W, 3), RGB.
-        heat: float (h, w), 0 to 1, scaled up to the image smoothly.
-        opacity: 0 shows the image alone, 1 the map alone.
+        image: uint8 array of shape (H, W, 3), RGB.
+        heat: float array of shape (h, w), 0..1, resized to the image by bilinear interpolation.
+        opacity: 0 shows only the image, 1 only the heat map.
         color_map: a key of `COLOR_MAPS`.
 
     Returns:
-        uint8 (H, W, 3), RGB.
+        uint8 array of shape (H, W, 3), RGB.
     """
     height, width = image.shape[:2]
     large = cv2.resize(np.asarray(heat, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)

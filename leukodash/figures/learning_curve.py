@@ -1,4 +1,4 @@
-"""What more cells bring: test accuracy over how many cells a run learnt from."""
+"""Learning curve: test accuracy over the number of training cells."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,13 +9,13 @@ HEIGHT = 380
 
 
 def learning_figure(rows: pd.DataFrame) -> go.Figure:
-    """Accuracy with its interval over the size of the training part, a line a backbone.
+    """Draw the accuracy with its interval over the size of the training part, one line per backbone.
 
     Args:
-        rows: a row a run: name (str), backbone (key or None), title (the backbone's, str), train (training cells),
-            accuracy (0..1), low, high (0..1, NaN where there is no interval).
+        rows: one row per run: name (str), backbone (key or None), title (of the backbone, str), train (training cells),
+            accuracy (0..1), low, high (0..1, NaN if there is no interval).
     """
-    figure, said = go.Figure(), []
+    figure, summaries = go.Figure(), []
     for title, mine in rows.sort_values("train").groupby("title", sort=False):
         backbone = mine["backbone"].iloc[0]
         figure.add_scatter(
@@ -33,16 +33,16 @@ def learning_figure(rows: pd.DataFrame) -> go.Figure:
                 "thickness": 1.5,
             },
             text=mine["name"],
-            hovertemplate="%{text}: %{y:.1%} after %{x:,} cells<extra></extra>",
+            hovertemplate="%{text}: %{y:.1%} with %{x:,} cells<extra></extra>",
         )
         first, last = mine.iloc[0], mine.iloc[-1]
-        said.append(
-            f"{title} {first['accuracy']:.1%} after {first['train']:,} cells, "
-            f"{last['accuracy']:.1%} after {last['train']:,}"
+        summaries.append(
+            f"{title} {first['accuracy']:.1%} with {first['train']:,} cells, "
+            f"{last['accuracy']:.1%} with {last['train']:,}"
         )
     return layout(
         figure,
-        f"Test accuracy over the number of training cells. {'; '.join(said) or 'No run yet'}.",
+        f"Test accuracy over the number of training cells. {'; '.join(summaries) or 'No run yet'}.",
         HEIGHT,
         xaxis={"title": "training cells", "rangemode": "tozero"},
         yaxis={"title": "test accuracy", "tickformat": ".0%"},

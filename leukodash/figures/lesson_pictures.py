@@ -1,4 +1,4 @@
-"""Pictures of the lesson: what a network is handed, and what it was taught with."""
+"""Figures of the lesson: the numbers that a network receives for a cell."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,13 @@ QUARTILES = (0, 25, 50, 75, 100)
 
 
 def ranges_figure(values: Mapping[str, np.ndarray]) -> go.Figure:
-    """Boxes on one axis: lowest, quartiles and highest of the numbers that a network gets for a cell.
+    """Draw a box plot (minimum, quartiles, maximum) of the network's input values for a cell.
 
     Args:
-        values: by recipe the numbers, any shape, drawn from the top.
+        values: array of any shape by recipe, drawn from top to bottom.
     """
-    boxes, said = [], []
+    boxes: list[go.Box] = []
+    summaries = []
     for name, numbers in values.items():
         low, first, middle, third, high = np.percentile(numbers, QUARTILES)
         boxes.append(
@@ -33,12 +34,12 @@ def ranges_figure(values: Mapping[str, np.ndarray]) -> go.Figure:
                 hoverinfo="x",
             )
         )
-        said.append(f"{name} from {low:.0f} to {high:.0f}")
+        summaries.append(f"{name} from {low:.0f} to {high:.0f}")
     return layout(
         go.Figure(boxes),
-        f"Numbers that the network gets for one cell: {'; '.join(said)}.",
+        f"Input values of the network for one cell: {'; '.join(summaries)}.",
         height=200,
         showlegend=False,
-        xaxis={"title": "number that stands for a pixel"},
+        xaxis={"title": "input value of a pixel"},
         yaxis={"autorange": "reversed", "showgrid": False},
     )

@@ -1,6 +1,6 @@
-"""Figures of probabilities: ROC, precision–recall, reliability and decision curves of runs.
+"""Figures of predicted probabilities: ROC, precision–recall, reliability and decision curves.
 
-`backbones` is always the backbone key (or None) by run name; scores are the positive class's probabilities.
+`backbones` is the backbone key (or None) by run name; scores are probabilities of the positive class.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from leukodash.figures.theme import FAINT, color, layout, symbols
 
 HEIGHT = 400
-CURVE_POINTS = 400  # of a ROC or precision–recall curve: more than a screen can show
+CURVE_POINTS = 400  # maximum of a ROC or precision–recall curve; more would not be visible
 
 
 def roc_figure(
@@ -21,12 +21,12 @@ def roc_figure(
     backbones: dict[str, str | None],
     thresholds: dict[str, float] | None = None,
 ) -> go.Figure:
-    """Receiver operating characteristic of each run, with its area, and where a threshold stands on it.
+    """Draw the ROC curve of each run with its area under the curve.
 
     Args:
-        runs: by run name (is_positive bool (n,), score float (n,)), both classes present.
+        runs: by run name (is_positive: bool (n,), score: float (n,), 0..1), with both classes present.
         backbones: see the module.
-        thresholds: the working point of each run, marked on its curve.
+        thresholds: threshold of each run to mark on its curve.
     """
     curves = {}
     for name, (truth, score) in runs.items():
@@ -38,8 +38,8 @@ def roc_figure(
         figure,
         f"ROC curves. {_areas(curves)}.",
         HEIGHT,
-        xaxis={"title": "false alarms (1 − specificity)", "range": [-0.01, 1.01]},
-        yaxis={"title": "found (sensitivity)", "range": [-0.01, 1.01]},
+        xaxis={"title": "false positive rate (1 − specificity)", "range": [-0.01, 1.01]},
+        yaxis={"title": "sensitivity", "range": [-0.01, 1.01]},
     )
 
 
@@ -48,33 +48,33 @@ def pr_figure(
     backbones: dict[str, str | None],
     thresholds: dict[str, float] | None = None,
 ) -> go.Figure:
-    """Precision against recall (sensitivity) of each run; arguments as in `roc_figure`."""
-    curves, share = {}, 0.0
+    """Draw the precision–recall curve of each run; arguments as in `roc_figure`."""
+    curves, prevalence = {}, 0.0
     for name, (truth, score) in runs.items():
         precision, recall, cuts = precision_recall_curve(truth, score)
-        cuts = np.append(cuts, np.inf)  # the last point calls no image positive
+        cuts = np.append(cuts, np.inf)  # the last point predicts no image as positive
         curves[name] = (recall[::-1], precision[::-1], cuts[::-1], f"AP {average_precision_score(truth, score):.3f}")
-        share = float(np.mean(truth))
+        prevalence = float(np.mean(truth))
     figure = _curves(curves, backbones, thresholds or {}, "sensitivity %{x:.3f}, precision %{y:.3f}")
-    _reference(figure, [0, 1], [share, share], "chance")
+    _reference(figure, [0, 1], [prevalence, prevalence], "chance")
     return layout(
         figure,
-        f"Precision–recall curves with average precision (AP); chance is {share:.1%}. {_areas(curves)}.",
+        f"Precision–recall curves with average precision (AP); chance is {prevalence:.1%}. {_areas(curves)}.",
         HEIGHT,
-        xaxis={"title": "found (sensitivity, recall)", "range": [-0.01, 1.01]},
-        yaxis={"title": "right when it says so (precision)", "range": [-0.01, 1.01]},
+        xaxis={"title": "recall (sensitivity)", "range": [-0.01, 1.01]},
+        yaxis={"title": "precision", "range": [-0.01, 1.01]},
     )
 
 
 def reliability_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str | None]) -> go.Figure:
-    """How often each run is right where it is this sure; on the diagonal it is as sure as it should be.
+    """Draw the reliability diagram of each run: accuracy over confidence, on the diagonal if perfectly calibrated.
 
     Args:
-        tables: by run name the table of `evaluation.metrics.reliability`.
+        tables: by run name the table that `evaluation.metrics.reliability` returns.
         backbones: see the module.
     """
     figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in tables})
-    _reference(figure, [0, 1], [0, 1], "as sure as right")
+    _reference(figure, [0, 1], [0, 1], "perfect calibration")
     for name, table in tables.items():
         figure.add_scatter(
             x=table["confidence"],
@@ -91,29 +91,29 @@ def reliability_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str
                 "thickness": 1,
             },
             customdata=table["n"],
-            hovertemplate="%{x:.0%} sure, %{y:.0%} right, %{customdata:,} images<extra>%{fullData.name}</extra>",
+            hovertemplate="confidence %{x:.0%}, accuracy %{y:.0%}, n = %{customdata:,}<extra>%{fullData.name}</extra>",
         )
-    said = "; ".join(
-        f"{name}: {np.average(table['confidence'], weights=table['n']):.0%} sure and "
-        f"{np.average(table['accuracy'], weights=table['n']):.0%} right on average"
+    summary = "; ".join(
+        f"{name}: mean confidence {np.average(table['confidence'], weights=table['n']):.0%}, "
+        f"accuracy {np.average(table['accuracy'], weights=table['n']):.0%}"
         for name, table in tables.items()
         if len(table)
     )
     lowest = min((table["confidence"].min() for table in tables.values() if len(table)), default=0.0)
     return layout(
         figure,
-        f"Reliability diagram with Wilson intervals. {said or 'No run yet'}.",
+        f"Reliability diagram with Wilson intervals. {summary or 'No run yet'}.",
         HEIGHT,
-        xaxis={"title": "how sure (probability of the chosen class)", "tickformat": ".0%", "range": [lowest - 0.05, 1]},
-        yaxis={"title": "how often right", "tickformat": ".0%", "range": [-0.01, 1.03]},
+        xaxis={"title": "confidence (highest probability)", "tickformat": ".0%", "range": [lowest - 0.05, 1]},
+        yaxis={"title": "accuracy", "tickformat": ".0%", "range": [-0.01, 1.03]},
     )
 
 
 def decision_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str | None]) -> go.Figure:
-    """Net benefit over the threshold, against calling every cell positive and calling none.
+    """Draw the decision curve of each run, compared with calling every cell positive and calling none.
 
     Args:
-        tables: by run name the table of `evaluation.metrics.net_benefit`, all on the same images.
+        tables: by run name the table that `evaluation.metrics.net_benefit` returns, all for the same images.
         backbones: see the module.
     """
     figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in tables})
@@ -131,18 +131,18 @@ def decision_figure(tables: dict[str, pd.DataFrame], backbones: dict[str, str | 
     if tables:
         table = next(iter(tables.values()))
         highest = max(table["everyone"].max(), *(other["net_benefit"].max() for other in tables.values()))
-        _reference(figure, table["threshold"], table["everyone"], "call every cell positive")
-        _reference(figure, table["threshold"], 0 * table["everyone"], "call none positive", dash="dot")
-    said = "; ".join(
-        f"{name} is worth more than calling all or none at {np.mean(t['net_benefit'] > t['everyone'].clip(0)):.0%} "
-        "of the thresholds"
+        _reference(figure, table["threshold"].tolist(), table["everyone"].tolist(), "call every cell positive")
+        _reference(figure, [0, 1], [0, 0], "call none positive", dash="dot")
+    summary = "; ".join(
+        f"{name} has a higher net benefit than calling all or none at "
+        f"{np.mean(t['net_benefit'] > t['everyone'].clip(0)):.0%} of the thresholds"
         for name, t in tables.items()
     )
     return layout(
         figure,
-        f"Decision curves. {said or 'No run yet'}.",
+        f"Decision curves. {summary or 'No run yet'}.",
         HEIGHT,
-        xaxis={"title": "threshold from which one would act", "range": [0, 1]},
+        xaxis={"title": "threshold probability", "range": [0, 1]},
         yaxis={"title": "net benefit", "range": [-0.1 - 0.1 * highest, 1.1 * highest + 0.01]},
     )
 
@@ -153,7 +153,7 @@ def _curves(
     thresholds: dict[str, float],
     hover: str,
 ) -> go.Figure:
-    """Lines of (x, y, threshold, area in words), thinned out, each with its working point."""
+    """Draw curves of (x, y, threshold, area as text), thinned out, each with its marked threshold."""
     figure, marker = go.Figure(), symbols({name: backbones.get(name) for name in curves})
     for name, (x, y, cuts, area) in curves.items():
         ink = color(backbones.get(name))

@@ -1,4 +1,4 @@
-"""A smear with its white cells in numbered boxes, which a page lets the user correct."""
+"""A smear with its white cells in numbered boxes, which the user can correct on the page."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,34 +9,38 @@ import plotly.graph_objects as go
 
 from leukodash.figures.theme import layout
 
-SHOWN = 1100  # pixels of the longer side that are sent to the browser, about 150 kB
+SHOWN = 1100  # pixels of the longer side as sent to the browser, about 150 kB
 HEIGHT = 520
-SMALLEST = 6
-FRAME, INK = "#00684A", "#FFFFFF"  # a green that neither stain has
+MIN_SIDE = 6  # pixels of a box in the browser's image; a smaller one is an accidental click
+FRAME, INK = "#00684A", "#FFFFFF"  # a green that does not occur in either stain
 
 
 def smear_jpeg(image: np.ndarray) -> str:
-    """A smear, small enough for a page, as a data address. image: uint8 (H, W, 3), RGB."""
+    """Return a smear, downscaled for a page, as a JPEG data URL.
+
+    Args:
+        image: uint8 array of shape (H, W, 3), RGB.
+    """
     scale = min(1.0, SHOWN / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
     data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
 
 
 def smear_figure(
     picture: str, width: int, height: int, boxes: Sequence[tuple[int, int, int, int]], name: str, drag: bool = True
 ) -> go.Figure:
-    """A smear with a numbered marker at each box.
+    """Draw a smear with a numbered marker at each box.
 
-    To Streamlit, a dragged box and a click on a marker are selections; a marker's ``point_index`` is its box's place
-    in `boxes`. It gives the one or the other: where a box can be dragged, it turns clicks off.
+    Streamlit reports a dragged box or a clicked marker as a selection, where ``point_index`` of a marker is the index
+    of its box. It cannot do both: if dragging is on, clicks are off.
 
     Args:
-        picture: from `smear_jpeg`.
-        width, height: of the smear, in the pixels that boxes count.
-        boxes: left, top, right, bottom.
-        name: what to call the smear, for the alt text.
-        drag: boxes can be dragged; otherwise markers can be clicked on.
+        picture: the smear as a data URL, from `smear_jpeg`.
+        width, height: size of the smear in pixels.
+        boxes: left, top, right and bottom of each box, in pixels of the smear.
+        name: name of the smear, for the alt text.
+        drag: whether boxes can be dragged; otherwise markers can be clicked.
     """
     figure = go.Figure()
     figure.add_layout_image(
@@ -54,10 +58,10 @@ def smear_figure(
         selected={"marker": {"opacity": 1}}, unselected={"marker": {"opacity": 1}, "textfont": {"color": INK}},
     )  # fmt: skip
     axis = {"visible": False, "fixedrange": True, "constrain": "domain"}
-    found = "one white cell" if len(boxes) == 1 else f"{len(boxes) or 'no'} white cells"
+    count = "one white cell" if len(boxes) == 1 else f"{len(boxes) or 'no'} white cells"
     return layout(
         figure,
-        f"Smear {name} with {found} in numbered boxes.",
+        f"Smear {name} with {count} in numbered boxes.",
         HEIGHT,
         xaxis=axis | {"range": [0, width]},
         yaxis=axis | {"range": [height, 0], "scaleanchor": "x", "constraintoward": "top"},
@@ -69,16 +73,16 @@ def smear_figure(
 
 
 def drawn_box(selected: Mapping[str, Sequence[float]], width: int, height: int) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of a box that was dragged over a smear, in whole pixels within it.
+    """Return left, top, right and bottom of a dragged box, in whole pixels within the smear.
 
     Args:
-        selected: the ``x`` and ``y`` that Plotly reports, two each.
-        width, height: of the smear.
+        selected: two ``x`` and two ``y`` coordinates, as reported by Plotly.
+        width, height: size of the smear in pixels.
 
     Returns:
-        None for a box of less than `SMALLEST` pixels a side in the browser's picture: a click that slipped.
+        None for a box with a side of less than `MIN_SIDE` pixels in the browser's image.
     """
     left, right = (min(max(0, round(at)), width) for at in sorted(selected["x"]))
     top, bottom = (min(max(0, round(at)), height) for at in sorted(selected["y"]))
-    smallest = SMALLEST * max(1.0, max(width, height) / SHOWN)
+    smallest = MIN_SIDE * max(1.0, max(width, height) / SHOWN)
     return (left, top, right, bottom) if min(right - left, bottom - top) >= smallest else None

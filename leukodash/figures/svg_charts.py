@@ -1,4 +1,4 @@
-"""Figures for pages without Plotly, such as Markdown: SVG, readable on a light and on a dark ground."""
+"""Figures as SVG for Markdown pages, readable on light and dark backgrounds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ STYLE = """<style>text{font:13px sans-serif;fill:#24292f}.quiet{stroke:#8c959f;s
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a forest plot.
+    """One row of a forest plot.
 
     Attributes:
-        name: words at the left.
-        backbone: gives the color; None is grey.
-        value, low, high: shares, 0..1; without an interval, low and high are None.
-        published: drawn open, as in the app.
-        others: further shares, drawn small: the single runs that a value is the mean of.
+        name: text on the left.
+        backbone: backbone key, for the color; None is gray.
+        value, low, high: the accuracy and its interval, 0..1; low and high are None without an interval.
+        published: whether the marker is open, as in the app.
+        others: the accuracies of single runs that `value` is the mean of, 0..1, drawn small.
     """
 
     name: str
@@ -33,11 +33,11 @@ class Line:
 
 
 def forest_svg(lines: Sequence[Line], title: str) -> str:
-    """Draw shares with their intervals below each other, as an SVG document.
+    """Return a forest plot as an SVG document.
 
     Args:
-        lines: from the top.
-        title: what is drawn, for who cannot see it.
+        lines: rows from top to bottom.
+        title: title of the document, read by screen readers.
     """
     lowest = min(min(line.value, *(share for share in (line.low, *line.others) if share is not None)) for line in lines)
     start = max(0.0, int(lowest * 10) / 10)
@@ -53,7 +53,7 @@ def forest_svg(lines: Sequence[Line], title: str) -> str:
     for tenth in range(round(start * 10), 11):
         at = x(tenth / 10)
         parts.append(f'<line class="quiet" x1="{at}" x2="{at}" y1="4" y2="{height - BOTTOM}"/>')
-        parts.append(f'<text x="{at}" y="{height - 12}" text-anchor="middle">{tenth * 10} %</text>')
+        parts.append(f'<text x="{at}" y="{height - 12}" text-anchor="middle">{tenth * 10}%</text>')
     for place, line in enumerate(lines):
         y, ink = ROW * place + ROW // 2 + 4, color(None if line.published else line.backbone)
         fill = "none" if line.published else ink

@@ -1,4 +1,4 @@
-"""Training histories as curves: training dotted, validation solid, the best epoch marked."""
+"""Training curves: training dotted, validation solid, the best epoch marked."""
 
 from typing import Literal
 
@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from leukodash.figures.theme import FAINT, TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
 
 HEIGHT = 340
-RUN_AWAY = 5  # a loss that many times the highest of the calmest run would press all others to the floor
-SYMBOLS_SHOWN = 12  # of a long curve: enough to tell runs apart without color, few enough to see the line
+DIVERGED = 5  # a loss this many times the highest loss of the most stable run would flatten all other curves
+SYMBOLS_SHOWN = 12  # per curve: enough to tell runs apart without color, few enough to see the line
 
 
 def history_figure(
@@ -19,48 +19,48 @@ def history_figure(
     backbones: dict[str, str | None],
     steps: dict[str, pd.DataFrame] | None = None,
 ) -> go.Figure:
-    """Accuracy or loss over the epochs of one or several runs.
+    """Draw the accuracy or loss of one or several runs over the epochs.
 
-    The best epoch, marked by a ring, is the first one of the lowest validation loss: its weights are the ones
-    that a run keeps, whichever metric is drawn. Where the loss of one run has run away and another's has not, the axis
-    ends below it, and says so.
+    A ring marks the best epoch: the first one with the lowest validation loss, whose weights the run keeps, whichever
+    metric is drawn. If the loss of one run has diverged and that of another has not, the axis is cut below it and its
+    title says so.
 
     Args:
-        runs: by run name a DataFrame with columns epoch, loss, accuracy, val_loss, val_accuracy (as in
-            `history.csv`), perhaps empty.
-        metric: what to draw.
+        runs: by run name a DataFrame with the columns epoch, loss, accuracy, val_loss, val_accuracy (as in
+            `history.csv`); may be empty.
+        metric: the metric to draw.
         backbones: backbone key by run name.
-        steps: by run name a DataFrame with columns step, epoch, loss, accuracy (as in `steps.csv`). Only what
-            comes after the last finished epoch is drawn.
+        steps: by run name a DataFrame with the columns step, epoch, loss, accuracy (as in `steps.csv`), of which only
+            the steps after the last finished epoch are drawn.
     """
     traces, marker = [], symbols({name: backbones.get(name) for name in runs})
     for name, history in runs.items():
         ink = color(backbones.get(name))
         epochs, training, validation = (history[key].to_numpy(float) for key in ("epoch", metric, f"val_{metric}"))
-        learnt, checked = ~np.isnan(training), ~np.isnan(validation)
+        trained, validated = ~np.isnan(training), ~np.isnan(validation)
         current_epochs, current = _unfinished(history, (steps or {}).get(name), metric)
-        if not learnt.any() and not len(current):
+        if not trained.any() and not len(current):
             continue
-        shared = {"type": "scatter", "legendgroup": name}  # dicts: plotly checks them once, in half the time
+        shared = {"type": "scatter", "legendgroup": name}  # dicts: Plotly validates them once, in half the time
         traces.append(
             {
-                "x": [*epochs[learnt], *current_epochs],
-                "y": [*training[learnt], *current],
+                "x": [*epochs[trained], *current_epochs],
+                "y": [*training[trained], *current],
                 "name": f"{name}, training",
                 "mode": "lines+markers",
                 "line": {"color": ink, "dash": TRAIN_DASH, "width": 1.5},
                 "marker": {"color": ink, "symbol": marker[name], "size": 4, "maxdisplayed": SYMBOLS_SHOWN},
-                "showlegend": not checked.any(),
+                "showlegend": not validated.any(),
                 "hovertemplate": "epoch %{x:.2~f}: %{y:.3f}<extra>%{fullData.name}</extra>",
                 **shared,
             }
         )
-        if not checked.any():
+        if not validated.any():
             continue
         traces.append(
             {
-                "x": epochs[checked],
-                "y": validation[checked],
+                "x": epochs[validated],
+                "y": validation[validated],
                 "name": name,
                 "mode": "lines+markers",
                 "line": {"color": ink, "dash": VALIDATION_DASH, "width": 2.5},
@@ -82,66 +82,64 @@ def history_figure(
                 **shared,
             }
         )
-    figure, ranges = go.Figure(traces), ({}, {})
-    if not traces:  # the same axes, so that nothing jumps when the first point arrives
+    figure = go.Figure(traces)
+    x: dict[str, object] = {"title": "epoch", "rangemode": "tozero"}
+    y: dict[str, object] = {
+        "title": f"{metric} (validation solid, training dotted)",
+        "tickformat": ".0%" if metric == "accuracy" else ".2~f",
+        "minallowed": 0,
+        "maxallowed": 1.02 if metric == "accuracy" else None,
+    }
+    revision: str = metric
+    if not traces:
         figure.add_annotation(
             text="the curve appears here", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, opacity=0.6
         )
-        ranges = {"range": [0, 20]}, {"range": [0, 1]}
-    title, end = f"{metric} (validation solid, training dotted)", _end(traces) if metric == "loss" else None
-    if end is not None:
-        title, ranges = f"loss up to {end:.2g} (validation solid, training dotted)", ({}, {"range": [0, end]})
-    layout(
-        figure,
-        _alt(runs, metric),
-        HEIGHT,
-        uirevision=metric,
-        xaxis={"title": "epoch", "rangemode": "tozero"} | ranges[0],
-        yaxis={
-            "title": title,
-            "tickformat": _format(metric),
-            "minallowed": 0,
-            "maxallowed": 1.02 if metric == "accuracy" else None,
-        }
-        | ranges[1],
-    )
-    return figure
+        x["range"], y["range"] = [0, 20], [0, 1]
+        revision += ", no points"  # under an unchanged revision the browser would keep these ranges
+    elif metric == "loss" and (end := _axis_end(traces)) is not None:
+        y |= {"title": f"loss up to {end:.2g} (validation solid, training dotted)", "range": [0, end]}
+    return layout(figure, _alt(runs, metric), HEIGHT, uirevision=revision, xaxis=x, yaxis=y)
 
 
-def _end(traces: list[dict]) -> float | None:
-    """Where the axis of the loss has to end for the calmest run to be seen; None where all can be."""
+def _axis_end(traces: list[dict]) -> float | None:
+    """Return where the loss axis must end to keep the most stable run readable; None if no run has diverged."""
     highest: dict[str, float] = {}
     for trace in traces:
         values = np.asarray(trace["y"], float)
         name = trace["legendgroup"]
         highest[name] = max([highest.get(name, 0.0), *values[np.isfinite(values)]])
     known = [value for value in highest.values() if value > 0]
-    end = RUN_AWAY * min(known, default=0.0)
+    end = DIVERGED * min(known, default=0.0)
     return end if max(known, default=0.0) > end else None
 
 
 def rates_figure(curve: pd.DataFrame, suggestion: float | None, backbone: str | None) -> go.Figure:
-    """The loss over rising learning rates, with the rate at which it falls fastest.
+    """Draw the loss over increasing learning rates and mark the rate at which it falls fastest.
 
     Args:
-        curve: columns rate, loss, smooth (see `runs.rates.curve`), perhaps empty.
-        suggestion: the rate to mark, if there is one.
-        backbone: its key, for the color.
+        curve: columns rate, loss, smooth (see `lr_search.curve`); may be empty.
+        suggestion: the learning rate to mark, or None.
+        backbone: backbone key, for the color.
     """
     figure = go.Figure()
     figure.add_scatter(
         x=curve["rate"], y=curve["loss"], name="loss after a step", mode="markers", marker={"color": FAINT, "size": 4}
     )
     line = {"color": color(backbone), "width": 2.5}
-    figure.add_scatter(x=curve["rate"], y=curve["smooth"], name="its running mean", mode="lines", line=line)
-    said = "No rate at which it falls was found."
+    figure.add_scatter(x=curve["rate"], y=curve["smooth"], name="running mean", mode="lines", line=line)
+    summary = "No rate was found at which it falls."
     if suggestion:
-        said = f"It falls fastest at a rate of {suggestion:g}."
-        figure.add_vline(suggestion, line={"color": color(backbone), "dash": "dash"}, annotation_text=f"{suggestion:g}")
+        summary = f"It falls fastest at a rate of {suggestion:g}."
+        figure.add_vline(suggestion, line={"color": color(backbone), "dash": "dash"})
+        # On a logarithmic axis Plotly expects annotations, unlike lines, at the logarithm.
+        figure.add_annotation(
+            x=np.log10(suggestion), y=1, yref="paper", text=f"{suggestion:g}", showarrow=False, xanchor="left"
+        )
     most = 1.5 * curve["smooth"].iloc[: max(5, len(curve) // 2)].max() if len(curve) else 1.0
     return layout(
         figure,
-        f"Curve of the loss over the learning rate, from small to large. {said}",
+        f"Loss over the learning rate, from small to large. {summary}",
         260,
         uirevision="rates",
         xaxis={"title": "learning rate", "type": "log", "range": [-6.1, 1.1], "exponentformat": "power"},
@@ -150,11 +148,11 @@ def rates_figure(curve: pd.DataFrame, suggestion: float | None, backbone: str | 
 
 
 def sparkline(values: list[float], ink: str, width: int = 140, height: int = 36) -> str:
-    """A curve as small as a word, as SVG text: what a list of runs shows beside each.
+    """Return a sparkline as SVG, for the list of runs.
 
     Args:
-        values: at least one; the curve fills the height whatever they are.
-        ink: its color.
+        values: one or more values, scaled to fill the height.
+        ink: color of the line.
         width, height: pixels.
     """
     low, high = min(values), max(values)
@@ -173,33 +171,29 @@ def sparkline(values: list[float], ink: str, width: int = 140, height: int = 36)
 
 
 def _unfinished(history: pd.DataFrame, steps: pd.DataFrame | None, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps after the last finished epoch: their place in epochs (1.5 = half through the second), and values."""
+    """Return position in epochs (1.5 = halfway through the second) and value of the steps after the last epoch."""
     if steps is None or steps.empty:
         return np.zeros(0), np.zeros(0)
     finished = history["epoch"].max() if len(history) else 0
-    # How many steps an epoch has is not in the file: the farthest step seen tells. In the first epoch, where that
-    # is not known yet, the newest step stands at 1.
-    in_epoch = (steps["step"] / steps["epoch"]).max()
+    # The file does not store the number of steps per epoch, so it is estimated from the latest step. During the first
+    # epoch the latest step is drawn at 1.
+    per_epoch = (steps["step"] / steps["epoch"]).max()
     shown = (steps["epoch"] > finished) & steps[metric].notna()
-    return (steps["step"][shown] / in_epoch).to_numpy(float), steps[metric][shown].to_numpy(float)
+    return (steps["step"][shown] / per_epoch).to_numpy(float), steps[metric][shown].to_numpy(float)
 
 
 def _best(history: pd.DataFrame) -> pd.Series:
-    return history.loc[history["val_loss"].fillna(float("inf")).idxmin()]
-
-
-def _format(metric: str) -> str:
-    return ".0%" if metric == "accuracy" else ".2~f"
+    return history.iloc[int(history["val_loss"].fillna(float("inf")).argmin())]
 
 
 def _alt(runs: dict[str, pd.DataFrame], metric: str) -> str:
-    said = []
+    summaries = []
     for name, history in runs.items():
         values = history[f"val_{metric}"].dropna()
         if len(values):
             best = _best(history)
-            said.append(
+            summaries.append(
                 f"{name}: validation {metric} {values.iloc[-1]:.3f} after epoch {int(history['epoch'].iloc[-1])}, "
                 f"{best[f'val_{metric}']:.3f} in its best epoch {int(best['epoch'])}"
             )
-    return f"Curves of {metric} over the epochs. {'; '.join(said) or 'No finished epoch yet'}."
+    return f"Curves of {metric} over the epochs. {'; '.join(summaries) or 'No finished epoch yet'}."

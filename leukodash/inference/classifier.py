@@ -8,7 +8,7 @@ without bfloat16 units, where it takes minutes.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,11 @@ from leukodash.evaluation.novelty import Novelty
 from leukodash.jobs.hardware import cpu_has_bfloat16
 from leukodash.models.build import SCALED, build, class_probabilities, load_trained
 from leukodash.models.weights import obtain_weights
+from leukodash.progress import Progress
 from leukodash.runs.run_folder import Run
 
 BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
 MAX_BATCH_VALUES = 8_000_000  # values in a batch of feature maps: early layers of VGG16 hold 3 million per cell
-
-Progress = Callable[[float, str], None]
 
 # Thirty sessions share memory and cores: only one batch or one loading model at a time.
 _MODEL_LOCK = threading.RLock()

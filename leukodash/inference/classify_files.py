@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from leukodash.errors import ImageError
 from leukodash.inference.classifier import BATCH, Answer, Classifier, load
 from leukodash.inference.decision import Rule, apply_decisions, decision
 from leukodash.inference.smear_summary import cell_name
+from leukodash.progress import Progress
 from leukodash.runs.run_folder import Run
 from leukodash.smears.detection import cut_outs, find_white_cells, looks_like_smear
 
@@ -27,8 +28,6 @@ GRADIENT_METHODS = (
     "hirescam",
     "layercam",
 )  # once one is computed, the others cost next to nothing
-
-Progress = Callable[[float, str], None]
 
 
 class AnswerCache(dict[tuple, Answer]):

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import urllib.request
-from collections.abc import Callable
 from functools import lru_cache
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
@@ -22,8 +21,7 @@ from leukodash import settings
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import Backbone, WeightFile
 from leukodash.models.weight_conversion import convert
-
-Progress = Callable[[float, str], None]
+from leukodash.progress import Progress
 
 TIMEOUT_SECONDS = 30  # without receiving a byte
 CHUNK_BYTES = 1 << 20

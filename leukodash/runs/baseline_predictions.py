@@ -1,6 +1,5 @@
 """The simple baselines on the cells of a run: fitted on its training part, tested on its test part."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -11,16 +10,16 @@ from leukodash import settings
 from leukodash.data.dataset import load_dataset
 from leukodash.data.images import cell_store
 from leukodash.errors import DataError
-from leukodash.evaluation.comparison import Answers
+from leukodash.evaluation.comparison import Predictions
 from leukodash.evaluation.simple_baselines import AREA, HISTOGRAM, KNN, SVM, area, baseline, color_histogram
+from leukodash.progress import Progress
 from leukodash.runs.run_cells import cell_paths, data_of
 from leukodash.runs.run_folder import Run
 
 CHUNK = 256
-Progress = Callable[[float, str], None]
 
 
-def baseline_answers(run: Run, tested: pd.Series, progress: Progress | None = None) -> dict[str, Answers]:
+def predict_baselines(run: Run, tested: pd.Series, progress: Progress | None = None) -> dict[str, Predictions]:
     """Return the probabilities that each baseline gives the test cells of a run, fitted on its training cells.
 
     Support vector machine and k-NN need the frozen features that the run left in the cache.
@@ -66,7 +65,7 @@ def baseline_answers(run: Run, tested: pd.Series, progress: Progress | None = No
     for number, (name, table) in enumerate(tables.items()):
         report(0.6 + 0.4 * number / len(tables), name)
         p = baseline(name, table, labels, part == "train", tuple(run.metrics["classes"]))
-        answers[name] = Answers(p[test_rows], None, p[validation], labels[validation])
+        answers[name] = Predictions(p[test_rows], None, p[validation], labels[validation])
     return answers
 
 

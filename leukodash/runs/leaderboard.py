@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from leukodash.errors import RunError
-from leukodash.evaluation.comparison import AREAS, RATES, Answers, Comparison
-from leukodash.evaluation.metrics import wilson
+from leukodash.evaluation.comparison import AREAS, RATES, Comparison, Predictions
 from leukodash.evaluation.published import LEAK_ALARM
+from leukodash.evaluation.statistics import wilson
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.imported_predictions import about_import, is_import
 from leukodash.runs.run_cells import cell_paths
@@ -153,7 +153,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         if not tested["label"].equals(cells["label"]):
             raise RunError(f"{run.title} was tested on other cells, or on other labels of them. Leave it out.")
         validation = table[table["part"] == "validation"].sort_values("file")
-        answers[name] = Answers(
+        answers[name] = Predictions(
             tested[columns].to_numpy(dtype=float),
             backbone_of(run),
             validation[columns].to_numpy(dtype=float),

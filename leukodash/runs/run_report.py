@@ -28,7 +28,7 @@ def comparison_report(
         RunError: where the runs cannot be compared.
     """
     comparison = comparison or compare_runs(runs)
-    at = at or dict.fromkeys(comparison.answers)
+    at = at or dict.fromkeys(comparison.predictions)
     named = run_names(runs)
     names = {run.id: name for name, run in named.items()}
     board = leaderboard(runs)

@@ -1,34 +1,35 @@
-"""Where the white cells of a stained smear are, by color and shape: thresholds, distances, and no network.
+"""Segment the white cells of a stained smear by color and shape, with thresholds and distances but no network.
 
-All is told by optical density (Beer and Lambert), the logarithm of the empty slide's light over the pixel's. Stained
-red cells absorb green and blue alike, white cells mostly green: green − blue is near 0 for the one, whatever its
-thickness and the light, and high for a nucleus. Lengths are in red cells, so that magnification does not matter.
+It uses optical density (Beer–Lambert law): the log ratio of the empty slide's light to the pixel's. Stained red cells
+absorb green and blue equally, white cells mostly green, so green − blue is near 0 for red cells of any thickness in any
+light, and high for nuclei. Lengths are in red-cell diameters, so magnification does not matter.
 
-The constants were tuned on the first 40 BCCD photographs; any of them moved by a fifth, but for a wider neck, still
-finds all 44 cells there. How well this does on the other 33: `python -m benchmarks.smear`.
+The constants were tuned on the first 40 BCCD images. Changing any of them by a fifth, except for a wider neck, still
+finds all 44 cells there. `python -m benchmarks.smear` measures the results on the other 33 images.
 """
 
 import cv2
 import numpy as np
 
-WORKING_PIXELS = 1_500_000  # cells are searched in a copy of at most this size
-NUCLEUS, CELL = 0.2, 0.05  # least green − blue density of nuclei (raised where the stain is strong), of cytoplasm
-REACH = 0.6  # how far cytoplasm goes on beyond the nucleus, red cells
-GAP, SPUR = 0.22, 0.4  # gaps narrower than this are closed, what sticks out and is narrower than that is cut, red cells
-NECK = 0.85  # cells touch where their outline narrows to less than this share of the smaller one
-# Green − blue density summed over the nuclei, in red cells squared: how much stain a cell's DNA has bound. Large
-# platelets reach 0.09, small lymphocytes begin at 0.17. And the least share of the slide's most stained cell.
+WORKING_PIXELS = 1_500_000  # larger images are segmented in a copy of this size
+NUCLEUS, CELL = 0.2, 0.05  # minimum green − blue density of nuclei (higher in a strong stain) and cytoplasm
+REACH = 0.6  # maximum distance of cytoplasm from the nucleus, red-cell diameters
+GAP, SPUR = 0.22, 0.4  # narrower gaps are closed and narrower protrusions cut off, red-cell diameters
+NECK = 0.85  # a blob is split where it narrows to less than this fraction of the smaller cell
+# Minimum of the green − blue density summed over a cell's nuclei (the stain bound by its DNA), in squared red-cell
+# diameters: large platelets reach 0.09, small lymphocytes have 0.17. Second, the minimum relative to the maximum.
 STAIN, STAIN_SHARE = 0.12, 0.15
 
 
 def density(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Optical density against the slide's own light, which nine tenths of its pixels do not exceed.
+    """Return the optical density of a smear relative to the empty slide, whose light is the image's 90th percentile.
 
     Args:
         image: uint8 array of shape (H, W, 3), RGB.
 
     Returns:
-        density: float32 (H, W, 3), 0 for the empty slide. light: float32 (3,), gray levels.
+        density: float32 array of shape (H, W, 3), 0 for the empty slide.
+        light: float32 array of shape (3,), gray levels 0..255.
     """
     pixels = image.reshape(-1, 3)
     light = np.percentile(pixels[:: max(1, len(pixels) // 100_000)], 90, axis=0).astype(np.float32)
@@ -37,29 +38,30 @@ def density(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def label_white_cells(image: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Find the white cells of a smear in a copy of at most `WORKING_PIXELS`.
+    """Label the white cells of a smear in a copy of at most `WORKING_PIXELS`.
 
     Args:
         image: uint8 array of shape (H, W, 3), RGB.
 
     Returns:
-        labels: int32 (h, w), the cell that each pixel of the copy belongs to: 1, 2, …, or 0 for none.
-        red_cell: the diameter of a red cell in pixels of the copy. scale: of the copy, at most 1.
+        labels: int32 array of shape (h, w): the cell of each pixel of the copy, 1, 2, …, or 0 for none.
+        red_cell: diameter of a red cell in pixels of the copy.
+        scale: scale of the copy, at most 1.
     """
     scale = min(1.0, (WORKING_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    dense, _ = density(cv2.GaussianBlur(small, None, 1.0))
+    dense, _ = density(cv2.GaussianBlur(small, (0, 0), 1.0))
     red_cell = _red_cell(dense[..., 2])
     violet = dense[..., 1] - dense[..., 2]
     nuclei = _opened(violet > max(NUCLEUS, 0.8 * _otsu(violet)), 0.05 * red_cell)
     near = cv2.distanceTransform(1 - nuclei, cv2.DIST_L2, 5) < REACH * red_cell
-    cytoplasm = _opened(violet > CELL, 0.1 * red_cell) & near
-    body = cv2.morphologyEx(nuclei | cytoplasm, cv2.MORPH_CLOSE, _disk(GAP / 2 * red_cell))
+    cytoplasm = _opened(violet > CELL, 0.1 * red_cell) * near
+    body = cv2.morphologyEx(np.maximum(nuclei, cytoplasm), cv2.MORPH_CLOSE, _disk(GAP / 2 * red_cell))
     return _cells(_opened(body, SPUR / 2 * red_cell), violet * nuclei, red_cell), red_cell, scale
 
 
 def _cells(body: np.ndarray, stain: np.ndarray, red_cell: float) -> np.ndarray:
-    """Label cells, int32 (h, w): lobes of a nucleus in one cell, touching cells apart, platelets left out."""
+    """Label the cells, int32 (h, w): lobes of a nucleus joined, touching cells separated, platelets removed."""
     outlines, _ = cv2.findContours(body, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     labels, stained = np.zeros(body.shape, np.int32), [0.0]
     for outline in outlines:
@@ -74,39 +76,40 @@ def _cells(body: np.ndarray, stain: np.ndarray, red_cell: float) -> np.ndarray:
 
 
 def _split(whole: np.ndarray, body: np.ndarray, red_cell: float) -> np.ndarray:
-    """Label touching cells in one blob, int32: a watershed of the depth below the outline, started in the deepest.
+    """Label touching cells in one blob, int32, by maxima of the distance from the outline.
 
-    A deepest spot starts a cell of its own where every straight way to a deeper one leads over a neck. Each pixel
-    then goes to the nearest of the disks around the spots: the cut runs through the neck also where one is smaller.
+    A maximum is the center of a separate cell if every straight line to a higher one crosses a neck. Each pixel belongs
+    to the nearest of the disks around the centers, so the cut goes through the neck even if the cells differ in size.
 
     Args:
-        whole: uint8 (h, w), the blob with its holes filled. body: without; gaps between three cells are holes.
-        red_cell: diameter, pixels.
+        whole: uint8 array of shape (h, w): the blob with its holes filled.
+        body: the same without filling, as gaps between three cells are holes.
+        red_cell: diameter of a red cell, pixels.
     """
     depth = cv2.distanceTransform(np.pad(body, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    deepest = (depth == cv2.dilate(depth, _disk(0.15 * red_cell))) & (depth > 0.3 * red_cell)
-    spots: list[tuple[int, int]] = []
+    maxima = (depth == cv2.dilate(depth, _disk(0.15 * red_cell))) & (depth > 0.3 * red_cell)
+    centers: list[tuple[int, int]] = []
     steps = np.linspace(0, 1, 50)
-    for row, column in sorted(np.argwhere(deepest).tolist(), key=lambda at: -depth[tuple(at)]):
-        ways = (
+    for row, column in sorted(np.argwhere(maxima).tolist(), key=lambda at: -depth[tuple(at)]):
+        lines = (
             depth[np.rint(row + steps * (r - row)).astype(int), np.rint(column + steps * (c - column)).astype(int)]
-            for r, c in spots
+            for r, c in centers
         )
-        if all(way.min() < NECK * depth[row, column] for way in ways):
-            spots.append((row, column))
-    if len(spots) < 2:
+        if all(line.min() < NECK * depth[row, column] for line in lines):
+            centers.append((row, column))
+    if len(centers) < 2:
         return whole.astype(np.int32)
     y, x = np.ogrid[: whole.shape[0], : whole.shape[1]]
-    outside = [np.hypot(y - row, x - column) - depth[row, column] for row, column in spots]
+    outside = [np.hypot(y - row, x - column) - depth[row, column] for row, column in centers]
     return (np.argmin(outside, axis=0).astype(np.int32) + 1) * whole
 
 
 def _red_cell(blue: np.ndarray) -> float:
-    """Diameter of a red cell in pixels, from the density in blue, which all cells have about alike.
+    """Return the diameter of a red cell in pixels, from the density in blue, which is similar in all cells.
 
-    In a disk of radius R, nine tenths of the pixels are nearer than 0.68 R to the edge. Pale middles look like holes:
-    those that are small for the size found so far are filled, three times over. On BCCD within 0.6 and 1.6 of the
-    labelled red cells; too large where they pile up.
+    In a disk of radius R, 90% of the pixels are nearer than 0.68 R to the edge. Pale centers look like holes, so holes
+    that are small for the current estimate are filled, in three iterations. On BCCD the result is 0.6 to 1.6 times the
+    size of the labeled red cells; it is too large where they overlap.
     """
     mask = (blue > max(0.05, _otsu(blue))).astype(np.uint8)
     outlines, nesting = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -122,7 +125,7 @@ def _red_cell(blue: np.ndarray) -> float:
 
 
 def _otsu(values: np.ndarray) -> float:
-    """Otsu's threshold of densities, of which those between 0 and 1 count."""
+    """Return Otsu's threshold of densities, clipped to 0..1."""
     return cv2.threshold(np.clip(values * 255, 0, 255).astype(np.uint8), 0, 1, cv2.THRESH_OTSU)[0] / 255
 
 
@@ -132,5 +135,5 @@ def _disk(radius: float) -> np.ndarray:
 
 
 def _opened(mask: np.ndarray, radius: float) -> np.ndarray:
-    """Without what is narrower than the disk, uint8."""
+    """Remove everything narrower than the disk, uint8."""
     return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, _disk(radius))

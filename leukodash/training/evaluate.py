@@ -11,10 +11,10 @@ import pandas as pd
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.images import cell_store
-from leukodash.data.split import find_leaks, split_words
+from leukodash.data.split import describe_split, find_leaks
 from leukodash.evaluation.cell_area import area_auc, cell_area
 from leukodash.evaluation.metrics import evaluate
-from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_places
+from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_positions
 from leukodash.models.build import class_probabilities, frozen_layer, split_model
 from leukodash.runs.run_folder import cells_hash
 from leukodash.training.batches import Batches
@@ -89,7 +89,7 @@ def novelty(
             progress(start / len(rows), f"novelty limit: {part} cells")
             inputs = batches.inputs(rows[start : start + PREDICT_BATCH])
             outputs = to_pool.predict_on_batch(inputs) if to_pool else inputs
-            chunks.append(mean_over_places(np.asarray(outputs), channels))
+            chunks.append(mean_over_positions(np.asarray(outputs), channels))
         pooled[part] = np.concatenate(chunks)
     return Novelty.fit(pooled["train"], pooled["validation"])
 
@@ -120,7 +120,7 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
         "part": tested,
         "test_set": cells_hash(dataset.cells["sha256"].iloc[places]),
         "validation": results["validation"],
-        "split": split_words(dataset.cells, part, config.split.kind),
+        "split": describe_split(dataset.cells, part, config.split.kind),
         "leaks": len(find_leaks(dataset.cells, part)),
         "area_auc": area_auc(np.concatenate(areas), is_positive),
     }

@@ -26,12 +26,11 @@ from leukodash import settings
 from leukodash.atomic_write import temporary_name, write_atomic
 from leukodash.data.views import view
 from leukodash.errors import DataError
+from leukodash.progress import Progress
 
 VERSION = 2
 BATCH = 32
 WAIT_SECONDS = 0.5
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from leukodash.app.common import plain
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
-from leukodash.figures.cell_pictures import lift
+from leukodash.figures.cell_pictures import brighten
 from leukodash.inference.answer_summary import disagreements, display_order, percent
 from leukodash.inference.decision import AVERAGE, novel_positions
 
@@ -43,7 +43,7 @@ def results(
                 (image, size), name = picture(str(file), file.stat().st_mtime), Path(rows["file"].iloc[0]).name
             else:
                 (image, size), name = picture(file[1], 0.0), rows["file"].iloc[0]
-            image = lift(image) if chosen.style.bright else image
+            image = brighten(image) if chosen.style.bright else image
             known = truth.get(position)
             with st.container(border=True, width=(side + 16) * (len(names) + 1) + 20):
                 st.markdown(f":small[{plain(name)}] {_marks(known, position in apart, position in odd)}")

@@ -17,7 +17,7 @@ from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image, square
 from leukodash.errors import ImageError
 from leukodash.explain.sanity_verdict import judge_deletion, judge_localization, judge_randomization, verdict
-from leukodash.figures.cell_pictures import lift
+from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.deletion_curves import curves_figure
 from leukodash.figures.heat_overlay import overlay
 from leukodash.figures.theme import alt_text
@@ -102,7 +102,7 @@ def map_checks_part(
 
 def pictures(image: np.ndarray, randomized: Randomization) -> None:
     """Show the first cell's maps: of the run, with trained layers randomized, and with all layers randomized."""
-    cell = lift(square(image, 2 * SIDE))
+    cell = brighten(square(image, 2 * SIDE))
     maps = {
         "this run": randomized.own[0],
         "trained layers randomized": None if randomized.untrained is None else randomized.untrained[0],

@@ -7,9 +7,9 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from leukodash.app.common import plain
 from leukodash.errors import LeukoDashError
-from leukodash.evaluation.comparison import Answers, Comparison, average
+from leukodash.evaluation.comparison import Comparison, Predictions, average
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.baseline_predictions import baseline_answers
+from leukodash.runs.baseline_predictions import predict_baselines
 from leukodash.runs.imported_predictions import NEEDED, import_predictions, is_import
 from leukodash.runs.leaderboard import TestGroup, test_groups
 from leukodash.runs.run_folder import Run
@@ -85,9 +85,9 @@ def _discard(run: Run) -> None:
 
 def extended(comparison: Comparison, chosen: list[Run], wanted: set[str], key: tuple) -> Comparison:
     """Return the comparison with the additional rows; warns if one cannot be computed."""
-    more: dict[str, Answers] = {}
+    more: dict[str, Predictions] = {}
     if "average" in wanted and len(chosen) > 1:
-        more[AVERAGE] = average(comparison, list(comparison.answers))
+        more[AVERAGE] = average(comparison, list(comparison.predictions))
     if "baselines" in wanted:
         run = next((run for run in chosen if not is_import(run)), None)
         try:
@@ -98,12 +98,12 @@ def extended(comparison: Comparison, chosen: list[Run], wanted: set[str], key: t
 
 
 @st.cache_resource(max_entries=4, show_spinner="Fitting the baselines (a few seconds) …")
-def _baselines(path: str, key: tuple, _comparison: Comparison) -> dict[str, Answers]:
-    return baseline_answers(Run(Path(path)), _comparison.cells["file"])
+def _baselines(path: str, key: tuple, _comparison: Comparison) -> dict[str, Predictions]:
+    return predict_baselines(Run(Path(path)), _comparison.cells["file"])
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _with(names: tuple[str, ...], key: tuple, _comparison: Comparison, _more: dict[str, Answers]) -> Comparison:
+def _with(names: tuple[str, ...], key: tuple, _comparison: Comparison, _more: dict[str, Predictions]) -> Comparison:
     for name in names:
-        _comparison = _comparison.with_answers(name, _more[name])
+        _comparison = _comparison.with_predictions(name, _more[name])
     return _comparison

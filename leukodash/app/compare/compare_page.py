@@ -14,7 +14,7 @@ from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.statistics_tabs import tabs_part
 from leukodash.app.navigation import page
 from leukodash.errors import LeukoDashError
-from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_words, forest_rows, summary
+from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_warning, forest_rows, summary
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.jobs.live_status import readable
 from leukodash.runs.imported_predictions import imported_runs
@@ -125,11 +125,11 @@ def show() -> None:
     head = st.container()
     st.subheader("Confusion matrices")
     at = choose_thresholds(comparison)
-    result = _summary(comparison, at, (*key, *comparison.answers))
+    result = _summary(comparison, at, (*key, *comparison.predictions))
     alone = result if comparison is runs_alone else _summary(runs_alone, at, key)
     with head:
         st.markdown(f"### {plain(alone.verdict)}")
-        for warning in (few_subjects_words(comparison), area_words(chosen)):
+        for warning in (few_subjects_warning(comparison), area_words(chosen)):
             if warning:
                 st.warning(plain(warning), icon=":material/warning:")
         st.markdown(badge_lines(chosen))

@@ -11,7 +11,7 @@ from leukodash.app.common import plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.gallery import open_square
 from leukodash.data.dataset import label_title
-from leukodash.evaluation.comparison import Comparison, Thresholds, thresholds
+from leukodash.evaluation.comparison import Comparison, Thresholds, thresholds_by_rule
 from leukodash.figures.accuracy_charts import confusion_figure
 
 IN_A_ROW = 4
@@ -37,7 +37,7 @@ NORMALIZE: dict[Literal["truth", "prediction", "all"], str] = {
 def choose_thresholds(comparison: Comparison) -> Thresholds:
     """Let the user choose the threshold for the whole page."""
     if len(comparison.classes) != 2:
-        return dict.fromkeys(comparison.answers)
+        return dict.fromkeys(comparison.predictions)
     left, right = st.columns([3, 2])
     rule = left.segmented_control(
         "Decision rule", list(RULES), default="likeliest", required=True, format_func=RULES.__getitem__, key="rule",
@@ -49,7 +49,7 @@ def choose_thresholds(comparison: Comparison) -> Thresholds:
         value = right.slider(f"{title} from a probability of", 0.01, 0.99, 0.5, 0.01, key="at", bind="query-params")
     elif rule == "sensitivity":
         value = right.slider("Sensitivity on validation", 0.5, 1.0, 0.95, 0.01, key="sensitivity", bind="query-params")
-    at, problem = thresholds(comparison, rule, value)
+    at, problem = thresholds_by_rule(comparison, rule, value)
     if rule in ("youden", "sensitivity"):
         chosen = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
         st.caption(f"{title} from: {plain(', '.join(chosen))}. {plain(problem)}" if chosen else plain(problem))

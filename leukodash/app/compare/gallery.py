@@ -12,8 +12,8 @@ from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image, square
 from leukodash.errors import ImageError, LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Thresholds
-from leukodash.evaluation.mistakes import disagreements, square_cells, worst_mistakes
-from leukodash.figures.cell_pictures import lift
+from leukodash.evaluation.mistakes import confusion_cells, disagreements, worst_mistakes
+from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.heat_overlay import overlay
 from leukodash.runs.imported_predictions import is_import
 from leukodash.runs.leaderboard import image_paths, run_names
@@ -36,7 +36,7 @@ def open_square(name: str, titles: dict[str, str]) -> None:
 
 def gallery_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> None:
     """Let the user choose which cells to see, and show them with each run's probability."""
-    names = list(comparison.answers)
+    names = list(comparison.predictions)
     kind = st.segmented_control("Cells", KINDS, default=KINDS[0], required=True, key="cells")
     if kind == KINDS[0]:
         rows, title = _matrix_entry(comparison, at, names)
@@ -80,13 +80,13 @@ def _matrix_entry(comparison: Comparison, at: Thresholds, names: list[str]) -> t
     truth = middle.selectbox("True class", comparison.classes, format_func=label_title, key="cells-truth")
     predicted = right.selectbox("Predicted class", comparison.classes, format_func=label_title, key="cells-called")
     title = f"{plain(label_title(truth))} cells that {plain(name)} predicts as {plain(label_title(predicted))}"
-    return square_cells(comparison, at, name, truth, predicted), f"{title}, most confident first"
+    return confusion_cells(comparison, at, name, truth, predicted), f"{title}, most confident first"
 
 
 def _cell(comparison: Comparison, position: int, row: pd.Series, path: Path, heat: np.ndarray | None) -> None:
     """Show one cell with each run's probability."""
     positive = plain(label_title(comparison.positive))
-    scores = [f"{plain(name)} {comparison.scores(name)[position]:.2f}" for name in list(comparison.answers)[:NAMED]]
+    scores = [f"{plain(name)} {comparison.scores(name)[position]:.2f}" for name in list(comparison.predictions)[:NAMED]]
     subject = f", subject {plain(row['subject'])}" if isinstance(row["subject"], str) else ""
     try:
         image = thumbnail(str(path))
@@ -105,7 +105,7 @@ def _cell(comparison: Comparison, position: int, row: pd.Series, path: Path, hea
 @st.cache_data(max_entries=1000, show_spinner=False)
 def thumbnail(path: str) -> np.ndarray:
     """Return a cell, padded to a square and brightened, uint8 (DECODED, DECODED, 3). Raises ImageError."""
-    return lift(square(read_image(Path(path)), DECODED))
+    return brighten(square(read_image(Path(path)), DECODED))
 
 
 @st.cache_data(max_entries=64, show_spinner="Computing heat maps …")

@@ -14,7 +14,7 @@ from leukodash.figures.accuracy_charts import pairs_figure
 
 def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | None) -> None:
     """Show whether the runs differ, which pairs differ, and two chosen runs in detail."""
-    names = list(comparison.answers)
+    names = list(comparison.predictions)
     if table is None:
         st.info("A test needs two runs: select another one above.", icon=":material/touch_app:")
         return
@@ -34,11 +34,11 @@ def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | Non
 
 
 def _overall(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> str:
-    q, p = cochran_q(comparison.right(at))
+    q, p = cochran_q(comparison.correct(at))
     apart = int(table["separated"].sum())
     result = f"{apart} of {len(table)} pairs differ" if apart else "No two runs can be told apart"
     return (
-        f"**{result}.** Cochran's Q over all {len(comparison.answers)} is {q:.1f}, p {p_words(p)}, assuming "
+        f"**{result}.** Cochran's Q over all {len(comparison.predictions)} is {q:.1f}, p {p_words(p)}, assuming "
         "independent cells."
     )
 

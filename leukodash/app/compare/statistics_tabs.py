@@ -69,7 +69,7 @@ def _learning(summary: Summary, chosen: list[Run]) -> None:
 def _ranking(comparison: Comparison, at: Thresholds) -> None:
     if not _two_classes(comparison):
         return
-    runs = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.answers}
+    runs = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
     marked = {name: threshold for name, threshold in at.items() if threshold is not None}
     marked = marked or dict.fromkeys(runs, 0.5)
     left, right = st.columns(2)
@@ -91,7 +91,7 @@ def _calibration(comparison: Comparison) -> None:
 def _decision(comparison: Comparison) -> None:
     if not _two_classes(comparison):
         return
-    tables = {name: net_benefit(comparison.is_positive, comparison.scores(name)) for name in comparison.answers}
+    tables = {name: net_benefit(comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
     chart(decision_figure(tables, comparison.backbones), "decision")
     st.caption(
         "The net benefit of acting on a run's prediction from a given probability: blasts found, minus false alarms "

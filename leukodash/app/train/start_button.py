@@ -5,7 +5,7 @@ import streamlit as st
 
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
-from leukodash.data.split import Split, make_split, split_words
+from leukodash.data.split import Split, describe_split, make_split
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.estimate import estimate_together, estimate_words
 from leukodash.jobs.sweep import Planned
@@ -16,7 +16,7 @@ from leukodash.runs.run_folder import Run
 @st.cache_data(max_entries=64, show_spinner=False)
 def split_summary(fingerprint: str, split: Split, _cells: pd.DataFrame) -> str:
     """Describe a split of a data set. Raises DataError if the split is impossible."""
-    return split_words(_cells, make_split(_cells, split), split.kind)
+    return describe_split(_cells, make_split(_cells, split), split.kind)
 
 
 def without_weights(configs: list[RunConfig]) -> list[RunConfig]:
