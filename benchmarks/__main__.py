@@ -1,30 +1,53 @@
-"""``make bench``: every comparison, one after the other. Real cells and weights where ``../shared`` has them."""
+"""``make bench``, ``python -m benchmarks [NAME ...] [--quick] [--write docs/performance.md]``.
 
+Each benchmark runs in a process of its own, one after the other, and writes JSON to ``benchmarks/results``. Real cells
+and weights are used where ``../shared`` has them. ``gpu`` needs a GPU and runs only when it is named.
+"""
+
+import argparse
+import importlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-REAL = SHARED / "data" / "cnmc"
-ON_CELLS = (
-    "engine",
-    "features",
-    "memory",
-    "explain_speed",
-    "export",
-)  # take --data
-ALONE = ("kills", "compare_load", "class_load", "classify_load", "coverage", "smear", "novelty_rates")
+from benchmarks.harness import ROOT, SHARED, Options, write
+
+ALL = (
+    "engine", "heads", "features", "memory", "kills", "class_load", "compare_load", "classify_load", "explain_speed",
+    "export", "coverage", "smear", "novelty_rates",
+)  # fmt: skip
+QUICK = ("engine", "features", "memory", "kills", "class_load", "compare_load")  # about 12 minutes on two cores
 
 
 def main() -> None:
-    """Run each benchmark in a process of its own. What needs a GPU is run by itself: ``benchmarks.gpu``."""
-    data = ["--data", str(REAL)] if REAL.is_dir() else []
+    """Run the benchmarks that are named, or all; then make the page if it is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ALL)}, gpu; without: all but gpu")
+    parser.add_argument("--quick", action="store_true", help=f"fewer networks and cells; without names: {QUICK}")
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "cnmc", help="folder of real cells")
+    parser.add_argument("--write", type=Path, help="make this page from the results; without names, measure nothing")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # in this process
+    options = parser.parse_args()
     if (SHARED / "weights").is_dir():
         os.environ.setdefault("LEUKODASH_WEIGHTS", str(SHARED / "weights"))
-    for name in (*ON_CELLS, *ALONE):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if options.alone:
+        (name,) = options.names
+        measure = importlib.import_module(f"benchmarks.{name}").measure
+        with tempfile.TemporaryDirectory() as folder:
+            write(name, measure(Options(options.data if options.data.is_dir() else None, options.quick, Path(folder))))
+        return
+    everything = () if options.write and not options.quick else QUICK if options.quick else ALL
+    for name in options.names or everything:
         print(f"\n--- {name}", flush=True)
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *(data if name in ON_CELLS else [])], check=True)
+        command = [sys.executable, "-m", "benchmarks", name, "--alone", "--data", str(options.data)]
+        subprocess.run([*command, *(["--quick"] if options.quick else [])], check=True, cwd=ROOT)
+    if options.write:
+        from benchmarks.performance_page import update
+
+        update(options.write)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,11 @@ browsers do: each opens the train page, presses Start three times, and asks for 
 long as the page tells it to. Browsers themselves are left out: ten of them would take the two cores for drawing, which
 in a class other machines do.
 
-Prints whether all runs finished, in which order, how often features were computed, how long the server took to
+Measures whether all runs finished, in which order, how often features were computed, how long the server took to
 answer, and how much memory all processes took together (proportional set size, so that shared pages count once).
 """
 
-import argparse
 import asyncio
-import json
-import os
-import tempfile
 import threading
 import time
 from itertools import pairwise
@@ -23,7 +19,8 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg  # noqa: TID251  (the other side of the line)
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg  # noqa: TID251
 
-from benchmarks.server import ROOT, Server
+from benchmarks.harness import Options
+from benchmarks.server import Server
 from leukodash.runs.run_folder import Run, list_runs
 
 SESSIONS, EACH, WITHIN = 10, 3, 10.0
@@ -98,20 +95,16 @@ def memory(pids: set[int]) -> int:
     return total
 
 
-def main() -> None:
-    """Start the server, the sessions and the runs; print what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", default=os.environ.get("LEUKODASH_WEIGHTS", ROOT.parent / "shared/weights"))
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(asyncio.run(_load(Path(folder), str(options.weights))), indent=1))
+def measure(options: Options) -> dict[str, object]:
+    """Start the server, the sessions and the runs; returns what was seen."""
+    return asyncio.run(_load(options.folder))
 
 
-async def _load(folder: Path, weights: str) -> dict[str, object]:
+async def _load(folder: Path) -> dict[str, object]:
     from leukodash.data.demo_cells import make_demo
 
     make_demo(folder / "data" / "demo")
-    server = Server(folder, CUDA_VISIBLE_DEVICES="-1", LEUKODASH_CPU_SLOTS="1", LEUKODASH_WEIGHTS=weights)
+    server = Server(folder, CUDA_VISIBLE_DEVICES="-1", LEUKODASH_CPU_SLOTS="1")
     try:
         await asyncio.to_thread(server.start)
         return await _class(folder, server.process.pid, f"{server.url.replace('http', 'ws')}/_stcore/stream")
@@ -170,18 +163,15 @@ def _seen(runs: list[Run], clients: list[Client], peaks: list[int]) -> dict[str,
         "runs": len(runs),
         "started within seconds": round(times[-1] - times[0], 1),
         "finished": sum(run.state == "finished" for run in runs),
-        "out of order": sum(a > b for a, b in pairwise(begun)),
+        "started out of order": sum(a > b for a, b in pairwise(begun)),
         "features computed": sum(run.metrics.get("features_computed", False) for run in runs),
         "seconds until all had finished": round(max(run.status.get("ended", 0) for run in runs) - times[0]),
         "answers": len(answers),
         "answer, median seconds": round(answers[len(answers) // 2], 3),
         "answer, 99 of 100 below": round(answers[int(len(answers) * 0.99)], 3),
         "answers over 2 s": sum(seconds > 2 for seconds in answers),
+        "slowest seconds": round(answers[-1], 2),
         "slowest": slowest,
         "peak GB of all processes": round(peaks[0] / 1e9, 2),
         "peak GB of the server": round(peaks[1] / 1e9, 2),
     }
-
-
-if __name__ == "__main__":
-    main()

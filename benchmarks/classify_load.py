@@ -5,20 +5,19 @@ MobileNet runs classify them, and downloads the table. Each table must be the co
 Then a fresh server classifies 200 cells for one browser. Peaks are the server process's own (VmHWM of Linux).
 """
 
-import argparse
 import asyncio
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pandas as pd
 from playwright.async_api import Browser, async_playwright
 
-from benchmarks.server import ROOT, Server
+from benchmarks.harness import RECIPE, ROOT, Options, as_words
+from benchmarks.server import Server
 from leukodash.data.demo_cells import make_demo
 
 SESSIONS, CELLS, ALONE = 10, 50, 200
@@ -29,30 +28,21 @@ CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WITHOUT_JAX = "import sys; sys.modules['jax'] = None; from streamlit.web.cli import main; main()"
 
 
-def main() -> None:
-    """Train two runs, unless there are some; put both loads on the page; print what was seen."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", default=os.environ.get("LEUKODASH_WEIGHTS", ROOT.parent / "shared/weights"))
-    parser.add_argument("--checkpoints", type=Path, help="folder whose two newest runs are used (default: trains two)")
-    parser.add_argument("--part", choices=["ten", "alone"], help="only one of the two loads")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        environment = {
-            **os.environ, "LEUKODASH_DATA": str(folder / "data"), "LEUKODASH_CACHE": str(folder / "cache"),
-            "LEUKODASH_CHECKPOINTS": str(options.checkpoints or folder / "checkpoints"),
-            "LEUKODASH_WEIGHTS": str(options.weights), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2",
-        }  # fmt: skip
-        make_demo(folder / "data" / "demo")
-        runs = _two_runs(folder, environment)
-        cells = sorted((folder / "data" / "demo").rglob("*.png"))
-        loads = {"ten": (SESSIONS, CELLS), "alone": (1, ALONE)}
-        print("| load | seconds for all | slowest session, s | right | idle, MiB | after, MiB | peak, MiB |")
-        print("|---|---|---|---|---|---|---|")
-        for load, (sessions, count) in loads.items():
-            if options.part in (None, load):
-                parts = [_dealt(folder / load / str(n), cells[n * count : (n + 1) * count]) for n in range(sessions)]
-                print(_measured(folder, environment, runs, parts), flush=True)
+def measure(options: Options) -> dict:
+    """Train two runs and put both loads on the page; returns a row a load."""
+    folder, rows = options.folder, []
+    environment = {
+        **os.environ, "LEUKODASH_DATA": str(folder / "data"), "LEUKODASH_CACHE": str(folder / "cache"),
+        "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints"), "CUDA_VISIBLE_DEVICES": "-1",
+    }  # fmt: skip
+    make_demo(folder / "data" / "demo")
+    runs = _two_runs(folder, environment)
+    cells = sorted((folder / "data" / "demo").rglob("*.png"))
+    for load, (sessions, count) in {"ten": (SESSIONS, CELLS), "alone": (1, ALONE)}.items():
+        parts = [_dealt(folder / load / str(n), cells[n * count : (n + 1) * count]) for n in range(sessions)]
+        rows.append({"load": load, **_measured(folder, environment, runs, parts)})
+        print(rows[-1], flush=True)
+    return {"rows": rows}
 
 
 def _two_runs(folder: Path, environment: dict[str, str]) -> list[str]:
@@ -60,11 +50,9 @@ def _two_runs(folder: Path, environment: dict[str, str]) -> list[str]:
         command = [sys.executable, "-m", "leukodash", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
 
-    have = sorted(path.parent.name for path in Path(environment["LEUKODASH_CHECKPOINTS"]).glob("*/metrics.json"))
-    for seed in range(2 - len(have)):
-        data = ["--data", str(folder / "data" / "demo"), "--set", f"seed={seed}"]
-        have.append(Path(leukodash("train", "--backbone", "mobilenet", "--preset", "quick", *data).split()[-1]).name)
-    return have[-2:]
+    data = ["train", "--backbone", "mobilenet", "--preset", "quick", "--data", str(folder / "data" / "demo")]
+    recipe = as_words(RECIPE | {"epochs": 15})
+    return [Path(leukodash(*data, *recipe, "--set", f"seed={seed}").split()[-1]).name for seed in (0, 1)]
 
 
 def _dealt(folder: Path, cells: list[Path]) -> list[Path]:
@@ -73,8 +61,8 @@ def _dealt(folder: Path, cells: list[Path]) -> list[Path]:
     return [Path(shutil.copy(cell, folder / f"cell-{number:03}.png")) for number, cell in enumerate(cells)]
 
 
-def _measured(folder: Path, environment: dict[str, str], runs: list[str], parts: list[list[Path]]) -> str:
-    """Put a load on a server of its own; returns a row of the table."""
+def _measured(folder: Path, environment: dict[str, str], runs: list[str], parts: list[list[Path]]) -> dict:
+    """Put a load on a server of its own; returns what was seen."""
     server = Server(folder, **environment)
     server.program = ("-c", WITHOUT_JAX)
     try:
@@ -89,8 +77,10 @@ def _measured(folder: Path, environment: dict[str, str], runs: list[str], parts:
     told = _told(parts, runs, environment)
     right = sum(_right(table, cells, runs, told) for table, cells in zip(tables, parts, strict=True))
     total = sum(len(cells) for cells in parts) * len(runs)
-    words = f"{len(parts)} × {len(parts[0])} cells, {len(runs)} runs"
-    return f"| {words} | {took:.0f} | {max(seconds):.0f} | {right:,} of {total:,} | {idle} | {after} | {peak} |"
+    return {
+        "sessions": len(parts), "cells": len(parts[0]), "runs": len(runs), "seconds": took, "slowest": max(seconds),
+        "right": right, "answers": total, "idle MiB": idle, "after MiB": after, "peak MiB": peak,
+    }  # fmt: skip
 
 
 async def _browsers(url: str, parts: list[list[Path]]) -> tuple[list[pd.DataFrame], list[float]]:
@@ -139,7 +129,3 @@ def _right(table: pd.DataFrame, cells: list[Path], runs: list[str], told: pd.Dat
 
 def _mebibytes(pid: int, what: str) -> int:
     return int(Path(f"/proc/{pid}/status").read_text().split(f"{what}:")[1].split()[0]) // 1024
-
-
-if __name__ == "__main__":
-    main()

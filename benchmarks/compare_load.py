@@ -1,6 +1,6 @@
 """How long the compare page takes over 200 runs of 7,000 predictions each: the first load and every interaction.
 
-``python -m benchmarks.compare_load [RUNS] [CELLS]`` makes the run folders in a temporary folder and drives the page
+Makes the run folders in a temporary folder and drives the page
 with Streamlit's AppTest, which runs the whole script but draws nothing.
 """
 
@@ -8,15 +8,14 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.harness import ROOT, Options
+
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+RUNS, CELLS = 200, 7000
 BACKBONES = ("mobilenet", "vgg16", "resnet50", "googlenet")
 
 
@@ -40,39 +39,37 @@ def make_runs(count: int, cells: int) -> None:
         (folder / "config.json").write_text(json.dumps(config))
 
 
-def main(count: int = 200, cells: int = 7000) -> None:
-    """Make the runs and print a table of seconds."""
+def measure(options: Options) -> dict:
+    """Make the runs; returns the seconds of each step."""
     from streamlit.testing.v1 import AppTest  # noqa: TID251  (drives the page from outside)
 
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {
-            f"LEUKODASH_{name}": f"{folder}/{name.lower()}" for name in ("CHECKPOINTS", "PUBLISHED", "CACHE", "DATA")
-        }
-        make_runs(count, cells)
-        os.sync()  # a user's runs lie on the disk already
-        page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120).switch_page("pages/compare.py")
-        steps = {
-            "first load": page.run,
-            "again": page.run,
-            "threshold rule": lambda: page.segmented_control(key="rule").set_value("fixed").run(),
-            "threshold moved": lambda: page.slider(key="at").set_value(0.31).run(),
-            "best threshold on validation": lambda: page.segmented_control(key="rule").set_value("youden").run(),
-            "all runs in the table": lambda: page.segmented_control(key="table-of").set_value("all").run(),
-            "seeds together": lambda: page.segmented_control(key="table-of").set_value("seeds").run(),
-            "one run fewer": lambda: page.multiselect[0].set_value(page.multiselect[0].value[1:]).run(),
-            "twelve runs": lambda: page.multiselect[0].set_value(_first_ids(12)).run(),
-            "disagreements": lambda: page.segmented_control(key="cells").set_value("Disagreements").run(),
-            "average": lambda: page.toggle(key="average").set_value(True).run(),
-        }
-        for tab in ("Paired tests", "ROC and PR", "Calibration", "Use", "By subject"):
-            steps[f"tab {tab}"] = lambda tab=tab: _open_tab(page, tab)
-        seconds = {}
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            seconds[name] = round(time.perf_counter() - start, 2)
-            assert not page.exception, page.exception[0].message
-        print(pd.Series(seconds, name=f"seconds, {count} runs of {cells:,} cells").to_string())
+    names = ("CHECKPOINTS", "PUBLISHED", "CACHE", "DATA")
+    os.environ |= {f"LEUKODASH_{name}": f"{options.folder}/{name.lower()}" for name in names}
+    make_runs(RUNS, CELLS)
+    os.sync()  # a user's runs lie on the disk already
+    page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120).switch_page("pages/compare.py")
+    steps = {
+        "first load": page.run,
+        "again": page.run,
+        "threshold rule": lambda: page.segmented_control(key="rule").set_value("fixed").run(),
+        "threshold moved": lambda: page.slider(key="at").set_value(0.31).run(),
+        "best threshold on validation": lambda: page.segmented_control(key="rule").set_value("youden").run(),
+        "all runs in the table": lambda: page.segmented_control(key="table-of").set_value("all").run(),
+        "seeds together": lambda: page.segmented_control(key="table-of").set_value("seeds").run(),
+        "one run fewer": lambda: page.multiselect[0].set_value(page.multiselect[0].value[1:]).run(),
+        "twelve runs": lambda: page.multiselect[0].set_value(_first_ids(12)).run(),
+        "disagreements": lambda: page.segmented_control(key="cells").set_value("Disagreements").run(),
+        "average": lambda: page.toggle(key="average").set_value(True).run(),
+    }
+    for tab in ("Paired tests", "ROC and PR", "Calibration", "Decision curve", "By subject"):
+        steps[f"tab {tab}"] = lambda tab=tab: _open_tab(page, tab)
+    seconds = {}
+    for name, step in steps.items():
+        start = time.perf_counter()
+        step()
+        seconds[name] = round(time.perf_counter() - start, 2)
+        assert not page.exception, page.exception[0].message
+    return {"runs": RUNS, "cells": CELLS, "seconds": seconds}
 
 
 def _first_ids(count: int) -> list[str]:
@@ -84,7 +81,3 @@ def _first_ids(count: int) -> list[str]:
 def _open_tab(page, tab: str) -> None:  # noqa: ANN001
     page.session_state["tab"] = tab
     page.run()
-
-
-if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))

@@ -1,7 +1,5 @@
 """How often does each interval hold the truth when cells come from few subjects?
 
-    python -m benchmarks.coverage [--sets 2000] [--json docs/coverage.json]
-
 Draws test sets like C-NMC's: each has 28 subjects (as many as the challenge's preliminary test set) or 7, whose
 numbers of cells are drawn from the 28 subjects of fold 0, scaled to 1,867 cells for 28 subjects. Each subject has
 an accuracy of its own (beta distributed around the truth, with the given intraclass correlation), so that 1,867
@@ -9,15 +7,14 @@ cells are worth about 100 to 200 independent ones. Then it asks of 95 % interval
 equally good networks, how often they are right. Takes about five minutes on one core.
 """
 
-import argparse
 import json
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from benchmarks.harness import ROOT, Options
 from leukodash.evaluation.statistics import ALPHA, accuracy_interval, all_pairs, wilson
 
 # Cells of each subject in C-NMC's fold 0: blasts, then normal cells.
@@ -26,7 +23,7 @@ NORMAL = np.array([404, 185, 162, 119, 108, 69, 47, 18, 18])
 SHARE_BLASTS = len(BLASTS) / (len(BLASTS) + len(NORMAL))
 SCALE = 1867 / (BLASTS.sum() + NORMAL.sum())
 SUBJECTS = (28, 7)
-RESAMPLES = 2000
+SETS, RESAMPLES = 2000, 2000
 
 # name: sensitivity, specificity, intraclass correlation
 SCENARIOS = {
@@ -125,33 +122,17 @@ def false_alarms(subjects: int, sets: int, seed: int = 0) -> dict[str, float]:
     return {name: float(np.mean(said)) for name, said in rejects.items()} | {"coverage": float(np.mean(held))}
 
 
-def main() -> None:
-    """Run all simulations, print a table, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", type=int, default=2000, help="simulated test sets a cell of the table")
-    parser.add_argument("--json", type=Path, default=Path(__file__).with_suffix(".json"))
-    options = parser.parse_args()
-    results = {"sets": options.sets, "accuracy": {}, "equal_networks": {}}
+def measure(options: Options) -> dict:
+    """Run all simulations; returns the numbers, which a full measurement also writes to ``docs/coverage.json``."""
+    sets = SETS // 10 if options.quick else SETS
+    results = {"sets": sets, "accuracy": {}, "equal_networks": {}}
     for subjects in SUBJECTS:
-        print(
-            f"\n{subjects} subjects: share of {options.sets:,} test sets whose 95 % interval holds the truth "
-            "(mean width in points)"
-        )
         for name, scenario in SCENARIOS.items():
-            result = coverage(scenario, subjects, options.sets)
+            result = coverage(scenario, subjects, sets)
             results["accuracy"].setdefault(str(subjects), {})[name] = result
-            said = "   ".join(
-                f"{method} {of['coverage']:.1%} ({100 * of['width']:.1f})" for method, of in result["intervals"].items()
-            )
-            print(f"  {name} (worth {result['effective_images']:.0f} independent images): {said}", flush=True)
-        alarms = false_alarms(subjects, options.sets)
-        results["equal_networks"][str(subjects)] = alarms
-        print(
-            f"  two equally good networks called different at 5 %: by subject {alarms['by subject (leads)']:.1%}, "
-            f"McNemar {alarms['McNemar']:.1%}; interval of the difference holds 0 in {alarms['coverage']:.1%}"
-        )
-    options.json.write_text(json.dumps(results, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+            print(subjects, name, result, flush=True)
+        results["equal_networks"][str(subjects)] = false_alarms(subjects, sets)
+        print(subjects, "equal networks", results["equal_networks"][str(subjects)], flush=True)
+    if not options.quick:
+        (ROOT / "docs" / "coverage.json").write_text(json.dumps(results, indent=1) + "\n")
+    return results

@@ -1,17 +1,12 @@
 """Class and heat map: the app against the plain prediction of the same cells, and against tf-keras-vis.
 
-    python -m benchmarks.explain_speed [--data DIR] [--backbones NAME …] [--cells 100]
-
 For each network a run is made without training (its speed is the same), and everything is measured in turns in one
 process, the fastest of several rounds counts. All sides get the cells in the same batches and the same precision;
 tf-keras-vis, which knows float32 best, is measured in that too. It gets the network without its softmax, the class of
 each cell for nothing, and is not asked to scale its maps up.
 """
 
-import argparse
-import json
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from math import prod
@@ -22,10 +17,8 @@ import numpy as np
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.scores import CategoricalScore
 
-from benchmarks.engine import RESULTS, machine, write
+from benchmarks.harness import Options, some_cells
 from leukodash.config.run_config import RunConfig
-from leukodash.data.dataset import load_dataset
-from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import read_image, square
 from leukodash.inference.classifier import BATCH, Classifier, load
 from leukodash.inference.classify_files import classify_files
@@ -35,11 +28,12 @@ from leukodash.models.build import build, save_trained
 from leukodash.models.weights import find_weights, identity
 from leukodash.runs.run_folder import create_run
 
+CELLS, ROUNDS = 100, 3  # of the rounds the fastest counts
+
 
 def classifier(backbone: str, precision: str) -> Classifier:
     """A run with a new head over the published weights, loaded as the app loads it."""
-    row = BACKBONES[backbone]
-    weights = find_weights(row)
+    weights = find_weights(BACKBONES[backbone])
     run = create_run(RunConfig(data="none", backbone=backbone, train_from="head", head=()))
     made = {
         "classes": ["all", "hem"],
@@ -75,7 +69,7 @@ def fastest(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
 
 def compare(served: Classifier, files: list[Path], rounds: int) -> dict:
     """Measure all sides for one network in one precision; seconds for all cells, and ratios."""
-    row = BACKBONES[served.run.config.backbone]
+    spec = BACKBONES[served.run.config.backbone]
     images = [read_image(path) for path in files]
     ready = np.stack([square(image, served.size) for image in images]).astype(np.float32)
     classes = served.predict(images).argmax(axis=1)
@@ -95,7 +89,7 @@ def compare(served: Classifier, files: list[Path], rounds: int) -> dict:
     def tf_keras_vis() -> None:
         for batch, wanted in zip(batches(ready), batches(classes), strict=True):
             score = CategoricalScore(wanted.tolist())
-            theirs(score, batch, row.cam_layer, seek_penultimate_conv_layer=False, expand_cam=False)
+            theirs(score, batch, spec.cam_layer, seek_penultimate_conv_layer=False, expand_cam=False)
 
     seconds = fastest(
         {
@@ -128,44 +122,19 @@ def gains(rows: list[dict]) -> dict[str, float]:
     return {words: prod(values) ** (1 / len(values)) for words, values in sides.items()}
 
 
-def earlier(options: argparse.Namespace) -> list[dict]:
-    """Rows of an earlier call for as many cells on this machine, of networks that are not measured now."""
-    path = RESULTS / "explain.json"
-    known = json.loads(path.read_bytes()) if path.exists() else {}
-    if (known.get("machine"), known.get("cells")) != (machine(), options.cells):
-        return []
-    return [row for row in known["rows"] if row["backbone"] not in options.backbones]
-
-
-def main() -> None:
-    """Run the comparison, print its table, write its JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a C-NMC folder; the generated cells without it")
-    known = [name for name, row in BACKBONES.items() if find_weights(row)]
-    parser.add_argument("--backbones", nargs="+", default=known)
-    parser.add_argument("--cells", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts")
-    options = parser.parse_args()
-    results = {"machine": machine(), "cells": options.cells, "batch": BATCH, "rows": earlier(options)}
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ["LEUKODASH_CHECKPOINTS"] = temporary
-        dataset = load_dataset(options.data or make_demo(Path(temporary) / "demo", cells=options.cells))
-        chosen = dataset.cells.sample(options.cells, random_state=0)
-        files = [dataset.root / file for file in chosen["file"]]
-        for backbone in options.backbones:
-            own = "bfloat16" if BACKBONES[backbone].bfloat16 and cpu_has_bfloat16() else "float32"
-            rows = []
-            for precision in dict.fromkeys([own, "float32"]):
-                rows.append({"backbone": backbone, **compare(classifier(backbone, precision), files, options.rounds)})
-                ratios = "  ".join(f"{name}: {value:.2f}" for name, value in rows[-1]["ratios"].items())
-                print(f"{backbone:<10} {precision:<8}  {ratios}", flush=True)
-            # as each is used: the app in the run's precision, tf-keras-vis on the network in float32
-            rows[0]["tf-keras-vis in float32 ÷ app"] = rows[-1]["seconds"]["tf-keras-vis"] / rows[0]["seconds"]["app"]
-            results["rows"] += rows
-            write("explain", results | {"tf-keras-vis ÷ app, geometric means": gains(results["rows"])})
-            keras.backend.clear_session()
-    print(*[f"{words}: {value:.2f}" for words, value in gains(results["rows"]).items()], sep="\n")
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> dict:
+    """Compare all networks whose weights are here; returns a row a network and precision."""
+    os.environ["LEUKODASH_CHECKPOINTS"] = str(options.folder / "checkpoints")
+    files, rows = sorted(some_cells(options, CELLS).rglob("*.*g")), []
+    for backbone in [name for name, spec in BACKBONES.items() if find_weights(spec)]:
+        own = "bfloat16" if BACKBONES[backbone].bfloat16 and cpu_has_bfloat16() else "float32"
+        pair = [
+            {"backbone": backbone, **compare(classifier(backbone, precision), files, ROUNDS)}
+            for precision in dict.fromkeys([own, "float32"])
+        ]
+        # as each is used: the app in the run's precision, tf-keras-vis on the network in float32
+        pair[0]["tf-keras-vis in float32 ÷ app"] = pair[-1]["seconds"]["tf-keras-vis"] / pair[0]["seconds"]["app"]
+        print(*pair, sep="\n", flush=True)
+        rows += pair
+        keras.backend.clear_session()
+    return {"cells": CELLS, "batch": BATCH, "rows": rows, "tf-keras-vis ÷ app, geometric means": gains(rows)}

@@ -1,17 +1,13 @@
 """Exports of all backbones: how true, how large, how long, how much memory.
 
-    python -m benchmarks.export [--data FOLDER] [--cells 50] [--backbones NAME …]
-
 Each backbone gets its pretrained weights and a head that learnt the labels of these cells (logistic regression); each
 file is made by a process of its own, as the app does. ONNX Runtime and the LiteRT interpreter, which the app does not
-use, then answer for real cells (generated ones without ``--data``), and are compared with the app's classifier.
+use, then answer for real cells (or generated ones), and are compared with the app's classifier.
 """
 
-import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -19,13 +15,14 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
+from benchmarks.harness import Options, some_cells
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import load_dataset
-from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import read_image, square
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.run_folder import Run, create_run
 
+CELLS = 50
 FORMATS = ("keras", "onnx", "litert")
 CHILD = """
 import sys
@@ -87,7 +84,7 @@ def outside(path: Path, cells: np.ndarray) -> np.ndarray:
     return np.concatenate(answers)
 
 
-def measure(backbone: str, files: list[Path], blasts: np.ndarray, data: Path, folder: Path) -> pd.DataFrame:
+def exported(backbone: str, files: list[Path], blasts: np.ndarray, data: Path, folder: Path) -> pd.DataFrame:
     """Export one backbone in every format; returns a row a format."""
     from leukodash.inference.classifier import load
 
@@ -112,28 +109,13 @@ def measure(backbone: str, files: list[Path], blasts: np.ndarray, data: Path, fo
     return pd.DataFrame(rows).assign(lowest=app[:, 0].min(), highest=app[:, 0].max())
 
 
-def main() -> None:
-    """Print a table, a row a backbone and format."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a data set; generated cells without it")
-    parser.add_argument("--cells", type=int, default=50)
-    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=list(BACKBONES))
-    options = parser.parse_args()
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        os.environ["LEUKODASH_CHECKPOINTS"] = str(folder / "checkpoints")
-        data = options.data or make_demo(folder / "demo", options.cells)
-        table = load_dataset(data).cells
-        table = table.iloc[:: max(1, len(table) // options.cells)][: options.cells]
-        files, blasts = [data / file for file in table["file"]], (table["label"] == "all").to_numpy()
-        parts = []
-        for backbone in options.backbones:
-            parts.append(measure(backbone, files, blasts, data, folder))
-            print(parts[-1].to_string(index=False, float_format=lambda value: f"{value:.3g}"), flush=True)
-        worst = pd.concat(parts)["difference"].max()
-        print(f"largest difference {worst:.1e} on {len(files)} cells")
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> dict:
+    """Export every backbone; returns a row a backbone and format."""
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "LEUKODASH_CHECKPOINTS": str(options.folder / "checkpoints")}
+    data = some_cells(options, CELLS)
+    table, parts = load_dataset(data).cells, []
+    files, blasts = [data / file for file in table["file"]], (table["label"] == "all").to_numpy()
+    for backbone in BACKBONES:
+        parts.append(exported(backbone, files, blasts, data, options.folder))
+        print(parts[-1].to_string(index=False, float_format=lambda value: f"{value:.3g}"), flush=True)
+    return {"cells": CELLS, "rows": pd.concat(parts).to_dict("records")}

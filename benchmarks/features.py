@@ -1,22 +1,18 @@
 """Features per second: the frozen prefix over real cells, LeukoDash's way against ``model.predict`` in float32.
 
-    python -m benchmarks.features [--data DIR] [--backbones NAME …] [--cells 256]
-
 Both take decoded cells from memory and end with pooled features; LeukoDash's side also writes its store to the disk.
 Each is run once over some cells to warm up. The two sides take turns, three times each, and the medians are compared.
 """
 
-import argparse
 import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from benchmarks.engine import machine, some_cells, write
+from benchmarks.harness import RECIPE, Options, some_cells
 from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.images import cell_store
@@ -25,13 +21,14 @@ from leukodash.models.weights import find_weights
 from leukodash.training.feature_store import compute_features
 from leukodash.training.precision import choose_precision
 
-TURNS = 3
+CELLS, TURNS = 256, 3
+NETWORKS, QUICK = ("mobilenet", "googlenet", "resnet50", "vgg16"), ("mobilenet", "googlenet", "resnet50")
 WARM = 64
 
 
 def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> dict:
     """Measure both sides for one backbone: images per second and their ratio."""
-    config = make_config("recommended", backbone, dataset)
+    config = make_config("quick", backbone, dataset, **RECIPE)
     precision = choose_precision("auto", config.spec, "cpu-0", lambda: 1.0)
     ours = split_model(build(config, 2, find_weights(config.spec), precision), "pool")[0]
     theirs = split_model(build(config, 2, find_weights(config.spec), "float32"), "pool")[0]
@@ -53,28 +50,15 @@ def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> 
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - since)
     rates = {name: len(cells) / statistics.median(times) for name, times in seconds.items()}
-    return {"precision": precision, **rates, "ratio": rates["LeukoDash"] / rates["predict"]}
+    return {"backbone": backbone, "precision": precision, **rates, "ratio": rates["LeukoDash"] / rates["predict"]}
 
 
-def main() -> None:
-    """Run the comparison, print its table, write its JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a C-NMC folder; the generated cells without it")
-    parser.add_argument("--backbones", nargs="+", default=["mobilenet", "googlenet", "resnet50", "vgg16"])
-    parser.add_argument("--cells", type=int, default=256)
-    options = parser.parse_args()
-    found = {"what": f"images per second over {options.cells} cells", "machine": machine(), "backbones": {}}
-    print(found["what"], "·", found["machine"])
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ["LEUKODASH_CACHE"] = temporary
-        dataset = load_dataset(some_cells(options.data, Path(temporary), options.cells))
-        cells = np.array(cell_store(dataset, 224))
-        for backbone in options.backbones:
-            row = found["backbones"][backbone] = compare(backbone, cells, dataset, Path(temporary))
-            print(f"{backbone:<10} {row['precision']:<8} LeukoDash {row['LeukoDash']:.1f}", end="  ")
-            print(f"predict {row['predict']:.1f}  ratio {row['ratio']:.2f}×", flush=True)
-    write("features", found)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> dict:
+    """Compare the networks; returns a row each."""
+    os.environ["LEUKODASH_CACHE"] = str(options.folder)
+    dataset, rows = load_dataset(some_cells(options, CELLS)), []
+    cells = np.array(cell_store(dataset, 224))
+    for backbone in QUICK if options.quick else NETWORKS:
+        rows.append(compare(backbone, cells, dataset, options.folder))
+        print(rows[-1], flush=True)
+    return {"cells": CELLS, "rows": rows}

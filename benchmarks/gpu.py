@@ -1,8 +1,6 @@
 """Full fine-tuning on a GPU: LeukoDash's loop against the bare step, and against the same in plain PyTorch.
 
-    KERAS_BACKEND=jax python -m benchmarks.gpu --data DIR [--backbones resnet50 vgg16] [--batch 64] [--steps 60]
-
-Three sides, in images per second, one after the other in one run:
+Run it with ``KERAS_BACKEND=jax python -m benchmarks gpu``. Three sides, in images per second, one after the other:
 - LeukoDash: `Batches` from the decoded store, eight views, ``train_on_batch``, the loss read after every step, as in
   training;
 - the bare step: the same compiled ``train_on_batch`` over one batch that lies on the device already;
@@ -12,8 +10,6 @@ Three sides, in images per second, one after the other in one run:
 The share of the device's peak counts three times the forward pass' multiplications and additions for a training step.
 """
 
-import argparse
-import json
 import os
 import tempfile
 import time
@@ -23,7 +19,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from benchmarks.engine import machine, some_cells, write
+from benchmarks.harness import RECIPE, Options, some_cells
 from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
@@ -38,7 +34,7 @@ from leukodash.training.precision import choose_precision
 
 FORWARD_FLOPS = {"resnet50": 8.2e9, "vgg16": 30.9e9}  # of one image at 224 pixels: He 2015, Simonyan 2014, doubled
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}  # dense 16 bit, data sheets
-WARM = 5
+WARM, STEPS, CELLS = 5, 60, 2000
 
 
 def rate(step: object, steps: int, batch: int) -> float:
@@ -129,39 +125,25 @@ def torch_side(config: RunConfig, dataset: Dataset, part: pd.Series, steps: int)
     return rate(step, steps, config.batch_size)
 
 
-def main() -> None:
-    """Run all sides, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a C-NMC folder; the generated cells without it")
-    parser.add_argument("--backbones", nargs="+", choices=list(FORWARD_FLOPS), default=list(FORWARD_FLOPS))
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--cells", type=int, default=2000)
-    parser.add_argument("--peak", type=float, help="of the device, in 16-bit operations per second")
-    options = parser.parse_args()
+def measure(options: Options) -> dict:
+    """Run all sides; returns a row a network."""
     device = device_names()[0]
     title = gpu_words(device.replace("gpu-", "GPU ")) or device
-    peak = options.peak or next((value for name, value in PEAKS.items() if name in title), None)
-    found = {"what": "full fine-tuning, images per second", "device": title, "machine": machine(), "backbones": {}}
-    found["backend"] = keras.backend.backend()
-    print(json.dumps({key: found[key] for key in ("what", "device", "machine", "backend")}))
-    with tempfile.TemporaryDirectory() as temporary:
-        os.environ["LEUKODASH_CACHE"] = temporary
-        dataset = load_dataset(some_cells(options.data, Path(temporary), options.cells))
-        for backbone in options.backbones:
-            recipe = {"train_from": "all", "batchnorm": "trained", "optimizer": "sgd", "batch_size": options.batch}
-            config = make_config("recommended", backbone, dataset, flips="views", split={"kind": "image"}, **recipe)
-            part = make_split(dataset.cells, config.split)
-            row = leukodash_sides(config, dataset, part, options.steps, device)
-            row["LeukoDash ÷ bare step"] = row["LeukoDash"] / row["bare step"]
-            torch = torch_side(config, dataset, part, options.steps)
-            row["PyTorch"] = torch or "not measured: torch and torchvision are not installed"
-            row["LeukoDash ÷ PyTorch"] = row["LeukoDash"] / torch if torch else None
-            row["share of peak"] = 3 * FORWARD_FLOPS[backbone] * row["LeukoDash"] / peak if peak else None
-            found["backbones"][backbone] = row
-            print(backbone, json.dumps(row, default=float), flush=True)
-            write("gpu", found)
-
-
-if __name__ == "__main__":
-    main()
+    peak = next((value for name, value in PEAKS.items() if name in title), None)
+    os.environ["LEUKODASH_CACHE"] = str(options.folder)
+    dataset, rows = load_dataset(some_cells(options, CELLS)), []
+    recipe = RECIPE | {
+        "train_from": "all", "batchnorm": "trained", "optimizer": "sgd", "batch_size": 64, "flips": "views"
+    }  # fmt: skip
+    for backbone, flops in FORWARD_FLOPS.items():
+        config = make_config("quick", backbone, dataset, **recipe)
+        part = make_split(dataset.cells, config.split)
+        row = {"backbone": backbone} | leukodash_sides(config, dataset, part, STEPS, device)
+        row["LeukoDash ÷ bare step"] = row["LeukoDash"] / row["bare step"]
+        torch = torch_side(config, dataset, part, STEPS)
+        row["PyTorch"] = torch or "not measured: torch and torchvision are not installed"
+        row["LeukoDash ÷ PyTorch"] = row["LeukoDash"] / torch if torch else None
+        row["share of peak"] = 3 * flops * row["LeukoDash"] / peak if peak else None
+        print(row, flush=True)
+        rows.append(row)
+    return {"device": title, "backend": keras.backend.backend(), "rows": rows}

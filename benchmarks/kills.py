@@ -1,30 +1,25 @@
 """Runs killed with SIGKILL at random moments and resumed: is the end the same, to the bit, as without any kill?
 
-    python -m benchmarks.kills [--kills 50] [--seed 0]
-
 Several kinds of run take turns. Each is trained once undisturbed; then again in an empty cache, killed at a moment
 drawn anew after each start, until it gets through. History, weights and predictions of the two are compared.
 """
 
-import argparse
-import json
 import os
 import random
 import signal
-import tempfile
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
 
-from benchmarks.engine import machine, write
+from benchmarks.harness import RECIPE, Options
 from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.jobs import launch as jobs
 from leukodash.runs.run_folder import LIVE, Run
 
+KILLS, QUICK_KILLS = 50, 10
 KINDS = {
     "head, eight views, dropout": ("mobilenet", {"flips": "views", "head": [0.5, 64, 0.5], "epochs": 250}),
     "last block, SGD, cosine": (
@@ -73,44 +68,33 @@ def same(one: Run, other: Run) -> bool:
     )
 
 
-def main() -> None:
-    """Kill, resume, compare; print what was seen and write it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    draw = random.Random(options.seed)
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    found = {"kills": 0, "resumed runs": 0, "identical": 0, "stages": {}, "machine": machine(), "seed": options.seed}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        os.environ["LEUKODASH_CHECKPOINTS"] = str(folder / "checkpoints")
-        dataset = load_dataset(make_demo(folder / "demo", cells=160, subjects=12))
-        undisturbed: dict[str, tuple[Run, float]] = {}
-        while found["kills"] < options.kills:
-            kind = list(KINDS)[found["resumed runs"] % len(KINDS)]
-            backbone, settings = KINDS[kind]
-            if kind not in undisturbed:
-                os.environ["LEUKODASH_CACHE"] = str(folder / "cache")
-                since, run = time.monotonic(), jobs.start(make_config("quick", backbone, dataset, **settings))
-                wait(run, 600)
-                undisturbed[kind] = run, time.monotonic() - since
-            whole, took = undisturbed[kind]
-            os.environ["LEUKODASH_CACHE"] = str(folder / f"cache-{found['resumed runs']}")
-            run, killed = jobs.start(whole.config), []
-            while not wait(run, 0.3 + draw.random() * took * (1.0 if len(killed) < 12 else 5.0)):
-                killed.append(kill(run))
-                jobs.resume(run)
-            equal = run.state == "finished" and same(whole, run)
-            found["kills"] += len(killed)
-            found["resumed runs"] += 1
-            found["identical"] += equal
-            for stage in killed:
-                found["stages"][stage] = found["stages"].get(stage, 0) + 1
-            print(f"{kind}: {len(killed)} kills, {'identical' if equal else 'DIFFERENT: ' + run.state}", flush=True)
-            write("kills", found)
-    print(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> dict:
+    """Kill, resume, compare; returns how many ended the same, and in which stages they were hit."""
+    draw = random.Random(0)
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "LEUKODASH_CHECKPOINTS": str(options.folder / "checkpoints")}
+    found = {"kills": 0, "resumed runs": 0, "identical": 0, "stages": {}}
+    dataset = load_dataset(make_demo(options.folder / "demo", cells=160, subjects=12))
+    undisturbed: dict[str, tuple[Run, float]] = {}
+    while found["kills"] < (QUICK_KILLS if options.quick else KILLS):
+        kind = list(KINDS)[found["resumed runs"] % len(KINDS)]
+        backbone, settings = KINDS[kind]
+        if kind not in undisturbed:
+            os.environ["LEUKODASH_CACHE"] = str(options.folder / "cache")
+            config = make_config("quick", backbone, dataset, **(RECIPE | settings))
+            since, run = time.monotonic(), jobs.start(config)
+            wait(run, 600)
+            undisturbed[kind] = run, time.monotonic() - since
+        whole, took = undisturbed[kind]
+        os.environ["LEUKODASH_CACHE"] = str(options.folder / f"cache-{found['resumed runs']}")
+        run, killed = jobs.start(whole.config), []
+        while not wait(run, 0.3 + draw.random() * took * (1.0 if len(killed) < 12 else 5.0)):
+            killed.append(kill(run))
+            jobs.resume(run)
+        equal = run.state == "finished" and same(whole, run)
+        found["kills"] += len(killed)
+        found["resumed runs"] += 1
+        found["identical"] += equal
+        for stage in killed:
+            found["stages"][stage] = found["stages"].get(stage, 0) + 1
+        print(f"{kind}: {len(killed)} kills, {'identical' if equal else 'DIFFERENT: ' + run.state}", flush=True)
+    return found

@@ -1,23 +1,20 @@
 """Peak memory of a training process, and how time and memory grow with the number of cells.
 
-    python -m benchmarks.memory [--data DIR] [--backbones NAME …] [--cells 1000 3000 10661] [--cuts head last]
-
 Real cells are repeated under new names until there are enough of them; C-NMC's training set has 10,661. Each run is a
 process of its own with an empty cache: its peak is what the system counted for it (resident set, the memory maps of
 its stores included).
 """
 
-import argparse
-import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
-from benchmarks.engine import leukodash, machine, write
+from benchmarks.harness import RECIPE, Options, metrics, train
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.models.backbones import BACKBONES
+
+NETWORKS, CELLS = ("alexnet", "googlenet", "mobilenet", "resnet50", "vgg16"), (1000, 3000, 10_661)
 
 
 def repeated(source: Path, folder: Path, number: int) -> Path:
@@ -35,44 +32,23 @@ def repeated(source: Path, folder: Path, number: int) -> Path:
     return folder
 
 
-def measure(data: Path, backbone: str, cut: str, epochs: int, folder: Path) -> dict:
+def peak(data: Path, backbone: str, part: str, folder: Path) -> dict:
     """Train one run from an empty cache; returns its peak in bytes and the seconds of its stages."""
-    cache = folder / "cache"
-    environment = os.environ | {"LEUKODASH_CACHE": str(cache), "LEUKODASH_CHECKPOINTS": str(folder / "checkpoints")}
-    name = "head" if cut == "head" else BACKBONES[backbone].blocks[-1].name
-    _, run = leukodash(data, backbone, epochs, ["flips=none", "split.kind=image", f"train_from={name}"], environment)
-    shutil.rmtree(cache)
-    metrics = json.loads((run / "metrics.json").read_bytes())
-    return {"cut": name, "peak bytes": metrics["memory_bytes"], "seconds": metrics["seconds"]}
+    start = "head" if part == "head" else BACKBONES[backbone].blocks[-1].name
+    recipe = RECIPE | {"epochs": 1, "train_from": start}
+    _, run = train(data, backbone, recipe, folder / "cache", folder / "checkpoints")
+    shutil.rmtree(folder / "cache")
+    found = metrics(run)
+    return {"trained": part, "peak bytes": found["memory_bytes"], "seconds": found["seconds"]}
 
 
-def main() -> None:
-    """Run all, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="a C-NMC folder; the generated cells without it")
-    parser.add_argument("--backbones", nargs="+", default=["mobilenet", "googlenet", "resnet50", "vgg16"])
-    parser.add_argument("--cells", nargs="+", type=int, default=[1000, 3000, 10_661])
-    parser.add_argument("--cuts", nargs="+", choices=["head", "last"], default=["head", "last"])
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--name", default="memory", help="of the JSON file")
-    options = parser.parse_args()
-    found = {"what": "peak resident memory of the training process", "machine": machine(), "rows": []}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        source = options.data or make_demo(folder / "demo")
-        for number in options.cells:
-            data = repeated(source, folder / f"cells-{number}", number)
-            for backbone in options.backbones:
-                for cut in options.cuts:
-                    row = {"backbone": backbone, "cells": number} | measure(data, backbone, cut, options.epochs, folder)
-                    found["rows"].append(row)
-                    seconds = "  ".join(f"{stage} {value:.0f} s" for stage, value in row["seconds"].items())
-                    gigabytes = row["peak bytes"] / 2**30
-                    print(
-                        f"{backbone:<10} {number:>6} cells  {row['cut']:<14} {gigabytes:.2f} GiB  {seconds}", flush=True
-                    )
-                    write(options.name, found)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> dict:
+    """Measure the networks at C-NMC's size, and two of them on fewer cells; returns a row a run."""
+    source, rows = options.data or make_demo(options.folder / "demo"), []
+    for number in CELLS[:1] if options.quick else CELLS:
+        data = repeated(source, options.folder / f"cells-{number}", number)
+        for backbone in ("mobilenet",) if options.quick else NETWORKS if number == CELLS[-1] else NETWORKS[1:3]:
+            for part in ("head", "last block") if options.quick or number == CELLS[-1] else ("head",):
+                rows.append({"backbone": backbone, "cells": number} | peak(data, backbone, part, options.folder))
+                print(rows[-1], flush=True)
+    return {"rows": rows}

@@ -1,20 +1,13 @@
 """This is no cell: how well a run tells held-out cells from photographs, smears, noise, drawings and blank images.
 
-    python -m benchmarks.novelty_rates [--data DIR] [--smears DIR] [--only NAME …] [--json FILE]
-
 Trains each run by the command line, from subject-disjoint parts, and asks it about its test cells, about outsiders and
 about cells turned, moved or stained anew. Prints the area under the ROC curve and the share accepted for each kind,
 compares the stored score with a shrunk Mahalanobis distance, the residual of a PCA and the nearest neighbors, and, of
 frozen backbones, tries further splits: subjects differ. Without C-NMC or smears it makes do with the generated cells.
 """
 
-import argparse
-import json
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import outsiders
+from benchmarks.harness import RECIPE, SHARED, Options, train
 from leukodash import settings
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.demo_cells import make_demo
@@ -34,29 +28,27 @@ from leukodash.data.split import Split, make_split
 from leukodash.evaluation.novelty import FILE, TRAINING_CELLS, Novelty
 from leukodash.runs.run_folder import Run
 
-RESULTS = Path(__file__).with_name("results")
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 BATCH = 32
 VARIED = 40  # test cells that are turned, moved, stained anew, and made outsiders of
 SPLITS = 6  # of frozen backbones
 OF_A_SUBJECT = 40  # cells at most: with the 1,555 that this leaves of 7,108, the fit has as many as it looks at
 
-_FROZEN = ["epochs=3", "flips=none"]
-_TUNED = ["train_from=all", "learning_rate=0.0001"]
-_SCRATCH = ["weights=random"]
+BASE = RECIPE | {"split": {"kind": "subject", "validation": 0.2, "test": 0.2, "seed": 0}, "epochs": 3}
+_TUNED = {"train_from": "all", "learning_rate": 1e-4, "epochs": 4}
+_SCRATCH = {"weights": "random", "train_from": "all", "batchnorm": "trained", "epochs": 4}
 REAL = {
-    "mobilenet": ("mobilenet", "recommended", _FROZEN),
-    "googlenet": ("googlenet", "recommended", _FROZEN),
-    "vgg16": ("vgg16", "recommended", _FROZEN),
-    "resnet50": ("resnet50", "recommended", _FROZEN),
-    "mobilenet, fine-tuned": ("mobilenet", "quick", [*_TUNED, "epochs=4"]),
-    "mobilenet, random start": ("mobilenet", "quick", [*_SCRATCH, "epochs=4"]),
+    "mobilenet": ("mobilenet", {}),
+    "googlenet": ("googlenet", {}),
+    "vgg16": ("vgg16", {}),
+    "resnet50": ("resnet50", {}),
+    "mobilenet, fine-tuned": ("mobilenet", _TUNED),
+    "mobilenet, random start": ("mobilenet", _SCRATCH),
 }
 DEMO = {
-    "demo, mobilenet": ("mobilenet", "quick", []),
-    "demo, vgg16": ("vgg16", "quick", []),
-    "demo, mobilenet, fine-tuned": ("mobilenet", "quick", _TUNED),
-    "demo, mobilenet, random start": ("mobilenet", "quick", _SCRATCH),
+    "demo, mobilenet": ("mobilenet", {"epochs": 15}),
+    "demo, vgg16": ("vgg16", {"epochs": 15}),
+    "demo, mobilenet, fine-tuned": ("mobilenet", _TUNED | {"epochs": 15}),
+    "demo, mobilenet, random start": ("mobilenet", _SCRATCH | {"epochs": 15}),
 }
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -71,19 +63,6 @@ def some_cells(source: Path, folder: Path) -> Path:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(dataset.root / file, folder / file)
     return folder
-
-
-def train(data: Path, backbone: str, preset: str, changes: list[str], checkpoints: Path) -> Run:
-    """Train a run by the command line."""
-    command = [sys.executable, "-m", "leukodash", "train", "--data", str(data)]
-    command += ["--backbone", backbone, "--preset", preset]
-    for change in changes:
-        command += ["--set", change]
-    environment = os.environ | {"LEUKODASH_CHECKPOINTS": str(checkpoints), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if shown.returncode:
-        raise RuntimeError(shown.stdout + shown.stderr)
-    return Run(Path(shown.stdout.split()[-1]))
 
 
 def network(run: Run) -> Network:
@@ -141,7 +120,7 @@ def auc(cells: np.ndarray, others: np.ndarray) -> float:
     return float(roc_auc_score(np.repeat([0, 1], [len(cells), len(others)]), np.concatenate([cells, others])))
 
 
-def measure(run: Run, dataset: Dataset, smears: Path | None) -> dict[str, Any]:
+def rates(run: Run, dataset: Dataset, smears: Path | None) -> dict[str, Any]:
     """Ask a run about cells and outsiders; returns figures for JSON."""
     novelty, pooled, rng = Novelty.load(run.path), network(run), np.random.default_rng(0)
     part = run.split["part"].to_numpy()
@@ -226,34 +205,16 @@ def show(name: str, figures: dict[str, Any]) -> None:
     print(f"  {FILE}: {figures['file_bytes'] / 1000:.0f} kB, fitted in {figures['fit_seconds']:.2f} s", flush=True)
 
 
-def _there(path: Path) -> Path | None:
-    return path if path.is_dir() else None
-
-
-def main() -> None:
-    """Train and measure each run, print its table, write the JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=_there(SHARED / "data" / "cnmc"), help="a C-NMC folder")
-    parser.add_argument("--smears", type=Path, default=_there(SHARED / "data" / "bccd"), help="photographs of smears")
-    parser.add_argument("--only", nargs="+", choices=[*REAL, *DEMO], help="these runs alone")
-    parser.add_argument("--json", type=Path, default=RESULTS / "novelty.json")
-    options = parser.parse_args()
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    options.json.parent.mkdir(exist_ok=True)
-    results = json.loads(options.json.read_text()) if options.only and options.json.is_file() else {}
-    with tempfile.TemporaryDirectory() as temporary:
-        demo = make_demo(Path(temporary) / "demo")
-        few = some_cells(options.data, Path(temporary) / "some") if options.data else None
-        for name, (backbone, preset, changes) in {**(REAL if options.data else {}), **DEMO}.items():
-            if options.only and name not in options.only:
-                continue
-            data = demo if name in DEMO else few
-            run = train(data, backbone, preset, changes, Path(temporary) / "checkpoints")
-            results[name] = measure(run, load_dataset(data), options.smears)
-            show(name, results[name])
-            options.json.write_text(json.dumps(results, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: Options) -> dict[str, Any]:
+    """Train and measure each run; returns its figures by its name."""
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "LEUKODASH_CACHE": str(options.folder / "cache")}
+    smears = SHARED / "data" / "bccd"
+    demo = make_demo(options.folder / "demo")
+    few = some_cells(options.data, options.folder / "some") if options.data else None
+    results = {}
+    for name, (backbone, changes) in {**(REAL if few else {}), **DEMO}.items():
+        data = demo if name in DEMO else few
+        _, path = train(data, backbone, BASE | changes, options.folder / "cache", options.folder / "checkpoints")
+        results[name] = rates(Run(path), load_dataset(data), smears if smears.is_dir() else None)
+        show(name, results[name])
+    return results

@@ -1,15 +1,14 @@
 """The other side of the engine's comparison: the same training, written as usual. One process, one measurement.
 
-    python -m benchmarks.plain BACKBONE {files,cached} FOLDER SPLIT [--cut CUT] [--epochs N]
-
 ``files`` is plain Keras: every image is read and decoded again in every epoch and goes through the whole network.
 ``cached`` is a well-tuned peer: ``tf.data``, decoded once, cached in memory, prefetched. Both in float32.
-Prints JSON: seconds of the start (imports, network, weights) and of each epoch, validation included.
+`benchmarks.engine` starts it with its task as JSON. Prints JSON: seconds of the start (imports, network, weights) and
+of each epoch, validation included.
 """
 
-import argparse
 import json
 import math
+import sys
 import time
 
 START = time.perf_counter()
@@ -20,7 +19,6 @@ import pandas as pd  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from leukodash.config.presets import make_config  # noqa: E402
-from leukodash.config.run_config import parse_settings  # noqa: E402
 from leukodash.data.dataset import load_dataset  # noqa: E402
 from leukodash.data.images import read_image, square  # noqa: E402
 from leukodash.models.build import build  # noqa: E402
@@ -54,37 +52,29 @@ def cached(paths: list, labels: np.ndarray, size: int, shuffle: bool) -> tf.data
 
 
 def main() -> None:
-    """Measure, and print JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("backbone")
-    parser.add_argument("way", choices=["files", "cached"])
-    parser.add_argument("folder")
-    parser.add_argument("split", help="a run's split.csv, so that both sides train on the same cells")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--set", action="append", default=[])
-    options = parser.parse_args()
-
-    dataset = load_dataset(options.folder)
-    config = make_config("recommended", options.backbone, dataset, **parse_settings(options.set))
+    """Measure two epochs, and print JSON."""
+    task = json.loads(sys.argv[1])
+    dataset = load_dataset(task["data"])
+    config = make_config("quick", task["backbone"], dataset, **task["recipe"])
     model = build(config, 2, find_weights(config.spec))
     sgd = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
-    optimizer = sgd if config.optimizer == "sgd" else config.optimizer
+    optimizer = sgd if config.optimizer == "sgd" else keras.optimizers.Adam(config.learning_rate)
     model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
-    split = pd.read_csv(options.split, dtype=str)
+    split = pd.read_csv(task["split"], dtype=str)
     one_hot = np.eye(2, dtype=np.float32)[(split["label"] != "all").to_numpy().astype(int)]
 
     def cells(part: str) -> tuple[list, np.ndarray]:
         rows = np.flatnonzero(split["part"] == part)
         return [dataset.root / split["file"][row] for row in rows], one_hot[rows]
 
-    if options.way == "files":
+    if task["way"] == "files":
         train, validation = (Files(*cells(part), config.input_size) for part in ("train", "validation"))
     else:
         train = cached(*cells("train"), config.input_size, shuffle=True)
         validation = cached(*cells("validation"), config.input_size, shuffle=False)
     started = time.perf_counter() - START
     seconds = []
-    for _ in range(options.epochs):
+    for _ in range(2):
         since = time.perf_counter()
         model.fit(train, validation_data=validation, epochs=1, verbose=0)
         seconds.append(time.perf_counter() - since)

@@ -1,7 +1,5 @@
 """Are the white cells of whole smears found, and are smears told from other pictures?
 
-    python -m benchmarks.smear [--data ../shared/data/bccd] [--json benchmarks/results/smear.json]
-
 Cells: the 73 BCCD photographs with boxes by hand. A found box is right where it overlaps a labelled one by half (IoU
 0.5 or more), matched one to one, best first. Two photographs show a white cell, cut by the border, that nobody boxed:
 a second figure counts these as cells, boxed by eye. The constants of `data/white_cells.py` were chosen on the first
@@ -9,22 +7,20 @@ a second figure counts these as cells, boxed by eye. The constants of `data/whit
 generated cells and, if scikit-image is installed, its photographs are none.
 """
 
-import argparse
-import json
-import tempfile
+import importlib.util
 import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 
+from benchmarks.harness import SHARED, Options
 from leukodash.data.demo_cells import make_demo
 from leukodash.data.images import read_image
 from leukodash.errors import ImageError
 from leukodash.evaluation.statistics import wilson
 from leukodash.smears.detection import Box, find_white_cells, looks_like_smear, overlap
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 TUNED = 40
 OVERLAP = 0.5
 CNMC_CELLS = 500
@@ -53,7 +49,7 @@ def matched(found: list[Box], truth: list[Box]) -> list[float]:
     return kept
 
 
-def measure(paths: list[Path]) -> dict:
+def detection(paths: list[Path]) -> dict:
     """Find the cells of each photograph and compare them with the labels, as they are and with those that lack."""
     overlaps, cells, found, lacking, odd, seconds = [], 0, 0, 0, {}, []
     for path in paths:
@@ -120,39 +116,24 @@ def told_apart(pictures: dict[str, list[Path]]) -> dict:
     return counts
 
 
-def main() -> None:
-    """Measure, print two tables, write the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=SHARED / "bccd")
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "smear.json")
-    options = parser.parse_args()
-    paths = sorted((options.data / "images").glob("*.jpg"))
+def measure(options: Options) -> dict:
+    """Measure both parts, and count what is taken for a smear."""
+    paths = sorted((SHARED / "data" / "bccd" / "images").glob("*.jpg"))
     parts = {f"first {TUNED} (tuned on)": paths[:TUNED], f"other {len(paths) - TUNED} (held out)": paths[TUNED:]}
-    results = {"cells": {}, "smears": {}}
-    for part, some in parts.items():
-        results["cells"][part] = of = measure(some)
+    found = {part: detection(some) for part, some in parts.items()}
+    for part, of in found.items():
         print(f"{part}: mean overlap {of['mean overlap']:.2f}, {of['milliseconds an image']:.0f} ms an image")
         for labels in ("as labelled", "with unlabelled cells"):
             print(f"  {labels}: {said(of[labels], 'recall', 'cells')}, {said(of[labels], 'precision', 'found')}")
         print(f"  not as labelled: {of['not as labelled'] or 'none'}", flush=True)
     pictures = {"BCCD photographs": paths}
-    cells = sorted((SHARED / "cnmc").rglob("*.webp"))
-    if cells:
+    pictures["generated cells"] = sorted(make_demo(options.folder / "demo", 100, 10).rglob("*.png"))
+    if cells := sorted(options.data.rglob("*.webp")) if options.data else []:
         pictures["C-NMC cells"] = cells[:: max(1, len(cells) // CNMC_CELLS)]
-    try:
-        import skimage.data
-    except ImportError:
-        print("scikit-image is not installed: its photographs are left out")
-    else:
-        folder = Path(skimage.data.__file__).parent
+    if specification := importlib.util.find_spec("skimage"):
+        folder = Path(specification.origin).parent / "data"
         pictures["scikit-image's pictures"] = sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
-    with tempfile.TemporaryDirectory() as temporary:
-        pictures["generated cells"] = sorted(make_demo(Path(temporary) / "demo", 100, 10).rglob("*.png"))
-        results["smears"] = told_apart(pictures)
-    for kind, of in results["smears"].items():
+    smears = told_apart(pictures)
+    for kind, of in smears.items():
         print(f"{kind}: {of['smears']} of {of['pictures']} taken for smears, {of['milliseconds']:.1f} ms each")
-    options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return {"cells": found, "smears": smears}
