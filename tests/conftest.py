@@ -4,7 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from pretend_weights import write_pretend_weights
 from trained_runs import train_here
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -14,7 +16,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def own_folders(tmp_path, monkeypatch):
     for name in ("data", "checkpoints", "published", "cache"):
         monkeypatch.setenv(f"LEUKODASH_{name.upper()}", str(tmp_path / name))
-    for name in ("LEUKODASH_WEIGHTS", "LEUKODASH_PUBLIC", "LEUKODASH_RAY_ADDRESS", "LEUKODASH_CPU_SLOTS"):
+    for name in ("LEUKODASH_WEIGHTS", "LEUKODASH_PUBLIC", "LEUKODASH_CPU_SLOTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
@@ -36,6 +38,26 @@ def real_weights(monkeypatch):
     path = _shared("weights")
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(path))
     return path
+
+
+@pytest.fixture
+def two_cells(tmp_path):
+    """A data set of two cells with subjects; no file of it is ever opened."""
+    from leukodash.data.dataset import Dataset
+
+    table = pd.DataFrame(
+        {"file": ["a", "b"], "label": ["all", "hem"], "subject": ["1", "H1"], "fold": [0, 0], "sha256": ["x", "y"]}
+    )
+    return Dataset(root=tmp_path, name="cells", cells=table, fingerprint="f" * 64, generated=False)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A data set of 60 generated cells of 8 subjects."""
+    from leukodash.data.dataset import load_dataset
+    from leukodash.data.demo_cells import make_demo
+
+    return load_dataset(make_demo(tmp_path_factory.mktemp("data") / "demo", cells=60, subjects=8))
 
 
 @pytest.fixture(scope="session")
@@ -82,6 +104,27 @@ def cells(tiny_run):
     return [Path(run.config.data) / file for file in rows["file"]]
 
 
+@pytest.fixture(scope="session")
+def pretend_weights_folder(tmp_path_factory):
+    """A folder of weight files for AlexNet and MobileNet that nobody trained."""
+    return write_pretend_weights(tmp_path_factory.mktemp("pretend") / "weights")
+
+
+@pytest.fixture
+def pretend_weights(pretend_weights_folder, monkeypatch):
+    """Random weights in the place where pretrained ones are looked for."""
+    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(pretend_weights_folder))
+
+
+@pytest.fixture(scope="session")
+def drawn_demo(tmp_path_factory):
+    """The demo cells as the app draws them on the first visit; drawn once for all workers."""
+    from leukodash.data.demo_cells import make_demo
+
+    shared = tmp_path_factory.getbasetemp()
+    return make_demo((shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared) / "drawn" / "demo")
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, driven by Playwright; for tests marked `browser`."""
@@ -91,9 +134,28 @@ def browser():
         pytest.skip("there is no Chromium on this machine")
     with playwright.sync_playwright() as p:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        chromium = p.chromium.launch(executable_path=program, args=arguments)
+        chromium = p.chromium.launch(executable_path=program, args=arguments, timeout=120_000)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def page(browser, tmp_path):
+    """An empty page of desktop size; at the end of the test no exception may stand on it. Leaves a screenshot."""
+    from app import PAGE_SECONDS, SIZES
+
+    context = browser.new_context(viewport=SIZES["desktop"])
+    context.set_default_timeout(1000 * PAGE_SECONDS)
+    page = context.new_page()
+    yield page
+    page.screenshot(path=tmp_path / "end.png", full_page=True)
+    exceptions = page.locator("[data-testid=stException]").all_inner_texts()
+    context.close()
+    assert not exceptions
+
+
+def pytest_addoption(parser):
+    parser.addoption("--screenshots", action="store_true", help="write the README's screenshots, docs/screenshots")
 
 
 def pytest_configure():

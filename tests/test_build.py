@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash.config.presets import make_config
 from leukodash.errors import WeightsError
@@ -14,9 +13,9 @@ SPLIT_POINTS = [(name, row.blocks[-1].name) for name, row in BACKBONES.items()]
 
 
 @pytest.fixture
-def config(cells):  # noqa: F811
+def config(two_cells):
     def make(backbone, **settings):
-        return make_config("quick", backbone, cells, **settings)
+        return make_config("quick", backbone, two_cells, **settings)
 
     return make
 

@@ -4,7 +4,6 @@ import threading
 
 import numpy as np
 import pytest
-from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash import settings
 from leukodash.config.presets import make_config
@@ -67,10 +66,14 @@ def test_features_are_computed_once_and_a_missing_view_is_added(prefix, images):
 
 
 def test_threads_that_ask_at_once_compute_once_and_the_others_hear_how_far_it_is(prefix, images):
-    heard, computed = [], []
+    heard, computed, someone_heard = [], [], threading.Event()
+
+    def hear(fraction, words):
+        heard.append((fraction, words))
+        someone_heard.set()
 
     def ask():
-        features = compute(prefix, images, waiting=lambda fraction, words: heard.append(words))
+        features = compute(prefix, images, progress=lambda *_: someone_heard.wait(60), waiting=hear)
         computed.append(features.computed)
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
@@ -79,6 +82,7 @@ def test_threads_that_ask_at_once_compute_once_and_the_others_hear_how_far_it_is
     for thread in threads:
         thread.join()
     assert sorted(computed) == [False] * 5 + [True]
+    assert heard and all(0 <= fraction <= 1 and words for fraction, words in heard)
 
 
 def test_a_computation_broken_off_leaves_nothing_that_is_read(prefix, images):
@@ -143,11 +147,11 @@ def test_a_disk_without_room_is_said_before_anything_is_written(prefix, images, 
         compute(prefix, images)
 
 
-def test_augmenting_follows_its_seed_and_leaves_black_black(cells):  # noqa: F811
+def test_augmenting_follows_its_seed_and_leaves_black_black(two_cells):
     from leukodash.training.augmentation import augment
 
     config = make_config(
-        "quick", "mobilenet", cells, brightness=0.3, stain=0.3, rotation=90.0, flips="views", input_size=32
+        "quick", "mobilenet", two_cells, brightness=0.3, stain=0.3, rotation=90.0, flips="views", input_size=32
     )
     images = np.zeros((4, 32, 32, 3), np.uint8)
     images[:, 10:20, 8:22] = 120
@@ -162,10 +166,10 @@ def test_augmenting_follows_its_seed_and_leaves_black_black(cells):  # noqa: F81
     ("schedule", "warmup", "expected"),
     [("constant", 0, [1, 1, 1, 1]), ("cosine", 0, [1, 0.8535534, 0.5, 0.1464466]), ("constant", 2, [0.5, 1, 1, 1])],
 )
-def test_the_learning_rate_follows_its_schedule(cells, schedule, warmup, expected):  # noqa: F811
+def test_the_learning_rate_follows_its_schedule(two_cells, schedule, warmup, expected):
     from leukodash.training.fit import learning_rate
 
     config = make_config(
-        "quick", "mobilenet", cells, epochs=4, learning_rate=1.0, schedule=schedule, warmup_epochs=warmup
+        "quick", "mobilenet", two_cells, epochs=4, learning_rate=1.0, schedule=schedule, warmup_epochs=warmup
     )
     assert [learning_rate(config, step, 1) for step in range(4)] == pytest.approx(expected)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_training import demo, pretend_weights, until  # noqa: F401  (fixtures)
+from waiting import until
 
 from leukodash.__main__ import main
 from leukodash.config.presets import make_config
@@ -13,7 +13,7 @@ from leukodash.runs.run_folder import list_runs
 pytestmark = pytest.mark.slow
 
 
-def test_rates_rise_step_by_step_until_the_loss_runs_away(pretend_weights, demo, monkeypatch):  # noqa: F811
+def test_rates_rise_step_by_step_until_the_loss_runs_away(pretend_weights, demo, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     run = start_finder(make_config("quick", "alexnet", demo, input_size=64, optimizer="sgd"))
     until(lambda: run.state not in ("queued", "running"))
@@ -29,7 +29,7 @@ def test_rates_rise_step_by_step_until_the_loss_runs_away(pretend_weights, demo,
     assert not (run.path / "metrics.json").exists()
 
 
-def test_the_suggested_rate_learns_and_a_far_smaller_one_does_not(pretend_weights, demo, capsys, monkeypatch):  # noqa: F811
+def test_the_suggested_rate_learns_and_a_far_smaller_one_does_not(pretend_weights, demo, capsys, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     settings = ["--set", "input_size=64", "--set", "head=[]", "--set", "precision=float32"]
     command = ["find-lr", "--data", str(demo.root), "--backbone", "alexnet", "--preset", "quick", *settings]
@@ -46,9 +46,9 @@ def test_the_suggested_rate_learns_and_a_far_smaller_one_does_not(pretend_weight
     assert losses[0] < 0.8 * losses[1]
 
 
-def test_a_finder_can_be_stopped(pretend_weights, demo, monkeypatch):  # noqa: F811
+def test_a_finder_can_be_stopped(pretend_weights, demo, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     run = start_finder(make_config("quick", "alexnet", demo, input_size=64))
     jobs.stop(run)
-    until(lambda: run.state == "stopped", 30)
+    until(lambda: run.state == "stopped")
     assert suggestion(curve(run)) is None

@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_config import cells  # noqa: F401  (a fixture)
 
 from leukodash.config.presets import make_config
 from leukodash.errors import RunError
@@ -16,19 +15,19 @@ from leukodash.runs.status import Status
 
 
 @pytest.fixture
-def run(cells):  # noqa: F811
-    return create_run(make_config("quick", "mobilenet", cells), owner="Ada")
+def run(two_cells):
+    return create_run(make_config("quick", "mobilenet", two_cells), owner="Ada")
 
 
-def test_a_run_is_named_by_time_and_backbone_and_keeps_its_config(run, cells):  # noqa: F811
+def test_a_run_is_named_by_time_and_backbone_and_keeps_its_config(run, two_cells):
     assert re.fullmatch(r"\d{8}-\d{6}-mobilenet-[0-9a-f]{4}", run.id)
-    assert run.config == make_config("quick", "mobilenet", cells)
+    assert run.config == make_config("quick", "mobilenet", two_cells)
     assert run.about["owner"] == "Ada"
     assert list_runs() == [run]
 
 
-def test_many_runs_at_once_get_folders_of_their_own(cells):  # noqa: F811
-    config = make_config("quick", "mobilenet", cells)
+def test_many_runs_at_once_get_folders_of_their_own(two_cells):
+    config = make_config("quick", "mobilenet", two_cells)
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(lambda _: create_run(config), range(60)))
     assert len({run.id for run in runs}) == 60
@@ -107,11 +106,11 @@ def test_the_time_left_follows_from_the_pace(tmp_path, monkeypatch):
     assert status.fields["seconds_left"] is None
 
 
-def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypatch, cells):  # noqa: F811
+def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypatch, two_cells):
     suffixes = iter(("ffff", "0000", "8888"))
     monkeypatch.setattr("leukodash.runs.run_folder.secrets.token_hex", lambda _: next(suffixes))
     monkeypatch.setattr("leukodash.runs.run_folder.time.strftime", lambda _: "20260101-120000")
-    config = make_config("quick", "mobilenet", cells)
+    config = make_config("quick", "mobilenet", two_cells)
     asked = [create_run(config).id for _ in range(3)]
     assert [run.id for run in list_runs()] == asked[::-1]
 

@@ -121,12 +121,11 @@ def formats():
     yield "tiff 16 bits gray", encoded(deep_gray, ".tif"), 1
     yield "webp", saved(color, "WEBP", quality=90), 2
     yield "webp lossless", saved(color, "WEBP", lossless=True), 0
-    for orientation in range(2, 9):
+    for turn, form in zip(range(2, 9), ["JPEG", "PNG", "WEBP", "TIFF"] * 2, strict=False):
         exif = Image.Exif()
-        exif[0x0112] = orientation
-        for form in ("JPEG", "PNG", "WEBP", "TIFF"):
-            options = {"exif": exif, **({"lossless": True} if form == "WEBP" else {})}
-            yield f"{form.lower()}, orientation {orientation}", saved(color, form, **options), 2
+        exif[0x0112] = turn
+        options = {"exif": exif, **({"lossless": True} if form == "WEBP" else {})}
+        yield f"{form.lower()} turned {turn}", saved(color, form, **options), 2
 
 
 def test_every_format_is_read_as_by_opencv():
