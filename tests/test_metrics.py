@@ -17,7 +17,7 @@ from leukodash.evaluation.metrics import (
     reliability,
     threshold_for,
 )
-from leukodash.evaluation.statistics import groups, wilson
+from leukodash.evaluation.statistics import groups, jackknife_interval, wilson
 
 CLASSES = ("all", "hem")
 THREE = ("early", "pre", "pro")
@@ -272,3 +272,21 @@ def test_a_threshold_lies_halfway_between_two_probabilities(positive, negative, 
     is_positive = [True] * len(positive) + [False] * len(negative)
     assert threshold_for(is_positive, [*positive, *negative]) == pytest.approx(threshold)
     assert threshold_for(is_positive, [*positive, *negative], "sensitivity", 1.0) == pytest.approx(threshold)
+
+
+def test_the_edge_of_a_bin_belongs_to_the_bin_below():
+    confidence, correct = np.array([0.8, 0.85]), np.array([True, False])
+    assert calibration_error(confidence, correct, bins=10) == pytest.approx((0.2 + 0.85) / 2)
+    assert reliability(confidence, correct, bins=10)["high"].tolist() == pytest.approx([0.8, 0.9])
+
+
+def test_the_interval_of_the_brier_score_leaves_out_one_subject_at_a_time():
+    random = np.random.default_rng(0)
+    truth = np.array(["all", "hem"] * 20)
+    p = random.random(40)
+    subjects = np.repeat(np.arange(5), 8)
+    result = evaluate(truth, np.column_stack([p, 1 - p]), ("all", "hem"), "all", subjects=subjects)
+    errors = (p - (truth == "all")) ** 2
+    left_out = np.array([errors[subjects != subject].mean() for subject in range(5)])
+    assert result["brier"] == pytest.approx(errors.mean())
+    assert result["brier_interval"] == pytest.approx(jackknife_interval(errors.mean(), left_out, np.full(5, 8)))

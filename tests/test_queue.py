@@ -1,5 +1,6 @@
 """The queue: one after the other, in order, and the dead block nobody. Real processes, light ones."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -8,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
+from waiting import until
 
 from leukodash import settings
 from leukodash.jobs import queue
@@ -54,13 +57,6 @@ def waiter(checkpoints):
     for process in started:
         process.kill()
         process.wait()
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def turns(checkpoints):
@@ -130,6 +126,61 @@ def test_devices_are_the_visible_gpus_or_else_the_cpu(monkeypatch, visible, expe
     assert queue.devices() == expected
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the program is a shell script")
+@pytest.mark.parametrize(("status", "expected"), [(0, ["gpu-0", "gpu-1"]), (9, ["cpu-0"])])
+def test_nvidias_own_program_counts_the_gpus_and_one_that_fails_counts_none(status, expected, tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\n[ "$1" = -L ] && echo "GPU 0: H100\n  MIG 1g\nGPU 1: H100"; exit {status}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert queue.devices() == expected
+
+
+def test_those_ahead_are_counted_from_the_first_that_lives(checkpoints):
+    names = ["1_dead", "2_first", "3_second", "4_mine", "5_later_one"]
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            (checkpoints / name).touch()
+            if name != "1_dead":
+                stack.enter_context(FileLock(checkpoints / name))
+        assert queue._ahead(checkpoints, checkpoints / "4_mine") == 2
+        assert not (checkpoints / "1_dead").exists()
+        assert queue._ahead(checkpoints, checkpoints / "2_first") == 0
+
+
+def test_waiting_runs_are_named_whatever_is_in_their_names(checkpoints):
+    (checkpoints / ".queue").mkdir()
+    for name in ("2_b_c", "1_a", "cpu-0.lock"):
+        (checkpoints / ".queue" / name).touch()
+    assert queue.waiting() == ["a", "b_c"]
+
+
+@pytest.mark.parametrize(
+    ("other", "age", "goes_first"),
+    [
+        ({"starting": True, "asked": 50}, 0, True),
+        ({"starting": True, "asked": 150}, 0, False),
+        ({"starting": False, "asked": 50}, 0, False),
+        ({"starting": True}, 0, False),
+        ({"starting": True, "asked": 50}, 60, False),  # its process never came up
+        ({"starting": True, "asked": 50}, -3600, False),  # the clock was ahead
+    ],
+)
+def test_only_a_run_that_was_requested_earlier_and_is_starting_goes_first(checkpoints, other, age, goes_first):
+    def write(name, fields):
+        (checkpoints / name).mkdir()
+        (checkpoints / name / "status.json").write_text(json.dumps({"updated": time.time() - age, **fields}))
+        os.utime(checkpoints / name, (time.time() - age,) * 2)
+
+    write("mine", {"starting": True, "asked": 100})
+    (checkpoints / "broken").mkdir()
+    (checkpoints / "broken" / "status.json").write_text("{")
+    write("other", other)
+    assert queue._earlier_run_starting(checkpoints / "mine", 100) is goes_first
+    assert not queue._earlier_run_starting(checkpoints / "mine", None)
+
+
 AUTOGROUP = "from pathlib import Path; weight = Path('/proc/self/autogroup'); "
 TELL = "import os; print(os.nice(0), *weight.read_text().split()[-1:] if weight.exists() else [])"
 
@@ -160,30 +211,28 @@ def test_a_run_steps_back_with_its_whole_session():
     assert said("from leukodash.jobs.queue import lower_priority; lower_priority(); ", own=True)[1:] == [number]
 
 
-def test_a_session_is_weighed_again_where_linux_had_too_many_such_wishes_at_once(monkeypatch):
-    wishes = []
+def test_a_session_is_weighed_again_while_linux_has_too_many_such_requests_and_then_left_alone(monkeypatch):
+    requests, pauses = [], []
 
     def write_text(path, text):
-        wishes.append((str(path), text))
-        if len(wishes) < 3:
+        requests.append((str(path), text))
+        if len(requests) != 3:
             raise BlockingIOError
 
     monkeypatch.setattr(Path, "write_text", write_text)
     monkeypatch.setattr(queue.os, "nice", lambda _: 0)
     monkeypatch.setattr(queue.os, "getsid", lambda _: queue.os.getpid())
-    monkeypatch.setattr(queue.time, "sleep", lambda _: None)
+    monkeypatch.setattr(queue.time, "sleep", pauses.append)
     queue.lower_priority()
-    assert wishes == [("/proc/self/autogroup", str(settings.NICE))] * 3
+    assert requests == [("/proc/self/autogroup", str(settings.NICE))] * 3
+    assert len(pauses) == 2 and all(0.05 <= pause <= 0.5 for pause in pauses)
+    queue.lower_priority()
+    assert len(requests) == 3 + 20
 
 
-def test_a_run_waits_for_one_that_was_requested_earlier_and_is_starting(checkpoints):
-    mine, other = checkpoints / "mine", checkpoints / "other"
-    other.mkdir()
-    status = other / "status.json"
-    for starting, asked, waits in ((True, 1, True), (True, 3, False), (False, 1, False)):
-        status.write_text(json.dumps({"starting": starting, "asked": asked}))
-        assert queue._earlier_run_starting(mine, 2) is waits
-    status.write_text(json.dumps({"starting": True, "asked": 1}))
-    for age in (queue.STARTING_SECONDS + 1, -3600):  # its process died, and the clock was ahead
-        os.utime(other, (time.time() - age,) * 2)
-        assert not queue._earlier_run_starting(mine, 2)
+def test_a_system_that_forbids_a_lower_priority_keeps_no_run_from_training(monkeypatch):
+    def forbidden(_):
+        raise PermissionError
+
+    monkeypatch.setattr(queue.os, "nice", forbidden)
+    queue.lower_priority()

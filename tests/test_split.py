@@ -338,3 +338,30 @@ def test_real_cells_leak_by_image_and_not_by_subject(real_cnmc):
         assert by_class.loc["test"].between(0.16, 0.25).all()
     leaks = find_leaks(cells, make_split(cells, Split(kind="image")))
     assert {leak.kind for leak in leaks} == {"subject", "image"}
+
+
+def test_counts_of_three_sizes_are_scaled_to_the_rarer_class(no_subjects):
+    few = no_subjects.groupby("label").head(50)
+    part = make_split(few, Split(kind="counts", counts=(240, 120, 40)))
+    assert part.value_counts().to_dict() == {"train": 60, "validation": 30, "test": 10}
+
+
+def test_the_smallest_counts_leave_one_cell_of_each_class_in_each_part(no_subjects):
+    part = make_split(no_subjects, Split(kind="counts", counts=(1, 1, 0)))
+    assert pd.crosstab(part, no_subjects["label"]).loc[["train", "validation"]].to_numpy().tolist() == [[1, 1], [1, 1]]
+
+
+def test_a_tiny_share_is_one_cell_of_each_class(no_subjects):
+    part = make_split(no_subjects, Split(kind="image", validation=0.001, test=0.001))
+    assert pd.crosstab(part, no_subjects["label"]).loc[["validation", "test"]].to_numpy().tolist() == [[1, 1], [1, 1]]
+
+
+def test_folds_that_some_cells_lack_are_refused(cells):
+    cells.loc[0, "fold"] = pd.NA
+    with pytest.raises(DataError, match="two folders of folds or more"):
+        make_split(cells, Split(kind="fold"))
+
+
+def test_the_share_of_the_test_part_follows_from_the_folds():
+    assert Split(folds=5).test_share == pytest.approx(0.2)
+    assert Split(test=0.3).test_share == pytest.approx(0.3)

@@ -9,6 +9,7 @@ from statsmodels.stats.contingency_tables import SquareTable, mcnemar
 
 from benchmarks.coverage import SCENARIOS, coverage, false_alarms
 from leukodash.errors import DataError
+from leukodash.evaluation import statistics
 from leukodash.evaluation.statistics import (
     accuracy_interval,
     all_pairs,
@@ -124,7 +125,7 @@ def test_a_metric_that_depends_on_one_subject_has_no_interval():
 @pytest.mark.parametrize(("scenario", "subjects"), [("accuracy 0.97", 28), ("accuracy 0.85, subjects differ more", 7)])
 def test_the_leading_interval_holds_the_truth_where_wilsons_does_not(scenario, subjects):
     intervals = coverage(SCENARIOS[scenario], subjects, sets=150)["intervals"]
-    # 150 sets: three standard errors of 95% are 5.3 points. benchmarks/coverage.json has 2,000 sets.
+    # 150 sets: three standard errors of 95% are 5.3 points. docs/coverage.json has 2,000 sets.
     assert 0.89 <= intervals["by subject (leads)"]["coverage"] <= 1
     assert intervals["Wilson"]["coverage"] < 0.7
 
@@ -295,3 +296,22 @@ def test_more_power_and_smaller_differences_need_more_cells():
 def test_fewer_discordant_images_than_the_difference_are_refused():
     with pytest.raises(DataError, match="between the difference in accuracy and 1"):
         cells_needed(0.2, 0.1)
+
+
+def test_a_list_of_three_has_commas_and_an_and():
+    assert statistics._list(["a", "b", "c"]) == "a, b and c"
+    assert statistics._list(["a"]) == "a"
+
+
+def test_the_logit_adds_half_a_cell_to_each_side():
+    assert statistics._logit(0.25, 4) == pytest.approx(np.log(1.5 / 3.5))
+
+
+def test_eighty_percent_power_takes_as_many_more_subjects_as_lehrs_constant_says():
+    times = statistics._times_more(np.array([0.1, 0.0]), np.array([0.01, 0.01]))
+    assert times[0] == pytest.approx(7.849, abs=1e-3)  # (1.960 + 0.842)² · 0.01 / 0.1²
+    assert times[1] == np.inf
+
+
+def test_an_interval_of_cells_that_are_all_right_ends_at_one():
+    assert accuracy_interval(np.ones(3), None)[1] == 1.0
