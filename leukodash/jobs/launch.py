@@ -1,6 +1,6 @@
-"""Start, stop and resume runs. Each is a process of its own, in a session of its own, that waits for its turn itself.
+"""Start, stop and resume runs. Each run is a process in a session of its own, which waits for its turn by itself.
 
-Reruns of a page, closed tabs and a restarted server do not touch it.
+Reruns of a page, closed tabs and a restarted server do not affect it.
 """
 
 import os
@@ -14,24 +14,24 @@ from leukodash.errors import RunError
 from leukodash.runs.run_folder import LIVE, Run, create_run
 
 _PATHS = ("LEUKODASH_DATA", "LEUKODASH_CHECKPOINTS", "LEUKODASH_PUBLISHED", "LEUKODASH_WEIGHTS", "LEUKODASH_CACHE")
-_children: list[subprocess.Popen] = []  # kept so that ended ones can be collected and none stays a zombie
+_children: list[subprocess.Popen] = []  # kept so that ended processes are collected and none becomes a zombie
 
 
 def start(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "") -> Run:
-    """Create a run and launch its process; returns at once. Raises RunError where no folder can be made."""
+    """Create a run and launch its process; returns at once. Raises RunError if its folder cannot be created."""
     run = create_run(config, title=title, owner=owner, notes=notes)
     launch(run)
     return run
 
 
 def resume(run: Run) -> Run:
-    """Launch the process of a stopped, failed or lost run again; it goes on from its last checkpoint.
+    """Launch the process of a stopped, failed or lost run again; it continues from its last checkpoint.
 
-    Raises RunError for a run that is alive or has finished.
+    Raises RunError for a run that is queued, running or finished.
     """
     run.refuse_published("resumed")
     if run.state in LIVE:
-        raise RunError(f"{run.title} is already under way. Wait for it, or stop it first.")
+        raise RunError(f"{run.title} is still queued or running. Wait for it, or stop it first.")
     if run.metrics:
         raise RunError(
             f"{run.title} has finished, so there is nothing to resume. Start a new run with changes instead."
@@ -45,14 +45,14 @@ def resume(run: Run) -> Run:
 
 
 def stop(run: Run) -> None:
-    """Ask a run to stop; it finishes its step and keeps what was reached. Raises RunError where nothing runs."""
+    """Request a run to stop after its current step; its checkpoint is kept. Raises RunError if it is not running."""
     if run.state not in LIVE:
         raise RunError(f"{run.title} is not running, so there is nothing to stop.")
     (run.path / "stop").touch()
 
 
 def launch(run: Run) -> None:
-    """Spawn ``python -m leukodash.training RUN``, its output going to log.txt."""
+    """Spawn ``python -m leukodash.training RUN`` with its output in log.txt."""
     (run.path / "stop").unlink(missing_ok=True)
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     environment |= {

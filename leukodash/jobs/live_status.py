@@ -1,4 +1,4 @@
-"""What a page says of runs under way: words for a stage, places in the queue, which curves belong together."""
+"""Descriptions of queued and running runs: their stage, their place in the queue, and whose curves are shown."""
 
 import heapq
 import time
@@ -13,8 +13,8 @@ from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.queue import waiting
 from leukodash.runs.run_folder import LIVE, Run
 
-CURVES = 6  # more lines than that in one chart and none can be followed
-BATCH_SECONDS = 120  # runs asked for within this time of the newest count as started together
+CURVES = 6  # with more lines than this, a chart cannot be read
+BATCH_SECONDS = 120  # runs requested this close to the newest one count as started together
 
 STAGE_WORDS = {
     "": "starting",
@@ -26,7 +26,7 @@ STAGE_WORDS = {
 
 
 def readable(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """Return the runs whose config can be read, and a sentence on each of the others."""
+    """Return the runs whose config can be read, and a sentence about each of the others."""
     good, problems = [], []
     for run in runs:
         try:
@@ -39,13 +39,13 @@ def readable(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 
 def live_runs(runs: list[Run]) -> list[Run]:
-    """Return the runs that wait or train, those that train first."""
+    """Return the running runs, then the queued ones."""
     states = {run: run.state for run in runs}
     return [run for state in reversed(LIVE) for run in reversed(runs) if states[run] == state]
 
 
 def stage_words(status: dict) -> str:
-    """A few words on what a run is doing, with how far it is: "training · epoch 3 of 20"."""
+    """Return what a run is doing and how far it is: "training · epoch 3 of 20"."""
     if status["state"] == "queued":
         return "starting" if status.get("starting") else queue_words(status.get("ahead", 0))
     message = status["message"]
@@ -64,7 +64,7 @@ def queue_words(ahead: int) -> str:
 
 
 def left_words(status: dict) -> str:
-    """How long the stage still takes, or nothing where nobody can tell yet."""
+    """Return the time that the stage still takes, or an empty string if it is not known yet."""
     left = status.get("seconds_left")
     if status["state"] != "running" or left is None or status["progress"] <= 0:
         return ""
@@ -72,16 +72,16 @@ def left_words(status: dict) -> str:
 
 
 def stopping(run: Run) -> bool:
-    """Whether the run was asked to stop and has not done so yet."""
+    """Whether the run was requested to stop and has not stopped yet."""
     return (run.path / "stop").exists()
 
 
 def curve_runs(runs: list[Run], live: list[Run]) -> list[Run]:
-    """Return the runs whose curves are shown: those under way with what was started beside them, else the newest.
+    """Return the runs whose curves are shown: the live runs and those started together with them, or else the newest.
 
     Args:
         runs: all runs, newest first.
-        live: those that wait or train.
+        live: the queued and running ones.
     """
     if not runs:
         return []
@@ -93,14 +93,14 @@ def curve_runs(runs: list[Run], live: list[Run]) -> list[Run]:
 
 
 def started(run: Run) -> float:
-    """When the run was asked for (Unix seconds, after the time of its config)."""
+    """Return when the run was requested, in Unix seconds: the time of its config file."""
     return _modified(run.path / "config.json")[0] / 1e9
 
 
 def curve_names(runs: list[Run]) -> dict[str, Run]:
-    """Return each run by its title, told apart by the end of its id where two have the same.
+    """Return each run by its title; runs with the same title have the end of their id added.
 
-    What all runs of a study have in common is left out, so that a legend says what tells them apart.
+    Words that all runs of a study share are left out, so that a legend shows the differences.
     """
     tried = {run.id: run.about["label"].split(", ") for run in runs if run.about["label"] and not run.about["title"]}
     common = set.intersection(*map(set, tried.values())) if len(tried) > 1 else set()
@@ -115,22 +115,22 @@ def curve_names(runs: list[Run]) -> dict[str, Run]:
 
 
 def curve_stamp(runs: list[Run]) -> tuple:
-    """Return what changes when a curve does, or a title."""
+    """Return a value that changes whenever a curve or a title changes."""
     return tuple((run.title, *(_modified(run.path / name) for name in ("history.csv", "steps.csv"))) for run in runs)
 
 
 def places() -> dict[str, int]:
-    """Return by run id how many are ahead of it in the queue."""
+    """Return the number of runs ahead in the queue, by run id."""
     return {name: ahead for ahead, name in enumerate(waiting())}
 
 
 def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: int) -> dict[str, float]:
-    """Return by run id in how many seconds each waiting run is expected to start.
+    """Return in how many seconds each queued run is expected to start, by run id.
 
     Args:
-        live: runs that train or wait.
-        seconds: what a run takes from its turn to its results.
-        devices: how many train at once.
+        live: the queued and running runs.
+        seconds: returns how long a run takes from its turn to its results.
+        devices: how many runs train at once.
     """
     ahead = places()
     now, free = time.time(), [0.0] * devices
@@ -146,12 +146,12 @@ def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: i
 
 
 def start_words(seconds: float) -> str:
-    """When a waiting run is expected to start: "starts in about 2 min"."""
+    """Return when a queued run is expected to start: "starts in about 2 min"."""
     return f"starts in about {duration_words(seconds)}" if seconds > 1 else "starts soon"
 
 
 def patience_words(config: RunConfig, history: pd.DataFrame) -> str:
-    """How near early stopping is: "no better loss for 2 of 5 epochs"; empty where it is off or has not begun."""
+    """Return how near early stopping is: "no better loss for 2 of 5 epochs"; empty if it is off or has no epoch yet."""
     best = best_epoch(history)
     if not config.early_stopping or best is None:
         return ""
@@ -162,25 +162,25 @@ def patience_words(config: RunConfig, history: pd.DataFrame) -> str:
 
 
 def rate_words(history: pd.DataFrame) -> str:
-    """The learning rate of the last epoch."""
+    """Return the learning rate of the last epoch in words."""
     rates = history["learning_rate"].dropna()
     return f"learning rate {rates.iloc[-1]:.2g}" if len(rates) else ""
 
 
 def owners(runs: list[Run]) -> list[str]:
-    """Return the names of those whose runs these are, in alphabetical order."""
+    """Return the owners of these runs in alphabetical order."""
     return sorted({run.about["owner"] for run in runs} - {""}, key=str.lower)
 
 
 def of_owner(runs: list[Run], owner: str | None) -> list[Run]:
-    """Return the runs of one person, or all of them for None."""
+    """Return the runs of one owner, or all of them for None."""
     return [run for run in runs if owner is None or run.about["owner"] == owner]
 
 
 def best_epoch(history: pd.DataFrame) -> int | None:
-    """The epoch of the lowest validation loss so far."""
-    losses = history["val_loss"].dropna()
-    return None if losses.empty else int(history.loc[losses.idxmin(), "epoch"])
+    """Return the epoch with the lowest validation loss so far."""
+    checked = history.dropna(subset=["val_loss"])
+    return None if checked.empty else int(checked["epoch"].iloc[int(checked["val_loss"].argmin())])
 
 
 def _has_curve(run: Run) -> bool:

@@ -1,8 +1,8 @@
-"""The learning-rate finder, as pages and command line see it: start one, read its curve, take its suggestion.
+"""The learning-rate finder for pages and command line: start it, read its curve, and get its suggestion.
 
-A short training over exponentially rising rates (Smith 2017, *Cyclical Learning Rates for Training Neural Networks*,
-section 3.3). It is a process of its own that waits in line like a run; its folder has a hidden name, so that no list
-of runs shows it.
+It is a short training with exponentially rising rates (Smith 2017, *Cyclical Learning Rates for Training Neural
+Networks*, section 3.3), in a process that waits in the queue like a run. Its folder has a hidden name, so no list of
+runs shows it.
 """
 
 import os
@@ -23,7 +23,7 @@ KEPT_SECONDS = 24 * 3600
 
 
 def start_finder(config: RunConfig) -> Run:
-    """Launch a finder for these settings; returns at once. Raises RunError where no folder can be made."""
+    """Launch a finder for these settings; returns at once. Raises RunError if its folder cannot be created."""
     _sweep()
     run = create_run(config, title=f"Learning rates of {config.spec.title}", prefix=PREFIX)
     jobs.launch(run)
@@ -31,7 +31,7 @@ def start_finder(config: RunConfig) -> Run:
 
 
 def curve(run: Run) -> pd.DataFrame:
-    """Return what a finder has tried so far: columns rate, loss, smooth (a running mean); perhaps empty."""
+    """Return the rates tried so far: columns rate, loss, smooth (a running mean); may be empty."""
     try:
         return pd.read_csv(run.path / "rates.csv")
     except (OSError, ValueError):
@@ -39,10 +39,9 @@ def curve(run: Run) -> pd.DataFrame:
 
 
 def suggestion(curve: pd.DataFrame) -> float | None:
-    """Return the rate at which the smoothed loss falls fastest, rounded to one figure; None where it never falls.
+    """Return the rate at which the smoothed loss falls fastest, rounded to one digit; None if it never falls.
 
-    The slope is taken over the logarithm of the rate, up to the lowest smoothed loss: behind it the training begins
-    to run away.
+    The slope is taken over the logarithm of the rate, up to the lowest smoothed loss; beyond it training diverges.
     """
     lowest = int(curve["smooth"].argmin()) if len(curve) else 0
     if lowest < 4:
@@ -53,7 +52,7 @@ def suggestion(curve: pd.DataFrame) -> float | None:
 
 
 def _sweep() -> None:
-    """Remove finders of yesterday."""
+    """Remove finders older than a day."""
     root = settings.checkpoints()
     for entry in os.scandir(root) if root.is_dir() else ():
         if entry.name.startswith(PREFIX) and time.time() - entry.stat().st_mtime > KEPT_SECONDS:

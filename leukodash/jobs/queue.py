@@ -1,8 +1,8 @@
-"""The queue of runs, without a scheduler that could die. Light on purpose: thirty processes may wait at once.
+"""The queue of runs. It has no scheduler that could die, and imports little: thirty processes may wait at once.
 
-Each run's process waits by itself. It puts a ticket, named by the time of arrival, into a folder and holds the
-ticket's lock; a ticket whose lock is free belongs to a dead process and is cleared away. The first live ticket takes
-the first device whose lock is free.
+Every run's process waits by itself. It puts a ticket, named by the time of the request, into a folder and holds the
+ticket's lock. A ticket whose lock is free belongs to a dead process and is removed. The process with the first ticket
+takes the first device whose lock is free.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.3
 
 
 def devices() -> list[str]:
-    """Return the names of what runs can train on: ``gpu-0`` … for visible GPUs, else ``cpu-0`` … for CPU slots."""
+    """Return the names of the devices: ``gpu-0`` … for visible GPUs, or else ``cpu-0`` … for CPU slots."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         gpus = [number.strip() for number in visible.split(",") if number.strip() not in ("", "-1")]
@@ -41,23 +41,24 @@ def _nvidia_gpus() -> int:
 
 
 def waiting() -> list[str]:
-    """Return the ids of the runs in the queue, first in line first."""
+    """Return the ids of the runs in the queue, in order."""
     return [name.partition("_")[2] for name in _tickets(settings.checkpoints() / ".queue")]
 
 
 def lower_priority() -> None:
-    """Let pages go first: this process takes what they leave of the processor.
+    """Lower the priority of this process, so that pages respond first.
 
-    Linux weighs sessions against each other before it looks at the processes in them, and a run is a session of its
-    own: its session has to step back as well, or thirty waiting runs would slow the pages down (``man 7 sched``).
+    Linux distributes processor time among sessions before it considers the processes in them, and every run is a
+    session of its own. The session's priority is lowered as well; otherwise thirty waiting runs would slow the pages
+    down (``man 7 sched``).
     """
-    with contextlib.suppress(OSError, AttributeError):  # not every system has them
+    with contextlib.suppress(OSError, AttributeError):  # not supported everywhere
         os.nice(settings.NICE)
-        for _ in range(20 if os.getsid(0) == os.getpid() else 0):  # and not somebody's terminal
+        for _ in range(20 if os.getsid(0) == os.getpid() else 0):  # not the session of a terminal
             try:
                 Path("/proc/self/autogroup").write_text(str(settings.NICE))
                 break
-            except BlockingIOError:  # Linux takes ten a second from all users together
+            except BlockingIOError:  # Linux allows ten changes a second, all users together
                 time.sleep(random.uniform(0.05, 0.5))
 
 
@@ -67,9 +68,9 @@ def wait_for_device(
 ) -> Iterator[str]:
     """Wait for the turn of the run in `folder`, and hold a device while the block runs; yields the device's name.
 
-    `on_wait` hears the number of runs ahead, several times a second. Turns go by when a run was `asked` for (Unix
-    time in ns, by default now): of thirty processes that start at once, none knows which will be up first.
-    Raises Stopped when the run is asked to stop.
+    `on_wait` is called several times a second with the number of runs ahead. The order is that of the requests
+    (`asked`: Unix time in ns, by default now), since thirty processes that are spawned at once start in any order.
+    Raises Stopped when the run is requested to stop.
     """
     queue = folder.parent / ".queue"
     queue.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ def _tickets(queue: Path) -> list[str]:
 
 
 def _ahead(queue: Path, ticket: Path) -> int:
-    """Return how many tickets came before this one, after clearing those of dead processes from the front."""
+    """Return the number of tickets before this one; removes those of dead processes from the front."""
     before = [name for name in _tickets(queue) if name < ticket.name]
     for position, name in enumerate(before):
         if is_held(queue / name):

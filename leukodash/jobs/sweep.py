@@ -1,4 +1,4 @@
-"""Several runs with one click: every chosen backbone, with every value of one setting."""
+"""Start several runs at once: every chosen backbone with every value of one setting."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from leukodash.data.dataset import Dataset
 from leukodash.errors import RunError
 from leukodash.models.backbones import Backbone
 
-MOST = 60  # runs with one click; more is a slip of the hand
+MOST = 60  # runs at once; more is probably a mistake
 KINDS = ("choice", "switch", "whole", "number")
 SWITCH = ("off", "on")
 
@@ -24,7 +24,7 @@ class Planned:
 
     Attributes:
         config: its settings.
-        title: a name that tells it from the others of its sweep; empty where the backbone does.
+        title: a name that distinguishes it in its sweep; empty if the backbone does.
     """
 
     config: RunConfig
@@ -42,12 +42,12 @@ def plan(
     """Return a run for each backbone and each value, backbone by backbone.
 
     Args:
-        preset, dataset, settings: as `make_config` takes them; each backbone gets its own recipe.
-        backbones: keys of the table.
-        vary: the setting that takes all `values` in turn; None, or no values, tries the settings as they are.
+        preset, dataset, settings: arguments of `make_config`; each backbone has its own settings in a preset.
+        backbones: keys of `BACKBONES`.
+        vary: the setting that takes each of the `values`; without it or them, the settings are used unchanged.
         values: from `read_values`.
 
-    Raises RunError where a value does not fit a backbone or another setting, or where the runs are too many.
+    Raises RunError if a value does not fit a backbone or another setting, or if there are too many runs.
     """
     if vary is None or not values:
         return [Planned(make_config(preset, name, dataset, **settings), "") for name in backbones]
@@ -58,7 +58,7 @@ def plan(
         )
     planned = []
     for name in backbones:
-        known: dict[str, Any] = {}  # the weight file is looked up, and its identity read, once a backbone
+        known: dict[str, Any] = {}  # the weight file is looked up and identified once per backbone
         for value in values:
             config = make_config(preset, name, dataset, **known, **_with(settings, vary.name, value))
             if vary.name != "weights":
@@ -67,15 +67,15 @@ def plan(
     return planned
 
 
-def sweepable(row: Backbone) -> list[Setting]:
-    """Return the settings of which several values can be tried: numbers, choices and switches."""
-    return [setting for setting in settings_of(row) if setting.kind in KINDS]
+def sweepable(spec: Backbone) -> list[Setting]:
+    """Return the settings that can be varied: numbers, choices and switches."""
+    return [setting for setting in settings_of(spec) if setting.kind in KINDS]
 
 
 def read_values(text: str, setting: Setting) -> list[Any]:
-    """Read the values of a setting, with commas between; each once, in the order given.
+    """Return the values of a setting from a comma-separated text, in order and without duplicates.
 
-    Raises RunError where one is not what the setting takes.
+    Raises RunError for a value that does not fit the setting.
     """
     return list(
         dict.fromkeys(_read(word.strip(), setting) for word in text.replace(";", ",").split(",") if word.strip())
@@ -83,7 +83,7 @@ def read_values(text: str, setting: Setting) -> list[Any]:
 
 
 def value_words(value: Any) -> str:
-    """A value as a title says it: ``"0.001"``, ``"on"``, ``"the new layers only"``."""
+    """Return a value as a title has it: ``"0.001"``, ``"on"``, ``"the new layers only"``."""
     if isinstance(value, bool):
         return SWITCH[value]
     return f"{value:g}" if isinstance(value, float) else choice_title(str(value))
@@ -110,11 +110,11 @@ def _read(word: str, setting: Setting) -> Any:
             if number == int(number):
                 return int(number)
         takes = "whole numbers, such as 0, 1, 2" if setting.kind == "whole" else "numbers, such as 0.01, 0.001, 0.0001"
-    raise RunError(f"{setting.title} takes {takes}, with commas between, not '{word}'.")
+    raise RunError(f"{setting.title} takes {takes}, separated by commas, not '{word}'.")
 
 
 def _with(settings: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
-    """Return settings with one more, nested as `make_config` takes them."""
+    """Return settings with one more, nested as `make_config` expects them."""
     holder, _, part = name.rpartition(".")
     if not holder:
         return {**settings, name: value}
