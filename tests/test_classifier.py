@@ -33,8 +33,7 @@ def alexnet_weights(tmp_path_factory, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("train_from", ["head", "conv5", "all"])
+@pytest.mark.parametrize(("train_from", "precision"), [("head", "float32"), ("conv5", "bfloat16"), ("all", "float32")])
 def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, alexnet_weights, train_from, precision):
     from leukodash.inference.classifier import load
     from leukodash.training.precision import cpu_has_bfloat16
