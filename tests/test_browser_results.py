@@ -82,7 +82,7 @@ def test_one_cell_gets_its_class_and_a_map_and_both_can_be_saved(app, page, clas
     cell = predicted(app.run).iloc[0]
     classify(cell["path"])
     expect(shown_cells(page, cell["path"].name)).to_have_count(1)
-    expect(page.get_by_role("img", name=re.compile("^Heat map of AlexNet: evidence for"))).to_have_count(1)  # its heat map
+    expect(page.get_by_role("img", name=re.compile("^Heat map of AlexNet: evidence for"))).to_have_count(1)
     assert fits(page)
     page.get_by_role("button", name="Save").click()
     with page.expect_download() as download:
