@@ -5,7 +5,7 @@ import re
 import pytest
 from app import PAGE_SECONDS, RUN_SECONDS, START, expect, server_with, still, until
 
-from leukodash.data.demo_cells import make_demo
+from leukodash.data.demo_cells import RECORD, make_demo
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +34,8 @@ WATCH = """() => {
 @pytest.fixture
 def server(tmp_path, drawn_demo, pretend_weights_folder, request):
     """The app over few cells of its own, which the page offers first."""
-    make_demo(tmp_path / "data" / "cells", cells=60, subjects=12)
+    cells = make_demo(tmp_path / "data" / "cells", cells=60, subjects=12)
+    (cells / RECORD).unlink()  # as if they were the user's own
     server = server_with(tmp_path, drawn_demo, pretend_weights_folder, **getattr(request, "param", {}))
     yield server
     server.end()
