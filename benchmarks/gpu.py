@@ -11,9 +11,7 @@ The share of the device's peak counts three times the forward pass' multiplicati
 """
 
 import os
-import tempfile
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
