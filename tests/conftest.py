@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -114,6 +115,27 @@ def pretend_weights_folder(tmp_path_factory):
 def pretend_weights(pretend_weights_folder, monkeypatch):
     """Random weights in the place where pretrained ones are looked for."""
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(pretend_weights_folder))
+
+
+@pytest.fixture
+def train(demo, monkeypatch):
+    """Train a run in this process, as its own process would, and return it."""
+    from leukodash.config.presets import make_config
+    from leukodash.runs.run_folder import create_run
+    from leukodash.training.__main__ import main
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(run=None, **changes):
+        small = {"input_size": 64, "epochs": 3, "batch_size": 8}
+        if run is None:
+            run = create_run(make_config("quick", "alexnet", demo, **(small | changes)))
+        main(run.path)
+        return run
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from made_runs import made_run
-from test_training import pretend_weights, train  # noqa: F401  (fixtures)
 
 from leukodash import settings
 from leukodash.data.dataset import load_dataset
@@ -84,7 +83,7 @@ def test_the_random_twin_of_a_random_start_has_the_layers_that_were_trained(old)
 
 
 @pytest.mark.slow
-def test_an_old_run_classifies_as_it_did(old, demo, pretend_weights):  # noqa: F811
+def test_an_old_run_classifies_as_it_did(old, demo, pretend_weights):
     from leukodash.data.images import read_image
     from leukodash.inference.classifier import load
 
@@ -96,7 +95,7 @@ def test_an_old_run_classifies_as_it_did(old, demo, pretend_weights):  # noqa: F
 
 
 @pytest.mark.slow
-def test_an_old_run_resumes_and_ends_as_its_undisturbed_twin(old, demo, pretend_weights, train):  # noqa: F811
+def test_an_old_run_resumes_and_ends_as_its_undisturbed_twin(old, demo, pretend_weights, train):
     run, twin = old[STOPPED], old[FINISHED]
     train(run)
     assert run.state == "finished", run.status

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from leukodash.studies.catalogue import done
 from leukodash.studies.results_page import results_page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
+@pytest.mark.slow
 def test_the_results_page_and_its_figures_are_made_from_the_published_runs(monkeypatch):
     monkeypatch.delenv("LEUKODASH_PUBLISHED")
     page, figures = results_page(done())

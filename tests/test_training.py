@@ -18,25 +18,6 @@ from leukodash.runs.run_folder import HISTORY_COLUMNS, create_run
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def train(demo, monkeypatch):
-    """Train a run in this process, as its own process would, and return it."""
-    from leukodash.training.__main__ import main
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(run=None, **changes):
-        small = {"input_size": 64, "epochs": 3, "batch_size": 8}
-        if run is None:
-            run = create_run(make_config("quick", "alexnet", demo, **(small | changes)))
-        main(run.path)
-        return run
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
-
-
 def same_results(a, b):
     """Whether two runs have the same history (but for seconds), weights, predictions and novelty, to the bit."""
     import h5py
