@@ -37,7 +37,7 @@ def test_the_alt_text_of_the_blocks_figure_says_where_most_parameters_are():
     assert list(trained.y) == list(frozen.y) == ["block2", "logits"]
     assert list(trained.x) == [0, 100]
     assert list(frozen.x) == [900, 0]
-    assert alt_text(figure) == "Parameters by block. The most, 90%, are in block2. 100 of 1,000 were trained."
+    assert alt_text(figure) == "Parameters by block. block2 has the most, 90%. 100 of 1,000 were trained."
 
 
 # ------------------------------------------------------------------------------------------------ real networks

@@ -46,7 +46,7 @@ def test_old_folders_open_and_compare(old):
     assert old[FINISHED].trained.weights_sha256 == "5" * 64
     board = leaderboard([old[FINISHED], old[RANDOM_START]])
     assert set(board["accuracy"]) == {run.metrics["accuracy"] for run in (old[FINISHED], old[RANDOM_START])}
-    assert len(compare_runs([old[FINISHED], old[RANDOM_START]]).answers) == 2
+    assert len(compare_runs([old[FINISHED], old[RANDOM_START]]).predictions) == 2
 
 
 def test_a_random_start_is_trained_otherwise_than_it_was_asked_for(old):

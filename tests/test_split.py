@@ -358,7 +358,7 @@ def test_a_tiny_share_is_one_cell_of_each_class(no_subjects):
 
 def test_folds_that_some_cells_lack_are_refused(cells):
     cells.loc[0, "fold"] = pd.NA
-    with pytest.raises(DataError, match="two folders of folds or more"):
+    with pytest.raises(DataError, match="two or more fold folders"):
         make_split(cells, Split(kind="fold"))
 
 

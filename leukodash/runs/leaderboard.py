@@ -137,7 +137,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     Raises RunError if a run's predictions are missing or are for other cells.
     """
     cells = pd.DataFrame()
-    answers: dict[str, Answers] = {}
+    answers: dict[str, Predictions] = {}
     runs = sorted(runs, key=is_import)  # file names come from trained runs, since imports have no images
     classes, positive = tuple(runs[0].metrics["classes"]), runs[0].metrics["positive"]
     for name, run in run_names(runs).items():
