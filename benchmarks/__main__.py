@@ -23,9 +23,13 @@ QUICK = ("engine", "features", "memory", "kills", "class_load", "compare_load") 
 
 def main() -> None:
     """Run the benchmarks that are named, or all; then make the page if it is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Run benchmarks, each in a process of its own."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ALL)}, gpu; without: all but gpu")
-    parser.add_argument("--quick", action="store_true", help=f"fewer networks and cells; without names: {QUICK}")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"fewer networks and cells; without names: {', '.join(QUICK)}"
+    )
     parser.add_argument("--data", type=Path, default=SHARED / "data" / "cnmc", help="folder of real cells")
     parser.add_argument("--write", type=Path, help="make this page from the results; without names, measure nothing")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)  # in this process
