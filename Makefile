@@ -19,6 +19,7 @@ test-fast: .venv/.installed-dev
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
