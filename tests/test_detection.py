@@ -135,11 +135,11 @@ def test_real_single_cells_are_not_smears(real_cnmc):
 
 @pytest.mark.real
 def test_real_smears_are_recognized_and_their_cells_found(real_cnmc):
-    from benchmarks.smear import TUNED, measure
+    from benchmarks.smear import TUNED, detection
 
     paths = sorted((real_cnmc.parent / "bccd" / "images").glob("*.jpg"))
     assert all(looks_like_smear(read_image(path)) for path in paths)
     for part in (paths[:TUNED], paths[TUNED:]):
-        result = measure(part)
+        result = detection(part)
         assert result["as labelled"]["recall"] >= 0.95
         assert result["with unlabelled cells"]["precision"] >= 0.90
