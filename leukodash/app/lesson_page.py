@@ -124,18 +124,9 @@ def verdict_part(runs: list[FinishedStudyRun]) -> None:
         )
         return
     lines = [row.line for row in recipe_rows(runs)]
-    table = pd.DataFrame(
-        {
-            "name": line.name.partition(", ")[2],
-            "backbone": line.backbone,
-            "accuracy": line.value,
-            "low": line.low,
-            "high": line.high,
-            "n": runs[0].run.metrics["n"],
-            "published": False,
-        }
-        for line in lines
-    ).astype({"low": float, "high": float})
+    rows = [(line.name.partition(", ")[2], line.backbone, line.value, line.low, line.high) for line in lines]
+    table = pd.DataFrame(rows, columns=["name", "backbone", "accuracy", "low", "high"])
+    table = table.assign(n=runs[0].run.metrics["n"], published=False).astype({"low": float, "high": float})
     guessing = table[(table["low"] <= CHANCE) & (table["high"] >= CHANCE)]
     best = table.nlargest(1, "accuracy").iloc[0]
     chance = f"No better than guessing: **{'**, **'.join(guessing['name'])}**. " if len(guessing) else ""

@@ -29,11 +29,7 @@ def open_app() -> None:
 
 
 def page(name: str) -> StreamlitPage:
-    """Return a page, for the menu or as the target of a link.
-
-    Args:
-        name: its URL path: "train", "compare", "classify", "data" or "lesson".
-    """
+    """Return the page at a URL path ("train", "compare", …), for the menu or as the target of a link."""
     title, icon, module = _PAGES[name]
     return st.Page(partial(_show, module), title=title, icon=icon, url_path=name, default=name == "train")
 

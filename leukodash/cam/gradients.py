@@ -68,13 +68,10 @@ class GradientModel:
         self._step = step(self.suffix, self._index, classes)
 
     def logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Run forward only.
+        """Run forward only; returns logits and pooled features as in `GradientResult`.
 
         Args:
             images: float32 (n, size, size, 3), RGB 0 to 255.
-
-        Returns:
-            logits (n, units) and pooled (n, features), float32, as in `GradientResult`.
         """
         logits, pooled = self.suffix.predict_on_batch(_unwrap(self._run_prefix(images)))
         return np.asarray(logits), np.asarray(pooled)

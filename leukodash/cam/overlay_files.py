@@ -68,13 +68,10 @@ def write_overlays(
 
     Args:
         target: a folder, created if missing; or a ZIP: a path that ends in ``.zip``, or an open file.
-        files: what was classified.
-        table, maps: from `classify_files.classify_files`.
+        files, table, maps: what `classify_files.classify_files` took and returned.
         style: how to draw them; with `beside`, cell and map are side by side in one picture.
-        progress: called with the fraction done.
 
-    Raises:
-        RunError: the target cannot be written.
+    Raises RunError if the target cannot be written.
     """
     pictures = _pictures(files, table, maps, style, progress)
     try:

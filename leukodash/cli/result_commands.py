@@ -78,15 +78,10 @@ def import_file(file: Path, title: str, owner: str) -> None:
 @click.option("--target", metavar="CLASS", help="Class that heat maps explain; by default the likeliest.")
 @click.option("--layer", metavar="NAME", help="Layer whose feature maps are used; by default the last one.")
 @click.option(
-    "--rule",
-    type=click.Choice(["likeliest", "validation"]),
-    default="likeliest",
-    show_default=True,
+    "--rule", type=click.Choice(["likeliest", "validation"]), default="likeliest", show_default=True,
     help="Whether a cell gets the likeliest class, or one by the best threshold on validation cells.",
-)
-def classify(
-    images: tuple[Path, ...], runs: tuple[Run, ...], csv: Path | None, overlays: Path | None, **choice: Any
-) -> int:
+)  # fmt: skip
+def classify(images: tuple[Path, ...], runs: tuple[Run, ...], csv: Path | None, **options: Any) -> int:
     """Give class, probabilities and heat map of images.
 
     IMAGE is an image file, a folder or ZIP file of them, or a whole smear.
@@ -94,7 +89,7 @@ def classify(
     from leukodash.inference.classify_files import classify_paths
 
     with progress_bar("classifying") as bar:
-        table = classify_paths(images, runs, overlays, bar, **choice)
+        table = classify_paths(images, runs, progress=bar, **options)
     table.to_csv(csv or sys.stdout, index=False)
     failed = table[table["error"] != ""].drop_duplicates("file")
     for sentence in failed["error"]:

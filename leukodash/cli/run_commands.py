@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,25 +51,25 @@ def _several(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _planned(
-    data: Path,
-    backbone: tuple[str, ...],
-    preset: str,
-    settings: dict[str, Any],
-    vary: str | None,
-    more_backbones: tuple[str, ...],
+    data: Path, preset: str, settings: dict, vary: str | None, backbone: Sequence[str], more_backbones: Sequence[str]
 ) -> tuple[Dataset, list[Planned]]:
     """Read the data set and make the configurations for ``sweep`` and ``estimate``."""
     from leukodash.jobs.sweep import plan, read_values, sweepable
     from leukodash.models.backbones import BACKBONES
 
-    dataset, setting, values, backbones = read_dataset(data), None, [], [*backbone, *more_backbones]
+    dataset, setting, values, names = (
+        read_dataset(data),
+        None,
+        [],
+        [*backbone, *more_backbones],
+    )
     if vary:
         name, _, text = vary.partition("=")
-        choices = {setting.name: setting for setting in sweepable(BACKBONES[backbones[0]])}
+        choices = {setting.name: setting for setting in sweepable(BACKBONES[names[0]])}
         if name not in choices:
             raise RunError(f"'{name}' is not a setting that can be varied. Choose one of {', '.join(choices)}.")
         setting, values = choices[name], read_values(text, choices[name])
-    return dataset, plan(preset, backbones, dataset, settings, setting, values)
+    return dataset, plan(preset, names, dataset, settings, setting, values)
 
 
 @click.command()
@@ -95,12 +95,11 @@ def estimate(**options: Any) -> None:
 
     dataset, planned = _planned(**options)
     configs = [plan.config for plan in planned]
-    random = [config.weights == "imagenet" and find_weights(config.spec) is None for config in configs]
-    configs = [config.as_random_start() if no else config for config, no in zip(configs, random, strict=True)]
-    summary = estimate_words(
-        [config.spec.title for config in configs], estimate_together(configs, dataset, list_runs())
-    )
-    click.echo(f"{summary} · from random weights, unless they can be downloaded" if any(random) else summary)
+    missing = [config for config in configs if config.weights == "imagenet" and find_weights(config.spec) is None]
+    configs = [config.as_random_start() if config in missing else config for config in configs]
+    titles = [config.spec.title for config in configs]
+    summary = estimate_words(titles, estimate_together(configs, dataset, list_runs()))
+    click.echo(f"{summary} · from random weights, unless they can be downloaded" if missing else summary)
 
 
 @click.command()
@@ -213,7 +212,9 @@ def runs(owner: str | None) -> None:
 
 def watch(run: Run) -> int:
     """Show a run's progress until it ends, and print its folder last. Control-C asks it to stop."""
+    from leukodash.evaluation.statistics import wilson
     from leukodash.jobs import launch
+    from leukodash.runs.leaderboard import marks
     from leukodash.runs.run_folder import LIVE
 
     stopping = False
@@ -233,19 +234,11 @@ def watch(run: Run) -> int:
         raise RunError(status["error"])
     if status["state"] == "lost":
         raise RunError(f"The training process ended without a message. To go on: resume {run.id}\n{run.log_tail(8)}")
-    if run.metrics:
-        click.echo(_result_words(run))
+    if metrics := run.metrics:
+        low, high = wilson(metrics["correct"], metrics["n"])
+        accuracy = f"{metrics['part']} accuracy {metrics['accuracy']:.1%}, {metrics['correct']} of {metrics['n']}"
+        click.echo(f"{accuracy} (Wilson 95 %: {low:.1%} to {high:.1%}), {metrics['split']}")
+        if note := marks(metrics):
+            click.echo(f"Note: {note}")
     click.echo(run.path)
     return 0 if status["state"] == "finished" else 130
-
-
-def _result_words(run: Run) -> str:
-    from leukodash.evaluation.statistics import wilson
-    from leukodash.runs.leaderboard import marks
-
-    metrics = run.metrics
-    low, high = wilson(metrics["correct"], metrics["n"])
-    text = f"{metrics['part']} accuracy {metrics['accuracy']:.1%}, {metrics['correct']} of {metrics['n']}"
-    text += f" (Wilson 95 %: {low:.1%} to {high:.1%}), {metrics['split']}"
-    note = marks(metrics)
-    return f"{text}\nNote: {note}" if note else text

@@ -1,9 +1,6 @@
 """The command about studies: train their runs, and write the results."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,9 +8,6 @@ from leukodash.cli.parameters import PATH, Names
 from leukodash.cli.run_commands import watch
 from leukodash.cli.terminal import print_table
 from leukodash.errors import RunError
-
-if TYPE_CHECKING:
-    from leukodash.runs.run_folder import Run
 
 
 @click.command()
@@ -55,7 +49,7 @@ def study(names: tuple[str, ...], data: Path | None, whole: bool, write: Path | 
 def _train(name: str, data: Path, whole: bool) -> int:
     from leukodash.jobs import launch
     from leukodash.jobs.live_status import readable
-    from leukodash.runs.run_folder import all_runs
+    from leukodash.runs.run_folder import LIVE, all_runs
     from leukodash.studies.catalogue import STUDIES, configs, find_matching_run, record_study_run
 
     status, planned = 0, configs(STUDIES[name], data)
@@ -64,7 +58,10 @@ def _train(name: str, data: Path, whole: bool) -> int:
         run = find_matching_run(config, readable(all_runs())[0])
         if run is None or not run.metrics:
             click.echo(f"{name}, {number} of {len(planned)}: {config.spec.title}, {study_run.label}", err=True)
-            run = _begun(run) or launch.start(config, notes=f"Study {name}: {study_run.label}")
+            if run is None:
+                run = launch.start(config, notes=f"Study {name}: {study_run.label}")
+            elif run.state not in LIVE:
+                launch.resume(run)
             try:
                 if watch(run) == 130:
                     return 130
@@ -74,10 +71,3 @@ def _train(name: str, data: Path, whole: bool) -> int:
                 continue
         record_study_run(name, study_run, config, requested, run)
     return status
-
-
-def _begun(run: Run | None) -> Run | None:
-    from leukodash.jobs import launch
-    from leukodash.runs.run_folder import LIVE
-
-    return launch.resume(run) if run is not None and run.state not in LIVE else run

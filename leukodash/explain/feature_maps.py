@@ -56,12 +56,10 @@ def feature_maps(classifier: Classifier, image: np.ndarray, shown: int = CHANNEL
     """Return the feature maps of one image in the first, middle and last block of the network.
 
     Channels are ranked by the standard deviation of their activation over positions: a channel that is as high on the
-    black background as on the cell says nothing about the cell.
+    black background as on the cell says nothing about the cell. The first `shown` channels are kept at each depth.
 
     Args:
-        classifier: from `classifier.load`.
         image: uint8 (H, W, 3), RGB, of any size.
-        shown: number of channels to keep at each depth.
     """
     model, spec = classifier.model, classifier.run.config.spec
     middle = spec.blocks[len(spec.blocks) // 2].after
@@ -88,9 +86,7 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
     model, blocks = classifier.model, classifier.run.config.spec.blocks
     names: dict[str, str] = {}
     rows = []
-    boundaries = [(block.name, block.after) for block in blocks]
-    starts = ["input", *(name for name, _ in boundaries)]
-    ends = [*(after for _, after in boundaries), "pool"]
+    starts, ends = ["input", *(block.name for block in blocks)], [*(block.after for block in blocks), "pool"]
     for block, end in zip(starts, ends, strict=True):
         for operation in ancestors(model, [model.get_layer(end).output]):
             names.setdefault(operation.name, block)
@@ -115,12 +111,9 @@ def layer_table(classifier: Classifier) -> pd.DataFrame:
 def block_table(layers: pd.DataFrame) -> pd.DataFrame:
     """Sum up the layers of each block, as papers do, and the pooling layers; layers of the head stay separate.
 
-    Args:
-        layers: from `layer_table`.
-
     Returns:
-        The same columns without kind, and with layers (a count) instead of layer. The state is "partly" where a block
-        has trained and frozen layers.
+        The columns of `layer_table` without kind, and with layers (a count) instead of layer. The state is "partly"
+        where a block has trained and frozen layers.
     """
     single = layers["layer"].where(~layers["layer"].str.startswith(POOLED), "pool")
     keys = layers["block"].where(layers["block"] != "head", single)

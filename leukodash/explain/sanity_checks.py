@@ -74,9 +74,6 @@ def area(shares: np.ndarray, values: np.ndarray) -> float:
     return float(np.trapezoid(values, shares))
 
 
-# ---------------------------------------------------------------------------------------------- deletion and insertion
-
-
 def deletion_insertion(
     classifier: Classifier,
     image: np.ndarray,
@@ -90,12 +87,11 @@ def deletion_insertion(
     Random orders come from maps of the same resolution with random heat on the cell and none beside it: a map beats
     them only if it knows more than where the cell is.
 
+    Calls the classifier on at most `(RANDOM_ORDERS + 1) · 2 · STEPS` images.
+
     Args:
-        classifier: called on at most `(RANDOM_ORDERS + 1) · 2 · STEPS` images.
         image: uint8 (H, W, 3), RGB.
-        heat: float (h, w), 0 to 1, its map for `target`.
-        target: a class of the classifier.
-        progress: called with the fraction done.
+        heat: float (h, w), 0 to 1, its map for the class `target`.
         seed: of the random orders, and of the order of pixels with equal heat.
     """
     size, rng = classifier.size, np.random.default_rng(seed)
@@ -103,23 +99,19 @@ def deletion_insertion(
     blurred = cv2.GaussianBlur(whole, (0, 0), BLUR * size)
     on_cell = ideal_map(cell_mask(whole), heat.shape)
     maps = [heat, *(on_cell * rng.random(heat.shape) for _ in range(RANDOM_ORDERS))]
-    orders = [
-        _ranks(resize_map(values, (size, size)), resize_map(rng.random(heat.shape), (size, size))) for values in maps
-    ]
+    shape = size, size
+    orders = [_ranks(resize_map(values, shape), resize_map(rng.random(heat.shape), shape)) for values in maps]
     counts = np.linspace(0, size * size, STEPS + 1).round()
-    edited = [np.where((ranks < count)[..., None], 0, whole) for ranks in orders for count in counts[1:-1]]
-    edited += [np.where((ranks < count)[..., None], whole, blurred) for ranks in orders for count in counts[1:-1]]
+    first = [(ranks < count)[..., None] for ranks in orders for count in counts[1:-1]]
+    edited = [np.where(mask, 0, whole) for mask in first] + [np.where(mask, whole, blurred) for mask in first]
     ends = [whole, np.zeros_like(whole), blurred]
-    answers = classifier.predict(np.stack([*ends, *edited]), progress, single_view=True)
-    answers = answers[:, classifier.classes.index(target)]
+    probabilities = classifier.predict(np.stack([*ends, *edited]), progress, single_view=True)
+    answers = probabilities[:, classifier.classes.index(target)]
     full, black, blur = answers[:3]
     inner = answers[3:].reshape(2, len(orders), STEPS - 1)
     deletion = np.pad(inner[0], ((0, 0), (1, 1)), constant_values=((0, 0), (full, black)))
     insertion = np.pad(inner[1], ((0, 0), (1, 1)), constant_values=((0, 0), (blur, full)))
     return DeletionInsertion(counts / size**2, deletion[0], insertion[0], deletion[1:], insertion[1:])
-
-
-# ------------------------------------------------------------------------------------------------ randomization
 
 
 def randomization_test(
@@ -133,14 +125,12 @@ def randomization_test(
 ) -> Randomization:
     """Compute maps with the run's network, with its trained layers randomized, and with all layers randomized.
 
+    The returned maps are those of the first of `draws` random networks.
+
     Args:
-        classifier: the run.
-        images: uint8 (H, W, 3), RGB; the returned maps are those of the first random network.
-        method: a key of `cam.methods.METHODS`.
+        images: uint8 (H, W, 3), RGB.
+        method, layer: as in `Classifier.answer`.
         target: the class to explain, ideally one that the run predicts for all images.
-        layer: layer of the maps; by default the backbone's last.
-        progress: called with the fraction done.
-        draws: number of networks with random weights to compare with.
     """
 
     def maps(network: Classifier) -> np.ndarray:
@@ -163,13 +153,8 @@ def randomization_test(
             for number in frozen:
                 twin.model.layers[number].set_weights(classifier.model.layers[number].get_weights())
             untrained.append(maps(twin))
-    return Randomization(
-        own,
-        untrained[0] if untrained else None,
-        random[0],
-        _similarity(own, untrained) if untrained else None,
-        _similarity(own, random),
-    )
+    twins = (untrained[0], _similarity(own, untrained)) if untrained else (None, None)
+    return Randomization(own, twins[0], random[0], twins[1], _similarity(own, random))
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
@@ -177,9 +162,6 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(spearmanr(a.ravel(), b.ravel()).statistic)
-
-
-# ------------------------------------------------------------------------------------------------ helpers
 
 
 def _random_network(classifier: Classifier, draw: int) -> keras.Model:

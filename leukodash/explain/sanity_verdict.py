@@ -67,9 +67,8 @@ def judge_randomization(randomized: Randomization) -> Check:
     numbers = ", ".join(f"{_number(value)} after randomizing {what}" for what, value in known)
     if max(value for _, value in known) < SIMILAR:
         return Check(True, f"The map changes with random weights (rank correlation {numbers}; 1: the same map).")
-    return Check(
-        False, f"The map hardly changes with random weights (rank correlation {numbers}; 1 means the same map)."
-    )
+    words = f"The map hardly changes with random weights (rank correlation {numbers}; 1 means the same map)."
+    return Check(False, words)
 
 
 def verdict(findings: Sequence[Check]) -> tuple[str, str]:
@@ -77,14 +76,11 @@ def verdict(findings: Sequence[Check]) -> tuple[str, str]:
     results = [finding.passed for finding in findings if finding.passed is not None]
     failed = results.count(False)
     if not failed:
-        return "good", f"This map passes {_all_of(len(results))}: within its resolution it can be trusted."
+        passes = "its only check" if len(results) == 1 else f"all {len(results)} checks"
+        return "good", f"This map passes {passes}: within its resolution it can be trusted."
     level, advice = ("partly", "Treat this map with caution") if failed == 1 else ("bad", "Do not trust this map")
     return level, f"{advice}: it fails {failed} of {len(results)} checks."
 
 
 def _number(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
-
-
-def _all_of(count: int) -> str:
-    return "its only check" if count == 1 else f"all {count} checks"

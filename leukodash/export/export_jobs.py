@@ -77,8 +77,7 @@ def _finished_job(run: Run, format: str, folder: Path) -> Job:
         return Job("failed", words=result["error"])
     if result and Path(result["path"]).is_file():
         return Job("ready", 1.0, exported=Exported(**{**result, "path": Path(result["path"])}))
-    log = folder / f"{format}.log"
-    if log.exists():
+    if (log := folder / f"{format}.log").exists():
         words = f"The export of {run.title} ended early, perhaps for lack of memory. Its output: {log}."
         return Job("failed", words=words)
     return Job("none")
@@ -153,9 +152,8 @@ def _start_next() -> None:
 
 def _export_folder(run: Run) -> Path:
     """Return the folder of a run's exports; training the run again changes it."""
-    weights = run.weights
     try:
-        info = weights.stat()
+        info = run.weights.stat()
     except OSError as error:
         raise RunError(f"{run.title} has no trained layers to export. Choose a finished run.") from error
     stamp = f"{run.path.resolve()} {info.st_mtime_ns} {info.st_size} {VERSION}"
@@ -206,13 +204,8 @@ def _short(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
-def _lower_priority() -> None:
-    """Lower the CPU priority, and make this process the first to be killed when memory runs out."""
+if __name__ == "__main__":
     with contextlib.suppress(OSError, AttributeError):  # not available on every system
         os.nice(settings.NICE)
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-if __name__ == "__main__":
-    _lower_priority()
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the first process to be killed when memory runs out
     sys.exit(main(sys.argv[1:]))

@@ -78,13 +78,7 @@ class Exported:
 
 
 def export(run: Run, format: str, folder: Path, progress: Progress | None = None) -> Exported:
-    """Write a finished run as ``<run id>.<suffix>``, and keep the file only if it gives the app's probabilities.
-
-    Args:
-        run: a finished run.
-        format: a key of `FORMATS`.
-        folder: created if missing.
-        progress: called with the fraction done.
+    """Write a run as ``<run id>.<suffix>``, and keep the file only if it gives the app's probabilities.
 
     Raises:
         RunError: unknown format, the run has not finished, the folder cannot be written, a package is missing, or the

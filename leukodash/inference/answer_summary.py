@@ -42,19 +42,17 @@ def summary(table: pd.DataFrame, truth: Mapping[int, str], titles: Mapping[str, 
     cells, runs = fine["position"].nunique(), fine["run"].nunique()
     sentences = []
     if runs == 1:
-        classes = fine["class"].value_counts()
-        sentences = [
-            f"{_count(cells)}: {', '.join(f'{n:,} {label_title(str(label))}' for label, n in classes.items())}."
-        ]
+        classes = [f"{n:,} {label_title(str(label))}" for label, n in fine["class"].value_counts().items()]
+        sentences = [f"{_count(cells)}: {', '.join(classes)}."]
     elif runs > 1:
-        apart = len(disagreements(fine))
-        rest = cells - apart
+        apart, each = len(disagreements(fine)), "it" if cells == 1 else "each"
         if apart == 0:
-            sentences = [f"{_count(cells)}: all {runs} runs agree on {'it' if cells == 1 else 'each'}."]
-        elif rest == 0:
-            sentences = [f"{_count(cells)}: the {runs} runs disagree on {'it' if cells == 1 else 'each'}."]
+            sentences = [f"{_count(cells)}: all {runs} runs agree on {each}."]
+        elif apart == cells:
+            sentences = [f"{_count(cells)}: the {runs} runs disagree on {each}."]
         else:
-            sentences = [f"{_count(cells)}: the {runs} runs disagree on {apart:,} (shown first) and agree on {rest:,}."]
+            words = f"disagree on {apart:,} (shown first) and agree on {cells - apart:,}"
+            sentences = [f"{_count(cells)}: the {runs} runs {words}."]
     if odd:
         verb, last = "is" if len(odd) == 1 else "are", ", shown last" if cells else ""
         sentences.append(f"{_count(len(odd), 'image')} {verb} unlike the training cells: not counted{last}.")
@@ -72,10 +70,7 @@ def summary(table: pd.DataFrame, truth: Mapping[int, str], titles: Mapping[str, 
 def decision_words(name: str, rule: Decision, calibrated: bool) -> str:
     """Return a sentence on how a run's probabilities become a class: its temperature and its threshold.
 
-    Args:
-        name: name of the run.
-        rule: from `decision.decision`.
-        calibrated: whether calibrated probabilities are shown; then the threshold is a calibrated one too.
+    If `calibrated` probabilities are shown, the threshold is a calibrated one too.
     """
     temperature = rule.temperature
     parts = []

@@ -91,7 +91,6 @@ class Classifier:
         Args:
             images: uint8 RGB images (H, W, 3) of any size, or an array of them; padded to a square and resized as
                 for training.
-            progress: called with the fraction done.
             single_view: classify the untransformed images only, as heat maps do, even if the run averages views.
         """
         views = 1 if single_view else self.views
@@ -122,7 +121,6 @@ class Classifier:
             methods: keys of `cam.methods.METHODS`.
             target: the class to explain; by default the predicted class of each image.
             layer: one of `layers`; by default the backbone's last one with spatial dimensions.
-            progress: called with the fraction done.
 
         Returns:
             For each method, one answer per image. Maps have the resolution of the layer (7×7 for most networks at 224
@@ -135,9 +133,8 @@ class Classifier:
             raise RunError(f"{self.run.title} has no class '{target}'. Choose one of {', '.join(self.classes)}.")
         wanted = PREDICTED if target is None else self.classes.index(target)
         gradient_model = self.gradient_model(layer)
-        fit = max(
-            1, min(BATCH, MAX_BATCH_VALUES // int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:])))
-        )
+        values = int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:]))  # per cell
+        fit = max(1, min(BATCH, MAX_BATCH_VALUES // values))
         answers: dict[str, list[Answer]] = {method: [] for method in methods}
         for batch in self._batches(images, fit, progress):
             explained, probabilities = np.full(len(batch), wanted), None
@@ -149,7 +146,9 @@ class Classifier:
             probabilities = self._probabilities(evidence.logits) if probabilities is None else probabilities
             explained = probabilities.argmax(axis=1) if target is None else explained
             novelty = self.novelty.score(evidence.pooled) if self.novelty else np.full(len(batch), np.nan)
-            masked_probability = masked_class_probability(batch, explained, self._single_view)
+            masked_probability = masked_class_probability(
+                batch, explained, lambda images: self._mean_probabilities(images, 1)
+            )
             for method in methods:
                 maps = heat_maps(method, evidence.activations, evidence.gradients, masked_probability)
                 answers[method] += map(Answer, probabilities, maps, novelty.tolist())
@@ -162,9 +161,6 @@ class Classifier:
             with _MODEL_LOCK:
                 self._gradient_models[layer] = GradientModel(self.model, layer, len(self.classes))
         return self._gradient_models[layer]
-
-    def _single_view(self, images: np.ndarray) -> np.ndarray:
-        return self._mean_probabilities(images, 1)
 
     def _mean_probabilities(self, batch: np.ndarray, views: int) -> np.ndarray:
         """Return the mean of the probabilities of the first views of float32 images (n, size, size, 3)."""
@@ -192,11 +188,8 @@ class Classifier:
 def load(run: Run, progress: Progress | None = None) -> Classifier:
     """Build the network of a finished run from its config, pretrained weights and trained layers.
 
-    Runs on the CPU; GPUs are reserved for training.
-
-    Args:
-        run: a finished run.
-        progress: reports a download of the pretrained weights, if one is needed.
+    Runs on the CPU; GPUs are reserved for training. `progress` reports a download of the pretrained weights, if one is
+    needed.
 
     Raises:
         RunError: the run has not finished.

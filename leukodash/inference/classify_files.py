@@ -22,12 +22,8 @@ from leukodash.runs.run_folder import Run
 from leukodash.smears.detection import cut_outs, find_white_cells, looks_like_smear
 
 KEPT_BYTES = 64 * 2**20  # of cached answers: a map of 7 × 7 takes 200 bytes, one of the first layer 200,000
-GRADIENT_METHODS = (
-    "gradcam",
-    "gradcam++",
-    "hirescam",
-    "layercam",
-)  # once one is computed, the others cost next to nothing
+# Once one of these is computed, the others cost next to nothing.
+GRADIENT_METHODS = ("gradcam", "gradcam++", "hirescam", "layercam")
 
 
 class AnswerCache(dict[tuple, Answer]):
@@ -61,7 +57,6 @@ def classify_files(
     """Classify image files with several runs. Files that are not images get an error message.
 
     Args:
-        classifiers: from `load`.
         files: paths, or (name, bytes) of uploads. Names are untrusted.
         method: a key of `cam.methods.METHODS`.
         cache: answers by (SHA-256 of the file, run id, method, target, layer). Cached answers are not computed again;
@@ -132,13 +127,8 @@ def classify_paths(
     With `overlays`, each heat map is written over its cell as ``<file>.<run>.png`` into that folder, or into that ZIP
     file if the name ends in ``.zip``; see `overlay_files.write_overlays`.
 
-    Args:
-        paths: image files, folders or ZIPs of images, whole smears; see `collect_cells`.
-        runs: finished runs.
-        overlays: where to write heat maps, if anywhere.
-        progress: called with the fraction done.
-        method, target, rule: as in `classify_files`.
-        layer: layer of the heat maps, for every run.
+    `paths` are image files, folders or ZIPs of images, and whole smears; see `collect_cells`. `layer` is the layer of
+    the heat maps for every run. Other arguments are those of `classify_files`.
 
     Raises:
         RunError: a run has not finished; a run lacks the method, target or layer; the overlays cannot be written.

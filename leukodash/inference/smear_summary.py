@@ -21,7 +21,6 @@ def count_cells(table: pd.DataFrame, smears: Sequence[str]) -> pd.DataFrame:
 
     Args:
         table: from `classify_files.classify_files`; cells of smears are named by `cell_name`.
-        smears: their names.
 
     Returns:
         One row per smear: ``smear``, ``white cells``, one column per class title, and `UNLIKE`, whose cells are not in
@@ -31,15 +30,10 @@ def count_cells(table: pd.DataFrame, smears: Sequence[str]) -> pd.DataFrame:
     answers = table[average if average.any() else table["error"] == ""]
     smear, odd = answers["file"].str.rpartition(CELL)[0], answers["novel"].astype(bool)
     labels = [str(column).removeprefix("p_") for column in table if str(column).startswith("p_")]
-    columns = {
-        "white cells": smear,
-        **{label_title(label): smear[(answers["class"] == label) & ~odd] for label in labels},
-        UNLIKE: smear[odd],
-    }
-    counts = {
-        title: names.value_counts().reindex(list(smears), fill_value=0).to_list() for title, names in columns.items()
-    }
-    return pd.DataFrame({"smear": list(smears), **counts})
+    columns = {label_title(label): smear[(answers["class"] == label) & ~odd] for label in labels}
+    counted = {"white cells": smear, **columns, UNLIKE: smear[odd]}
+    counts = {title: names.value_counts().reindex(list(smears), fill_value=0) for title, names in counted.items()}
+    return pd.DataFrame(counts).rename_axis("smear").reset_index()
 
 
 def smear_words(counts: pd.DataFrame) -> str:

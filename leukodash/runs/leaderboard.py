@@ -104,17 +104,13 @@ def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
     if all(run.published for run in runs):
         alike: dict[str, list[Run]] = {}
         for run in runs:
-            alike.setdefault(_recipe(run), []).append(run)
+            recipe = run.trained.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
+            alike.setdefault(recipe, []).append(run)
         runs = max(alike.values(), key=lambda members: len({run.config.backbone for run in members}))
     newest: dict[str, Run] = {}
     for run in runs:
         newest.setdefault(backbone_of(run) or run.id, run)
     return list(newest.values())[:limit]
-
-
-def _recipe(run: Run) -> str:
-    """Return all settings except the network as text."""
-    return run.trained.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
 
 
 def run_names(runs: Sequence[Run]) -> dict[str, Run]:
@@ -211,7 +207,8 @@ def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
     kinds: dict[str, list[str]] = {}
     for run in runs:
         if run.id in board.index:
-            kinds.setdefault(run.id if is_import(run) else _but_for_the_seed(run), []).append(run.id)
+            kind = run.id if is_import(run) else run.trained.model_dump_json(exclude={"seed", "weights_file"})
+            kinds.setdefault(kind, []).append(run.id)
     newest = [next(run for run in runs if run.id == members[0]) for members in kinds.values()]
     rows = []
     for name, members in zip(run_names(newest), kinds.values(), strict=True):
@@ -220,10 +217,6 @@ def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
         row = {"name": name, "seeds": len(members), "spread": of.std(), "lowest": of.min(), "highest": of.max()}
         rows.append(row | same[[*RATES, *AREAS]].astype(float).mean().to_dict())
     return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
-
-
-def _but_for_the_seed(run: Run) -> str:
-    return run.trained.model_dump_json(exclude={"seed", "weights_file"})
 
 
 def diverged(metrics: dict[str, Any]) -> bool:
@@ -255,8 +248,8 @@ def marks(metrics: dict[str, Any]) -> str:
 
 
 SAME = (
-    "n correct subjects area_auc parameters trained_parameters epochs best_epoch split leaks part ms_per_image"
-).split()
+    "n correct subjects area_auc parameters trained_parameters epochs best_epoch split leaks part ms_per_image".split()
+)
 
 
 def _row(run: Run) -> dict[str, Any]:

@@ -202,11 +202,7 @@ def _claim(root: Path, backbone: str, prefix: str) -> str:
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
-    """Return the user's runs, newest first; within a second, in the order they were requested.
-
-    Args:
-        root: folder of run folders with a config, by default the checkpoints folder.
-    """
+    """Return the runs in a folder, newest first; within a second, in the order they were requested."""
     root = root or settings.checkpoints()
     if not root.is_dir():
         return []
@@ -248,9 +244,8 @@ def find_run(name: str) -> Run:
     if (path / "config.json").is_file():
         return Run(path)
     runs = all_runs()
-    found = [run for run in runs if run.id == name] or [
-        run for run in runs if run.id.startswith(name) or run.id.endswith(name)
-    ]
+    found = [run for run in runs if run.id == name]
+    found = found or [run for run in runs if run.id.startswith(name) or run.id.endswith(name)]
     if len(found) == 1:
         return found[0]
     known = ", ".join(run.id for run in (found or runs)[:5]) or "none yet"

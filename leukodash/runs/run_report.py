@@ -16,16 +16,10 @@ def comparison_report(
     at: Thresholds | None = None,
     found: Summary | None = None,
 ) -> str:
-    """Return the HTML report of runs that were tested on the same cells; see `report_html.html_report`.
+    """Return the HTML report of runs of one `leaderboard.TestGroup`; see `report_html.html_report`.
 
-    Args:
-        runs: finished runs of one `leaderboard.TestGroup`.
-        comparison: what `leaderboard.compare_runs` returns, perhaps with further answers.
-        at: thresholds, by default the likeliest class.
-        found: what `summary` returns at these thresholds.
-
-    Raises:
-        RunError: where the runs cannot be compared.
+    `comparison`, by default from `leaderboard.compare_runs`, may have further answers. `found` is the summary at these
+    thresholds, by default of the likeliest class. Raises RunError if the runs cannot be compared.
     """
     comparison = comparison or compare_runs(runs)
     at = at or dict.fromkeys(comparison.predictions)

@@ -28,10 +28,10 @@ def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
         head = st.container()
         shown = smears[0]
         if len(smears) > 1:
+            names = [f"{smear.name} · {len(found_cells(smear.sha, smear.data) or [])} found" for smear in smears]
             place = st.selectbox(
-                "Smear shown", list(range(len(smears))), key="smear-shown",
-                format_func=lambda at: f"{smears[at].name} · {len(_found(smears[at]))} found",
-            )  # fmt: skip
+                "Smear shown", list(range(len(names))), key="smear-shown", format_func=names.__getitem__
+            )
             shown = smears[place]
         _editor(shown)
         boxes = {smear.sha: _boxes(smear) for smear in smears}
@@ -42,10 +42,6 @@ def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
             "Drag a box around a missed cell; click on the number of a box to remove it."
         )
     return boxes
-
-
-def _found(smear: Smear) -> list[Box]:
-    return found_cells(smear.sha, smear.data) or []
 
 
 def _editor(smear: Smear) -> None:

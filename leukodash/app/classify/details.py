@@ -29,15 +29,13 @@ def details_part(
     chosen: Settings,
 ) -> None:
     """Show the expanders, closed; their content is computed when they are opened."""
-    with st.expander(
-        "Can the heat map be trusted?", icon=":material/verified:", key="trust", on_change="rerun"
-    ) as expander:
-        if expander.open:
+    trust = st.expander("Can the heat map be trusted?", icon=":material/verified:", key="trust", on_change="rerun")
+    with trust:
+        if trust.open:
             classifier, position = _choose("trust", loaded, table, names)
             row = table[(table["position"] == position) & (table["run"] == classifier.run.id)].index[0]
-            layer = chosen.layers.get(classifier.run.id)
-            image = _image(files[position])
-            map_checks_part(classifier, table["file"][row], image, maps[row], chosen.method, chosen.target, layer)
+            request = chosen.method, chosen.target, chosen.layers.get(classifier.run.id)
+            map_checks_part(classifier, table["file"][row], _image(files[position]), maps[row], *request)
     with st.expander("Look inside the network", icon=":material/layers:", key="inside", on_change="rerun") as expander:
         if expander.open:
             classifier, position = _choose("inside", loaded, table, names)

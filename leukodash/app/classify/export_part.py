@@ -69,8 +69,7 @@ def _card(run: Run, format: str, job: Job) -> None:
 
 
 def _offer(run: Run, format: str, exported: Exported) -> None:
-    path = exported.path
-    size = path.stat().st_size
+    path, size = exported.path, exported.path.stat().st_size
     if size > MAX_DOWNLOAD:
         st.markdown(
             f"Ready, but too large to download ({size / 1e6:,.0f} MB). On the machine that runs the app: "

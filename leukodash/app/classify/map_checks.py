@@ -51,13 +51,10 @@ def map_checks_part(
     """Show whether a cell's heat map can be trusted; slow checks start at a click and are cached.
 
     Args:
-        classifier: from `leukodash.app.common.classifier`.
         name: path of the cell, or name of the upload.
         image: uint8 (H, W, 3), RGB.
-        heat: float (h, w), 0 to 1, its map by the method.
-        method: a key of `cam.methods.METHODS`.
-        target: the class that the map explains; None for the predicted class.
-        layer: layer of the map; None for the backbone's last.
+        heat: float (h, w), 0 to 1, its map.
+        method, target, layer: of the map, as in `Classifier.answer`.
     """
     st.markdown(
         "A heat map claims to show the evidence for a class. To test it: the heat should lie on the cell, covering the "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 from leukodash.app.common import plain
@@ -20,13 +19,7 @@ TILE = 112  # pixels a side
 
 
 def network_part(classifier: Classifier, name: str, image: np.ndarray) -> None:
-    """Show the feature maps of one cell, and the network's layers.
-
-    Args:
-        classifier: from `leukodash.app.common.classifier`.
-        name: display name of the cell, untrusted.
-        image: the cell, uint8 (H, W, 3), RGB.
-    """
+    """Show the feature maps of one cell, uint8 (H, W, 3), RGB, and the network's layers. The name is untrusted."""
     maps, table = st.tabs(["Feature maps", "Layers"])
     with maps:
         _maps(classifier, name, image)
@@ -64,11 +57,7 @@ def _layers(classifier: Classifier) -> None:
     st.plotly_chart(figure, key="inside-blocks", config={"displayModeBar": False})
     st.caption(plain(alt_text(figure)))
     every = st.toggle("Every layer", help="Off: the layers of a block are summed up, as papers print them.")
-    _table(layers if every else blocks)
-
-
-def _table(rows: pd.DataFrame) -> None:
-    shown = rows.assign(state=rows["state"].map(STATE_WORDS))
+    rows = layers if every else blocks
     number = st.column_config.NumberColumn
     config: dict[str, Any] = {
         **{column: column.capitalize() for column in ("block", "layer", "kind", "state")},
@@ -80,4 +69,4 @@ def _table(rows: pd.DataFrame) -> None:
             help="The moving mean and variance of batch normalization count as parameters but are never trained.",
         ),
     }  # fmt: skip
-    st.dataframe(shown, hide_index=True, column_config=config)
+    st.dataframe(rows.assign(state=rows["state"].map(STATE_WORDS)), hide_index=True, column_config=config)

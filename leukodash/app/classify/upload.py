@@ -103,19 +103,17 @@ def _unpack_all(uploads: list[UploadedFile]) -> Unpacked:
         if not file.name.lower().endswith(".zip"):
             files.append((safe_name(file.name), file.getvalue()))
             continue
+        limits = max_files - len(files), bytes_left, megabytes * 10**6
         try:
-            content = unpack(
-                file.getvalue(), file.name, max_files - len(files), bytes_left, megabytes * 10**6, progress
-            )
+            content = unpack(file.getvalue(), file.name, *limits, progress)
         except ImageError as error:
             errors.append(str(error))
             continue
-        result.files.extend(content.files)
-        result.faults.extend(content.faults)
-        result.left_out.extend(content.left_out)
+        files += content.files
+        errors += content.faults
+        notes += content.left_out
         bytes_left -= sum(len(data) for _, data in content.files)
     bar.empty()
-    notes += [
-        f"'{name}' contains several images: only the first is used." for name, data in files if has_more_frames(data)
-    ]
+    several = [name for name, data in files if has_more_frames(data)]
+    notes += [f"'{name}' contains several images: only the first is used." for name in several]
     return result

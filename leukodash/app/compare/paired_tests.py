@@ -37,10 +37,8 @@ def _overall(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> str
     q, p = cochran_q(comparison.correct(at))
     apart = int(table["separated"].sum())
     result = f"{apart} of {len(table)} pairs differ" if apart else "No two runs can be told apart"
-    return (
-        f"**{result}.** Cochran's Q over all {len(comparison.predictions)} is {q:.1f}, p {p_words(p)}, assuming "
-        "independent cells."
-    )
+    test = f"Cochran's Q over all {len(comparison.predictions)} is {q:.1f}, p {p_words(p)}, assuming independent cells."
+    return f"**{result}.** {test}"
 
 
 def _choose_pair(table: pd.DataFrame, names: list[str]) -> pd.Series:

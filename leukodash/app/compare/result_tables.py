@@ -112,9 +112,8 @@ def _formatted(rows: pd.DataFrame, intervals: bool) -> pd.DataFrame:
 
 
 def _between(low: pd.Series, high: pd.Series, times: int, digits: int) -> list[str]:
-    return [
-        f"{times * a:.{digits}f}–{times * b:.{digits}f}" if pd.notna(a) else "" for a, b in zip(low, high, strict=True)
-    ]
+    ends = zip(times * low, times * high, strict=True)
+    return [f"{a:.{digits}f}–{b:.{digits}f}" if pd.notna(a) else "" for a, b in ends]
 
 
 def _show(rows: pd.DataFrame, columns: list[str]) -> None:
@@ -129,6 +128,5 @@ def _show(rows: pd.DataFrame, columns: list[str]) -> None:
     for key in (*PERCENT, *PLAIN):
         if key in rows and not pd.api.types.is_numeric_dtype(rows[key]):
             config[key] = text(config[key]["label"], help=config[key]["help"])
-    present = [key for key in columns if key in rows and rows[key].notna().any()]
-    order = ["name", *present]
+    order = ["name", *(key for key in columns if key in rows and rows[key].notna().any())]
     st.dataframe(rows, column_order=order, column_config=config, hide_index=True, key="table", placeholder="–")

@@ -70,8 +70,7 @@ def _ranking(comparison: Comparison, at: Thresholds) -> None:
     if not _two_classes(comparison):
         return
     runs = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
-    marked = {name: threshold for name, threshold in at.items() if threshold is not None}
-    marked = marked or dict.fromkeys(runs, 0.5)
+    marked = {name: threshold for name, threshold in at.items() if threshold is not None} or dict.fromkeys(runs, 0.5)
     left, right = st.columns(2)
     with left:
         chart(roc_figure(runs, comparison.backbones, marked), "roc")
@@ -120,13 +119,10 @@ def _two_classes(comparison: Comparison) -> bool:
 def _published() -> None:
     """Show published results, which were measured on other cells and are not part of the comparison."""
     rows = published_table()
-    rows["right"] = [
-        f"{k:,} of {n:,}" if pd.notna(k) else f"of {n:,}" for k, n in zip(rows["k"], rows["n"], strict=True)
-    ]
+    counts, ends = rows[["k", "n"]].to_numpy(), 100 * rows[["low", "high"]].to_numpy()
+    rows["right"] = [f"{k:,} of {n:,}" if pd.notna(k) else f"of {n:,}" for k, n in counts]
     rows["value"] *= 100
-    rows["interval"] = [
-        f"{100 * low:.1f}–{100 * high:.1f}" if pd.notna(low) else "" for low, high in rows[["low", "high"]].to_numpy()
-    ]
+    rows["interval"] = [f"{low:.1f}–{high:.1f}" if pd.notna(low) else "" for low, high in ends]
     rows["metric"] = rows["metric"].map({"accuracy": "accuracy", "f1_weighted": "weighted F1"})
     st.caption("These results were measured on other test cells, so they are not part of the comparison.")
     st.dataframe(
