@@ -37,13 +37,7 @@ def test_bad_files_get_an_error_message_and_the_others_are_classified(tiny_run, 
     assert list(failed["file"])[:3] == ["text.png", "half.png", "empty.png"]
     assert list(
         failed["error"].str.extract(r"is (not an image|damaged|empty|a text)|(cannot be read)").bfill(axis=1)[0]
-    ) == [
-        "not an image",
-        "damaged",
-        "empty",
-        "cannot be read",
-        "a text",
-    ]
+    ) == ["not an image", "damaged", "empty", "cannot be read", "a text"]
     assert (failed["run"] == "").all()
     assert failed["p_all"].isna().all()
     assert failed["file"].str.len().max() <= max(80, len(str(tmp_path / "missing.png")))

@@ -140,13 +140,7 @@ def broken(demo, tmp_path, kind):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [
-        ("missing", "set"),
-        ("empty", "set"),
-        ("corrupt", "_all.png"),
-        ("text", "_all.png"),
-        ("one class", "class"),
-    ],
+    [("missing", "set"), ("empty", "set"), ("corrupt", "_all.png"), ("text", "_all.png"), ("one class", "class")],
 )
 def test_a_data_set_that_cannot_be_used_gets_one_sentence_and_a_status(kind, words, demo, tmp_path, capsys):
     folder = broken(demo, tmp_path, kind)

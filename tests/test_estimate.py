@@ -7,14 +7,7 @@ import pytest
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.jobs import estimate as module
-from leukodash.jobs.estimate import (
-    Estimate,
-    duration_words,
-    estimate,
-    estimate_together,
-    estimate_words,
-    size_words,
-)
+from leukodash.jobs.estimate import Estimate, duration_words, estimate, estimate_together, estimate_words, size_words
 from leukodash.models.backbones import ALL
 from leukodash.runs.run_folder import create_run
 

@@ -25,8 +25,7 @@ def naive_normalization(x, radius=2, alpha=2e-5, beta=0.75, bias=1.0):
 
 
 @pytest.mark.parametrize(
-    ("channels", "settings"),
-    [(64, {}), (7, {}), (3, {}), (9, {"radius": 1, "alpha": 0.1, "bias": 2.0})],
+    ("channels", "settings"), [(64, {}), (7, {}), (3, {}), (9, {"radius": 1, "alpha": 0.1, "bias": 2.0})]
 )
 def test_local_response_normalization_is_krizhevskys_formula(channels, settings):
     from leukodash.models.googlenet import LocalResponseNormalization

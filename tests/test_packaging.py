@@ -51,11 +51,7 @@ def test_what_the_package_imports_is_what_it_declares():
 
 
 @pytest.mark.parametrize(
-    ("file", "asked"),
-    [
-        ("requirements.txt", CORE),
-        ("requirements-dev.txt", CORE + EXTRAS["export"] + EXTRAS["dev"]),
-    ],
+    ("file", "asked"), [("requirements.txt", CORE), ("requirements-dev.txt", CORE + EXTRAS["export"] + EXTRAS["dev"])]
 )
 def test_pinned_versions_satisfy_the_project(file, asked):
     pinned = [Requirement(line) for line in (ROOT / file).read_text().splitlines()]

@@ -9,13 +9,7 @@ import streamlit as st
 from leukodash import settings
 from leukodash.app.common import choose_dataset
 from leukodash.config.form_schema import SPLIT_HELP
-from leukodash.data.data_check import (
-    describe_duplicates,
-    describe_leak,
-    describe_leaks,
-    duplicates,
-    problem_folders,
-)
+from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, duplicates, problem_folders
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.data.images import read_image, square
 from leukodash.data.split import PART_TITLES, Leak, Split, describe_split, find_leaks, make_split

@@ -57,12 +57,7 @@ def _planned(
     from leukodash.jobs.sweep import plan, read_values, sweepable
     from leukodash.models.backbones import BACKBONES
 
-    dataset, setting, values, names = (
-        read_dataset(data),
-        None,
-        [],
-        [*backbone, *more_backbones],
-    )
+    dataset, setting, values, names = (read_dataset(data), None, [], [*backbone, *more_backbones])
     if vary:
         name, _, text = vary.partition("=")
         choices = {setting.name: setting for setting in sweepable(BACKBONES[names[0]])}
