@@ -98,6 +98,14 @@ def tiny_run(_train_once, own_folders):
 
 
 @pytest.fixture
+def classifier(tiny_run):
+    """Return a function that loads a tiny run, trained with these settings, as a classifier."""
+    from leukodash.inference.classifier import load
+
+    return lambda **settings: load(tiny_run(**settings))
+
+
+@pytest.fixture
 def cells(tiny_run):
     """Return the paths of the tiny run's test cells."""
     run = tiny_run()

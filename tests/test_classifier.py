@@ -10,7 +10,16 @@ import pytest
 from leukodash.config.run_config import RunConfig
 from leukodash.data.images import read_image, square
 from leukodash.errors import RunError, WeightsError
+from leukodash.jobs.hardware import cpu_has_bfloat16
+from leukodash.models.backbones import BACKBONES
+from leukodash.models.weights import find_weights
 from leukodash.runs.migrations import stored_config
+
+pytestmark = pytest.mark.slow
+
+
+def images_of(run):
+    return [read_image(Path(run.config.data) / file) for file in run.predictions["file"]]
 
 
 @pytest.fixture
@@ -20,7 +29,6 @@ def alexnet_weights(tmp_path_factory, monkeypatch):
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     from leukodash.models.alexnet import AlexNet
-    from leukodash.models.backbones import BACKBONES
 
     folder = tmp_path_factory.getbasetemp() / "alexnet"  # one file for all tests: a tiny run stores its checksum
     path = folder / BACKBONES["alexnet"].weights.name
@@ -32,69 +40,48 @@ def alexnet_weights(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(folder))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("train_from", "precision"), [("head", "float32"), ("conv5", "bfloat16"), ("all", "float32")])
-def test_a_served_run_gives_the_probabilities_of_its_predictions_file(tiny_run, alexnet_weights, train_from, precision):
-    from leukodash.inference.classifier import load
-    from leukodash.training.precision import cpu_has_bfloat16
-
+def test_a_loaded_run_gives_the_probabilities_of_its_predictions_file(
+    classifier, alexnet_weights, train_from, precision
+):
     if precision == "bfloat16" and not cpu_has_bfloat16():
         pytest.skip("this machine serves bfloat16 runs in float32")
-    run = tiny_run(weights="imagenet", train_from=train_from, precision=precision)
-    rows = run.predictions
-    served = load(run)
-    images = [read_image(Path(run.config.data) / file) for file in rows["file"]]
-    expected = rows[["p_all", "p_hem"]].to_numpy()
+    served = classifier(weights="imagenet", train_from=train_from, precision=precision)
+    images, expected = images_of(served.run), served.run.predictions[["p_all", "p_hem"]].to_numpy()
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-5)
     np.testing.assert_allclose(served.classify_with_maps(images)[0], expected, atol=1e-5)
     assert np.ptp(expected[:, 0]) > 1e-4  # otherwise the test could not tell cells apart
     assert (served.classes, served.positive, served.size) == (("all", "hem"), "all", 64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("train_from", ["head", "all"])  # stored features of eight views, and pixels that are turned
-def test_a_run_that_averages_views_answers_with_the_mean_over_eight_views(tiny_run, alexnet_weights, train_from):
-    from leukodash.inference.classifier import load
-
+def test_a_run_that_averages_views_answers_with_the_mean_over_eight_views(classifier, alexnet_weights, train_from):
     common = {"weights": "imagenet", "train_from": train_from, "flips": "views", "precision": "float32"}
-    run, alone = tiny_run(**common, average_views=True), load(tiny_run(**common))
-    rows, served = run.predictions, load(run)
-    images = [square(read_image(Path(run.config.data) / file), 64) for file in rows["file"]]
-    turned = [
-        np.rot90(some, k, axes=(1, 2)) for some in (np.stack(images), np.stack(images)[:, :, ::-1]) for k in range(4)
-    ]
+    served, alone = classifier(**common, average_views=True), classifier(**common)
+    images = np.stack([square(image, 64) for image in images_of(served.run)])
+    turned = [np.rot90(some, k, axes=(1, 2)) for some in (images, images[:, :, ::-1]) for k in range(4)]
     expected = np.mean([alone.predict(some) for some in turned], axis=0)
     assert np.abs(expected - alone.predict(images)).max() > 1e-3
-    np.testing.assert_allclose(rows[["p_all", "p_hem"]], expected, atol=1e-5)
+    np.testing.assert_allclose(served.run.predictions[["p_all", "p_hem"]], expected, atol=1e-5)
     np.testing.assert_allclose(served.predict(images), expected, atol=1e-5)
     answers, maps = served.classify_with_maps(images)
     np.testing.assert_allclose(answers, expected, atol=1e-5)
-    found = [served.classes[k] for k in expected.argmax(axis=1)]
-    single_view = [
-        alone.classify_with_maps([image], target=label)[1][0] for image, label in zip(images, found, strict=True)
-    ]
-    np.testing.assert_allclose(maps, single_view, atol=1e-4)
+    for image, heat, k in zip(images, maps, expected.argmax(axis=1), strict=True):
+        np.testing.assert_allclose(heat, alone.classify_with_maps([image], target=served.classes[k])[1][0], atol=1e-4)
     np.testing.assert_allclose(served.predict(images, single_view=True), alone.predict(images), atol=1e-6)
 
 
-@pytest.mark.slow
-def test_a_run_that_pools_every_block_says_so_unless_it_started_from_random_weights(tiny_run, alexnet_weights):
-    from leukodash.inference.classifier import load
-
-    run = tiny_run(weights="imagenet", pooling="blocks")
-    images = [read_image(Path(run.config.data) / file) for file in run.predictions["file"]]
-    served = load(run)
+def test_a_run_that_pools_every_block_says_so_unless_it_started_from_random_weights(classifier, alexnet_weights):
+    served = classifier(weights="imagenet", pooling="blocks")
+    images = images_of(served.run)
     assert served.pools_blocks
-    np.testing.assert_allclose(served.predict(images), run.predictions[["p_all", "p_hem"]], atol=1e-5)
+    np.testing.assert_allclose(served.predict(images), served.run.predictions[["p_all", "p_hem"]], atol=1e-5)
     np.testing.assert_allclose(served.classify_with_maps(images)[0], served.predict(images), atol=1e-6)
-    assert not load(tiny_run()).pools_blocks
+    assert not classifier().pools_blocks
 
 
-@pytest.mark.slow
-def test_images_of_any_size_are_padded_to_a_square_as_for_training(tiny_run):
-    from leukodash.inference.classifier import load
-
-    served = load(tiny_run())
+def test_images_of_any_size_are_padded_to_a_square_as_for_training(classifier):
+    served = classifier()
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, shape).astype(np.uint8) for shape in ((64, 64, 3), (90, 200, 3), (20, 10, 3))]
     squared = np.stack([square(image, 64) for image in images])
@@ -103,11 +90,8 @@ def test_images_of_any_size_are_padded_to_a_square_as_for_training(tiny_run):
     assert served.predict([]).shape == (0, 2)
 
 
-@pytest.mark.slow
-def test_maps_follow_the_target_class_and_the_layer(tiny_run, cells):
-    from leukodash.inference.classifier import load
-
-    served = load(tiny_run())
+def test_maps_follow_the_target_class_and_the_layer(classifier, cells):
+    served = classifier()
     images = [read_image(path) for path in cells]
     probabilities, maps = served.classify_with_maps(images)
     assert maps.shape == (len(cells), 3, 3)
@@ -122,58 +106,41 @@ def test_maps_follow_the_target_class_and_the_layer(tiny_run, cells):
         served.classify_with_maps(images, target="cat")
 
 
-@pytest.mark.slow
-def test_a_run_that_has_not_finished_cannot_classify(tiny_run):
-    from leukodash.inference.classifier import load
-
+def test_a_run_that_has_not_finished_or_has_damaged_layers_raises_an_error(tiny_run, classifier):
     run = tiny_run()
+    (run.path / "trained.weights.h5").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match=r"trained\.weights\.h5.*train the run again"):
+        classifier()
     (run.path / "metrics.json").unlink()
     with pytest.raises(RunError, match="has not finished"):
-        load(run)
+        classifier()
 
 
-@pytest.mark.slow
-def test_pretrained_weights_that_differ_from_the_runs_raise_an_error(tiny_run, tmp_path, monkeypatch):
-    from leukodash.inference.classifier import load
-
+def test_pretrained_weights_that_differ_from_the_runs_raise_an_error(tiny_run, classifier, tmp_path, monkeypatch):
     run = tiny_run()
-    with h5py.File(tmp_path / run.config.spec.weights.name, "w") as file:
+    other = tmp_path / run.config.spec.weights.name
+    with h5py.File(other, "w") as file:
         file["other"] = [1.0]
     monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path))
     config = run.trained.changed(weights="imagenet", weights_sha256="0" * 64)
     run.write("model.json", run.model | {"config": stored_config(config)})
-    found = hashlib.sha256((tmp_path / run.config.spec.weights.name).read_bytes()).hexdigest()[:16]
+    found = hashlib.sha256(other.read_bytes()).hexdigest()[:16]
     with pytest.raises(WeightsError, match=rf"SHA-256 0000000000000000…, but .* has {found}…"):
-        load(run)
+        classifier()
 
 
-@pytest.mark.slow
-def test_damaged_trained_layers_raise_an_error(tiny_run):
-    from leukodash.inference.classifier import load
-
-    run = tiny_run()
-    (run.path / "trained.weights.h5").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match=r"trained\.weights\.h5.*train the run again"):
-        load(run)
-
-
-@pytest.mark.slow
 @pytest.mark.real
 def test_heat_lies_on_the_cell_for_a_pretrained_mobilenet(real_weights, real_cnmc):
     from leukodash.cam.gradients import GradientModel
     from leukodash.cam.methods import heat_maps
-    from leukodash.models.backbones import BACKBONES
     from leukodash.models.build import build
-    from leukodash.models.weights import find_weights
 
-    row = BACKBONES["mobilenet"]
-    config = RunConfig(data="none", backbone="mobilenet", head=())
-    model = build(config, 2, find_weights(row))
+    spec = BACKBONES["mobilenet"]
+    model = build(RunConfig(data="none", backbone="mobilenet", head=()), 2, find_weights(spec))
     files = sorted((real_cnmc / "fold_1").glob("*/*"))[::180][:20]
     images = np.stack([square(read_image(path), 224) for path in files])
-    gradient_model = GradientModel(model, row.cam_layer, 2)
-    _, activations, gradients, _ = gradient_model.gradients(images.astype(np.float32), np.zeros(len(images)))
-    maps = heat_maps("eigencam", activations, gradients)  # needs no class: the head is untrained
+    evidence = GradientModel(model, spec.cam_layer, 2).gradients(images.astype(np.float32), np.zeros(len(images)))
+    maps = heat_maps("eigencam", evidence.activations, evidence.gradients)  # needs no class: the head is untrained
     middle = maps[:, 2:5, 2:5].mean(axis=(1, 2))  # cells are in the middle of the image
     border = np.concatenate([maps[:, 0], maps[:, 6]], axis=1).mean(axis=1)
     assert (middle > border).mean() >= 0.9

@@ -53,14 +53,21 @@ def test_help_needs_no_table_and_no_network_library():
         (["study", "unknown"], "'unknown' is not one of 'dhuri-guinde'"),
         (["sweep", "--data", "x", "--backbone", "vgg16", "alexnat"], "'alexnat' is not one of 'mobilenet'"),
         (["trian"], "No such command 'trian'."),
+        (["train", "--data", "DEMO", "--backbone", "vgg16", "--set", "train_from=block7"], "VGG16 can be trained from"),
+        *(([command, "nothing"], "is not a run") for command in ("resume", "stop", "compare", "card")),
+        (["import", "none.csv"], "none.csv"),
     ],
 )
-def test_a_wrong_command_line_gets_one_sentence_and_a_status(command, sentence, capsys):
-    assert main(command) == 2
-    shown = capsys.readouterr()
+def test_a_wrong_command_line_gets_one_sentence_and_a_status(command, sentence, demo, capsys):
+    assert main([str(demo) if word == "DEMO" else word for word in command]) == 2
+    check_one_sentence(capsys.readouterr(), sentence)
+    assert list_runs() == []
+
+
+def check_one_sentence(shown, sentence):
     assert shown.out == ""
-    assert sentence in shown.err
-    assert shown.err.count("\n") == 1
+    (said,) = [line for line in shown.err.splitlines() if not line.startswith(("reading", "decoding"))]
+    assert sentence in said
 
 
 def test_control_c_ends_a_command_with_status_130(monkeypatch):
@@ -94,20 +101,17 @@ def test_lists_are_tables_on_a_terminal_and_lines_in_a_pipe(terminal, capsys, mo
 
 
 def test_the_bar_shows_stage_share_message_and_time_left(monkeypatch, capsys):
+    with progress_bar("queued") as bar:  # without a terminal it prints each stage once
+        for stage in ("queued", "queued", "training", "training"):
+            bar.stage = stage
+            bar(0.5, "message", 75)
+    assert capsys.readouterr().err == "queued\ntraining\n"
     monkeypatch.setenv("FORCE_COLOR", "1")  # draws as on a terminal
     monkeypatch.setenv("COLUMNS", "120")
     with progress_bar("training") as bar:
         bar(0.5, "epoch 2 of 4 [loss 0.3]", 75)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert re.search(r"training +━+╺━+ +50% epoch 2 of 4 \[loss 0\.3\] · 1:15 left", shown)
-
-
-def test_without_a_terminal_the_bar_prints_each_stage_once(capsys):
-    with progress_bar("queued") as bar:
-        for stage in ("queued", "queued", "training", "training"):
-            bar.stage = stage
-            bar(0.5, "message", 75)
-    assert capsys.readouterr().err == "queued\ntraining\n"
 
 
 def test_data_demo_draws_cells_and_data_check_counts_them(tmp_path, capsys):
@@ -119,13 +123,12 @@ def test_data_demo_draws_cells_and_data_check_counts_them(tmp_path, capsys):
     assert "0 leaks between the parts" in shown
 
 
-def broken(demo, tmp_path, kind):
-    folder = tmp_path / "set"
-    if kind == "missing":
-        return folder
+def broken(demo, folder, kind):
+    """Copy the data set into the folder, and damage it."""
     if kind == "empty":
         folder.mkdir()
-        return folder
+    if kind in ("missing", "empty"):
+        return
     shutil.copytree(demo, folder)
     image = next(folder.rglob("*_all.png"))
     if kind == "corrupt":
@@ -135,7 +138,6 @@ def broken(demo, tmp_path, kind):
     if kind == "one class":
         for path in folder.rglob("hem"):
             shutil.rmtree(path)
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -143,24 +145,9 @@ def broken(demo, tmp_path, kind):
     [("missing", "set"), ("empty", "set"), ("corrupt", "_all.png"), ("text", "_all.png"), ("one class", "class")],
 )
 def test_a_data_set_that_cannot_be_used_gets_one_sentence_and_a_status(kind, words, demo, tmp_path, capsys):
-    folder = broken(demo, tmp_path, kind)
-    assert main(["data", "check", str(folder)]) == 2
-    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("reading", "decoding"))]
-    assert len(said) == 1
-    assert words in said[0]
-
-
-def test_settings_that_do_not_fit_are_said_before_anything_is_started(demo, capsys):
-    status = main(["train", "--data", str(demo), "--backbone", "vgg16", "--set", "train_from=block7"])
-    assert status == 2
-    assert "VGG16 can be trained from" in capsys.readouterr().err
-    assert list_runs() == []
-
-
-def test_a_run_that_is_not_there_is_said(capsys):
-    for command in (["resume", "nothing"], ["stop", "nothing"], ["compare", "nothing"]):
-        assert main(command) == 2
-        assert "is not a run" in capsys.readouterr().err
+    broken(demo, tmp_path / "set", kind)
+    assert main(["data", "check", str(tmp_path / "set")]) == 2
+    check_one_sentence(capsys.readouterr(), words)
 
 
 @pytest.mark.slow
@@ -178,72 +165,55 @@ def test_train_runs_to_the_end_and_prints_the_folder_last(demo, capsys):
 
 @pytest.mark.slow
 def test_a_failed_training_ends_with_its_sentence_and_a_status(demo, tmp_path, capsys):
-    folder = broken(demo, tmp_path, "corrupt")
-    assert main(["train", "--data", str(folder), "--backbone", "alexnet", "--preset", "quick"]) == 2
+    broken(demo, tmp_path / "set", "corrupt")
+    assert main(["train", "--data", str(tmp_path / "set"), "--backbone", "alexnet", "--preset", "quick"]) == 2
     assert "_all.png" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_compare_lists_runs_and_writes_json(tiny_run, tmp_path, capsys):
-    first, second = tiny_run(), tiny_run(seed=3)
-    assert main(["compare", first.id, second.id, "--json", str(tmp_path / "table.json")]) == 0
-    table = json.loads((tmp_path / "table.json").read_text())
-    assert {row["run"] for row in table} == {first.id, second.id}
-    by_run = {row["run"]: row["accuracy"] for row in table}
-    assert by_run[second.id] == pytest.approx(second.metrics["accuracy"])
-    assert first.id in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_compare_writes_a_report_a_card_and_takes_predictions_of_other_tools(tiny_run, tmp_path, capsys):
+def test_compare_writes_json_and_a_report_of_runs_and_predictions_of_other_tools(tiny_run, tmp_path, capsys):
     run = tiny_run()
     theirs = run.predictions[run.predictions["part"] == "test"].drop(columns="part")
     theirs.to_csv(tmp_path / "theirs.csv", index=False)
     assert main(["import", str(tmp_path / "theirs.csv"), "--title", "PyTorch"]) == 0
     imported = Path(capsys.readouterr().out.strip()).name
-    assert main(["compare", run.id, imported, "--report", str(tmp_path / "report.html")]) == 0
-    assert "rank nothing" not in capsys.readouterr().out  # the same test cells
+    files = ["--json", str(tmp_path / "table.json"), "--report", str(tmp_path / "report.html")]
+    assert main(["compare", run.id, imported, *files]) == 0
+    shown = capsys.readouterr().out
+    assert run.id in shown
+    assert "rank nothing" not in shown  # the same test cells
+    table = {row["run"]: row["accuracy"] for row in json.loads((tmp_path / "table.json").read_text())}
+    assert table == {key: pytest.approx(run.metrics["accuracy"]) for key in (run.id, imported)}
     assert "PyTorch" in (tmp_path / "report.html").read_text()
     assert main(["card", run.id]) == 0
     assert "# AlexNet" in capsys.readouterr().out
-    assert main(["import", str(tmp_path / "none.csv")]) == 2
 
 
 @pytest.mark.slow
-def test_classify_gives_what_the_run_predicted_and_writes_overlays(tiny_run, tmp_path, capsys):
+def test_classify_gives_what_the_run_predicted_and_says_which_file_is_no_image(tiny_run, cells, tmp_path, capsys):
     run = tiny_run()
-    test = run.predictions[run.predictions["part"] == "test"]
-    files = [str(Path(run.config.data) / name) for name in test["file"]]
     csv, overlays = tmp_path / "out.csv", tmp_path / "overlays"
-    assert main(["classify", *files, "--run", run.id, "--csv", str(csv), "--overlays", str(overlays)]) == 0
-    table = pd.read_csv(csv)
-    assert np.allclose(table["p_all"], test["p_all"], atol=1e-4)
-    assert len(list(overlays.glob("*.png"))) == len(files)
-
-
-@pytest.mark.slow
-def test_classify_says_which_file_is_no_image_and_answers_for_the_others(tiny_run, tmp_path, capsys):
-    run = tiny_run()
-    good = Path(run.config.data) / run.predictions["file"].iloc[0]
+    command = ["classify", *map(str, cells), "--run", run.id, "--csv", str(csv)]
+    assert main([*command, "--overlays", str(overlays)]) == 0
+    predictions = run.predictions.query("part == 'test'")
+    assert np.allclose(pd.read_csv(csv)["p_all"], predictions["p_all"], atol=1e-4)
+    assert len(list(overlays.glob("*.png"))) == len(cells)
     (tmp_path / "notes.png").write_text("no image")
-    assert main(["classify", str(tmp_path / "notes.png"), str(good), "--run", run.id]) == 2
+    assert main(["classify", str(tmp_path / "notes.png"), str(cells[0]), "--run", run.id]) == 2
     shown = capsys.readouterr()
     assert "notes.png" in shown.err
-    assert good.name in shown.out
+    assert cells[0].name in shown.out
 
 
 @pytest.mark.slow
-def test_classify_without_the_weights_that_a_run_was_trained_from_says_so(tiny_run, capsys, monkeypatch, tmp_path):
+def test_classify_without_the_weights_that_a_run_was_trained_from_says_so(tiny_run, cells, capsys, monkeypatch):
     run = tiny_run()
     config = run.trained.changed(weights="imagenet", weights_file="alexnet.h5", weights_sha256="0" * 64)
     run.write("model.json", run.model | {"config": stored_config(config)})
-    (tmp_path / "none").mkdir()
-    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "none"))
+
+    def no_network(*args, **kwargs):
+        raise OSError("no network")
+
     monkeypatch.setattr("urllib.request.urlopen", no_network)
-    good = Path(run.config.data) / run.predictions["file"].iloc[0]
-    assert main(["classify", str(good), "--run", run.id]) == 2
+    assert main(["classify", str(cells[0]), "--run", run.id]) == 2
     assert "weights of AlexNet" in capsys.readouterr().err
-
-
-def no_network(*args, **kwargs):
-    raise OSError("no network")

@@ -26,30 +26,30 @@ def fake_run(rows, part="test", data="."):
     return run
 
 
-def test_samples_are_cells_that_all_runs_were_tested_on_and_none_was_trained_on(tmp_path):
-    one = fake_run([("a", "all", "test", "A"), ("b", "hem", "test", "B"), ("c", "all", "test", "C")], data=tmp_path)
-    two = fake_run([("a", "all", "test", "A"), ("b", "hem", "train", "B"), ("c", "all", "unused", "C")], data=tmp_path)
-    assert list(unseen_cells([one])["file"]) == ["a", "b", "c"]
-    assert list(unseen_cells([one, two])["file"]) == ["a"]
-    assert unseen_cells([one])["path"][0] == tmp_path / "a"
+A = ("a", "all", "test", "A")
 
 
-def test_a_test_cell_with_the_bytes_of_a_training_cell_is_not_a_sample(tmp_path):
-    run = fake_run(
-        [("a", "all", "test", "A"), ("copy of b", "hem", "test", "B"), ("b", "hem", "train", "B")], data=tmp_path
-    )
-    assert list(unseen_cells([run])["file"]) == ["a"]
-
-
-def test_a_run_without_a_test_part_offers_its_validation_cells(tmp_path):
-    run = fake_run([("a", "all", "validation", "A"), ("b", "hem", "train", "B")], part="validation", data=tmp_path)
-    assert list(unseen_cells([run])["file"]) == ["a"]
+@pytest.mark.parametrize(
+    ("splits", "part", "files"),
+    [
+        ([], "test", []),
+        ([[A, ("b", "hem", "test", "B"), ("c", "all", "test", "C")]], "test", ["a", "b", "c"]),
+        ([[A, ("b", "hem", "test", "B")], [A, ("b", "hem", "train", "B")]], "test", ["a"]),
+        ([[A, ("c", "hem", "test", "C")], [A, ("c", "hem", "unused", "C")]], "test", ["a"]),
+        ([[A, ("copy of b", "hem", "test", "B"), ("b", "hem", "train", "B")]], "test", ["a"]),
+        ([[("a", "all", "validation", "A"), ("b", "hem", "train", "B")]], "validation", ["a"]),
+    ],
+    ids="no-run one-run trained-on-by-another not-tested-by-another same-bytes-as-trained-on no-test-part".split(),
+)
+def test_samples_are_cells_that_all_runs_were_tested_on_and_none_was_trained_on(splits, part, files, tmp_path):
+    runs = [fake_run(rows, part, tmp_path) for rows in splits]
+    cells = unseen_cells(runs)
+    assert list(cells["file"]) == files
+    assert list(cells["path"]) == [tmp_path / file for file in files]
 
 
 def test_there_are_no_samples_without_the_data_set(tmp_path):
-    run = fake_run([("a", "all", "test", "A")], data=tmp_path / "gone")
-    assert unseen_cells([run]).empty
-    assert unseen_cells([]).empty
+    assert unseen_cells([fake_run([A], data=tmp_path / "gone")]).empty
 
 
 def test_samples_alternate_between_classes_and_are_reproducible_by_seed(tmp_path):
@@ -75,22 +75,20 @@ def answer_table(**classes):
     return pd.DataFrame(rows)
 
 
-def test_images_on_which_runs_disagree_come_first():
-    table = answer_table(one="ah-ah", two="aa-hh")
-    assert disagreements(table) == {1, 3}
-    assert display_order(table) == [1, 3, 0, 4]
-
-
-def test_an_image_unlike_the_training_cells_comes_last_and_is_not_a_disagreement():
-    table = answer_table(one="aAha", two="hHhh")
-    assert disagreements(table) == {0, 3}
-    assert display_order(table) == [0, 3, 2, 1]
-
-
-def test_a_run_that_finds_an_image_novel_is_ignored_in_disagreements():
-    assert disagreements(answer_table(one="A", two="h", three="h")) == set()
-    assert novel_positions(answer_table(one="A", two="h", three="h")) == set()
-    assert disagreements(answer_table(one="H", two="h", three="a")) == {0}
+@pytest.mark.parametrize(
+    ("classes", "apart", "novel", "order"),
+    [
+        ({"one": "ah-ah", "two": "aa-hh"}, {1, 3}, set(), [1, 3, 0, 4]),
+        ({"one": "aAha", "two": "hHhh"}, {0, 3}, {1}, [0, 3, 2, 1]),
+        ({"one": "A", "two": "h", "three": "h"}, set(), set(), [0]),  # the run that finds it novel is ignored
+        ({"one": "H", "two": "h", "three": "a"}, {0}, set(), [0]),
+    ],
+)
+def test_disagreements_come_first_and_images_unlike_the_training_cells_last(classes, apart, novel, order):
+    table = answer_table(**classes)
+    assert disagreements(table) == apart
+    assert novel_positions(table) == novel
+    assert display_order(table) == order
 
 
 @pytest.mark.parametrize(
@@ -129,12 +127,13 @@ def test_no_probability_is_shown_as_0_or_100_percent():
     ]  # fmt: skip
 
 
-def predictions(run, rows):
-    """Give a run's folder a predictions.csv of (file, label, part, p_all), and classes."""
+def decided(rows, rule="likeliest"):
+    """The decision of a run with predictions of (file, label, part, p_all)."""
+    run = fake_run([])
     table = pd.DataFrame(rows, columns=["file", "label", "part", "p_all"]).assign(subject="1")
     table.assign(p_hem=1 - table["p_all"]).to_csv(run.path / "predictions.csv", index=False)
     run.write("model.json", {"classes": ["all", "hem"], "positive": "all"})
-    return run
+    return decision(run, rule)
 
 
 def answered(**p_all):
@@ -153,28 +152,25 @@ BLAST_FROM_07 = [
 
 
 def test_the_threshold_is_chosen_on_validation_and_the_default_is_the_likeliest_class():
-    run = predictions(fake_run([]), [*BLAST_FROM_07, ("t", "hem", "test", 0.99)])
-    table = answered(one=[0.69, 0.75, 0.3])
-    assert list(apply_decisions(table, {"one": decision(run)})["class"]) == ["all", "all", "hem"]
-    chosen = decision(run, "validation")
+    rows, table = [*BLAST_FROM_07, ("t", "hem", "test", 0.99)], answered(one=[0.69, 0.75, 0.3])
+    assert list(apply_decisions(table, {"one": decided(rows)})["class"]) == ["all", "all", "hem"]
+    chosen = decided(rows, "validation")
     assert chosen.threshold == pytest.approx(0.725)  # half-way between 0.65 and 0.8
     assert list(apply_decisions(table, {"one": chosen}, "validation")["class"]) == ["hem", "all", "hem"]
 
 
 def test_a_run_without_validation_cells_of_both_classes_says_so_and_uses_the_likeliest_class():
-    run = predictions(fake_run([]), [("a", "all", "validation", 0.9)])
-    chosen = decision(run, "validation")
+    chosen = decided([("a", "all", "validation", 0.9)], "validation")
     assert chosen.threshold is None
-    words = decision_words("M", chosen, calibrated=True)
-    assert words == (
+    assert decision_words("M", chosen, calibrated=True) == (
         "M: only 1 validation cells, too few to calibrate on; "
         "no validation cells of both classes, so the likeliest class is used."
     )
 
 
 def test_the_average_is_the_mean_of_calibrated_probabilities_and_has_a_threshold_of_its_own():
-    one = replace(decision(predictions(fake_run([]), BLAST_FROM_07), "validation"), temperature=Temperature(2.0))
-    two = replace(decision(predictions(fake_run([]), BLAST_FROM_07), "validation"), temperature=Temperature(0.5))
+    one = replace(decided(BLAST_FROM_07, "validation"), temperature=Temperature(2.0))
+    two = replace(decided(BLAST_FROM_07, "validation"), temperature=Temperature(0.5))
     table = apply_decisions(answered(one=[0.9, 0.9], two=[0.6, 0.9]), {"one": one, "two": two}, "validation")
     assert list(table["run"]) == ["one", "two", AVERAGE] * 2
     mean = table[table["run"] == AVERAGE]
@@ -184,14 +180,15 @@ def test_the_average_is_the_mean_of_calibrated_probabilities_and_has_a_threshold
     assert mean["p_all"].isna().all()
     np.testing.assert_allclose(table["calibrated_all"] + table["calibrated_hem"], 1)
     own = average_decision([one, two], "validation")
-    assert own.threshold == pytest.approx(
-        np.mean([scaled.temperature.scale(np.array([p, 1 - p]))[0] for scaled in (one, two) for p in (0.65, 0.8)])
+    below, above = (
+        np.mean([run.temperature.scale(np.array([p, 1 - p]))[0] for run in (one, two)]) for p in (0.65, 0.8)
     )
+    assert own.threshold == pytest.approx((below + above) / 2)
 
 
 def test_runs_with_different_validation_cells_are_averaged_without_a_threshold():
-    one = decision(predictions(fake_run([]), BLAST_FROM_07), "validation")
-    two = decision(predictions(fake_run([]), [("x", *row[1:]) for row in BLAST_FROM_07]), "validation")
+    one = decided(BLAST_FROM_07, "validation")
+    two = decided([("x", *row[1:]) for row in BLAST_FROM_07], "validation")
     both = average_decision([one, two], "validation")
     assert both.threshold is None
     assert "different validation cells" in decision_words("The average", both, calibrated=False)
@@ -201,13 +198,11 @@ def test_runs_with_different_validation_cells_are_averaged_without_a_threshold()
 def test_the_average_is_novel_where_half_of_the_runs_find_the_image_novel():
     table = answered(one=[0.9, 0.9], two=[0.9, 0.9], three=[0.9, 0.9])
     table.loc[[0, 1, 3], "novel"] = True
-    table.loc[5, "novelty"] = np.nan  # one run has no novelty score
-    plain = decision(predictions(fake_run([]), []))
-    found = apply_decisions(table, dict.fromkeys(("one", "two", "three"), plain))
-    assert list(found.loc[found["run"] == AVERAGE, "novel"]) == [True, True]
-    table.loc[5, "novelty"] = 1.0
-    found = apply_decisions(table, dict.fromkeys(("one", "two", "three"), plain))
-    assert list(found.loc[found["run"] == AVERAGE, "novel"]) == [True, False]
+    decisions = dict.fromkeys(("one", "two", "three"), decided([]))
+    for last_score, novel in ((np.nan, [True, True]), (1.0, [True, False])):  # NaN: one run has no novelty score
+        table.loc[5, "novelty"] = last_score
+        found = apply_decisions(table, decisions)
+        assert list(found.loc[found["run"] == AVERAGE, "novel"]) == novel
 
 
 def test_pictures_get_names_that_every_file_system_accepts(tmp_path):
@@ -230,9 +225,8 @@ def test_a_map_is_drawn_in_grey_or_beside_its_cell(tmp_path):
     table = answered(run=[0.5, 0.5])
     table.loc[1, "novel"] = True
     heat = np.linspace(0, 1, 9).reshape(3, 3)
-    write_overlays(
-        tmp_path, [("a.png", png), ("b.png", png)], table, [heat, heat], OverlayStyle(beside=True, bright=False)
-    )
+    style = OverlayStyle(beside=True, bright=False)
+    write_overlays(tmp_path, [("a.png", png), ("b.png", png)], table, [heat, heat], style)
     colored, grey = (cv2.imread(str(tmp_path / f"{name}.run.png"))[..., ::-1] for name in "ab")
     assert colored.shape == (320, 640, 3)
     np.testing.assert_array_equal(colored[:, :320], np.full((320, 320, 3), (90, 10, 120)))

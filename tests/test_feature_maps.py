@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy.signal import correlate
 
+from leukodash.config.run_config import RunConfig
 from leukodash.figures.network_charts import blocks_figure, tile
 from leukodash.figures.theme import alt_text
 
@@ -24,14 +25,8 @@ def test_a_constant_map_is_drawn_dark():
 
 
 def test_the_alt_text_of_the_blocks_figure_says_where_most_parameters_are():
-    blocks = pd.DataFrame(
-        {
-            "block": ["input", "block2", "logits"],
-            "output": ["8 × 8 × 4", "4 × 4 × 8", "2"],
-            "parameters": [0, 900, 100],
-            "trained_parameters": [0, 0, 100],
-        }
-    )
+    names, parameters, trained = ["input", "block2", "logits"], [0, 900, 100], [0, 0, 100]
+    blocks = pd.DataFrame({"block": names, "output": "", "parameters": parameters, "trained_parameters": trained})
     figure = blocks_figure(blocks, "vgg16")
     trained, frozen = figure.data
     assert list(trained.y) == list(frozen.y) == ["block2", "logits"]
@@ -44,22 +39,20 @@ def test_the_alt_text_of_the_blocks_figure_says_where_most_parameters_are():
 
 
 def untrained(backbone, **settings):
-    """The attributes of a classifier that `layer_table` reads, with random weights."""
-    from leukodash.config.run_config import RunConfig
+    """What `layer_table` reads of a classifier, with random weights, and the table of its blocks."""
+    from leukodash.explain.feature_maps import block_table, layer_table
     from leukodash.models.build import build
 
     config = RunConfig(data="none", backbone=backbone, **settings)
-    model = build(config, 2, None)
-    return SimpleNamespace(model=model, run=SimpleNamespace(config=config), size=config.input_size)
+    network = SimpleNamespace(model=build(config, 2, None), run=SimpleNamespace(config=config), size=config.input_size)
+    return network, block_table(layer_table(network)).set_index("block")
 
 
 @pytest.mark.slow
 def test_the_rows_of_mobilenet_match_the_table_of_dhuri_and_guinde():
-    from leukodash.explain.feature_maps import block_table, layer_table, parameter_words
+    from leukodash.explain.feature_maps import layer_table, parameter_words
 
-    network = untrained("mobilenet", head=(0.5, 2048, 0.5))
-    layers = layer_table(network)
-    blocks = block_table(layers).set_index("block")
+    network, blocks = untrained("mobilenet", head=(0.5, 2048, 0.5))
     head = blocks.loc["pool":]
     assert list(head["output"]) == ["1,024", "1,024", "2,048", "2,048", "2", "2"]
     assert list(head["parameters"]) == [0, 0, 2_099_200, 0, 4_098, 0]
@@ -68,51 +61,45 @@ def test_the_rows_of_mobilenet_match_the_table_of_dhuri_and_guinde():
     assert blocks.loc["block1":"block13", "output"].iloc[-1] == "7 × 7 × 1,024"
     assert set(blocks.loc[:"block13", "state"]) == {"frozen"}
     assert list(head["state"]) == ["", "", "trained", "", "trained", ""]
-    assert "5,332,162 parameters. Training changed 2,103,298 of them (39%)" in parameter_words(network, layers)
+    words = parameter_words(network, layer_table(network))
+    assert "5,332,162 parameters. Training changed 2,103,298 of them (39%)" in words
+
+
+VGG16_MAPS = "112 × 112 × 64, 56 × 56 × 128, 28 × 28 × 256, 14 × 14 × 512, 7 × 7 × 512".split(", ")
 
 
 @pytest.mark.slow
 def test_the_blocks_of_vgg16_have_the_shapes_of_its_paper():
-    from leukodash.explain.feature_maps import block_table, layer_table
-
-    blocks = block_table(layer_table(untrained("vgg16", train_from="block5", head=()))).set_index("block")
-    assert list(blocks["output"][:5]) == [
-        "112 × 112 × 64", "56 × 56 × 128", "28 × 28 × 256", "14 × 14 × 512", "7 × 7 × 512",
-    ]  # fmt: skip
+    _, blocks = untrained("vgg16", train_from="block5", head=())
+    assert list(blocks["output"][:5]) == VGG16_MAPS
     assert list(blocks["parameters"][:5]) == [38_720, 221_440, 1_475_328, 5_899_776, 7_079_424]
     assert list(blocks["state"][:5]) == ["frozen"] * 4 + ["trained"]
 
 
 @pytest.mark.slow
 def test_the_pooled_averages_of_all_blocks_are_one_row():
-    from leukodash.explain.feature_maps import block_table, layer_table
-
-    blocks = block_table(layer_table(untrained("vgg16", pooling="blocks", head=()))).set_index("block")
+    _, blocks = untrained("vgg16", pooling="blocks", head=())
     assert list(blocks.index[-4:]) == ["pool", "head_scaled", "logits", "probabilities"]
     assert (blocks.loc["pool", "layers"], blocks.loc["pool", "output"]) == (6, "1,472")
-    assert list(blocks["output"][:5]) == [
-        "112 × 112 × 64", "56 × 56 × 128", "28 × 28 × 256", "14 × 14 × 512", "7 × 7 × 512",
-    ]  # fmt: skip
+    assert list(blocks["output"][:5]) == VGG16_MAPS
 
 
 @pytest.mark.slow
-def test_the_table_has_the_trainers_parameter_counts(tiny_run):
+def test_the_table_has_the_trainers_parameter_counts(tiny_run, classifier):
     from leukodash.explain.feature_maps import layer_table
-    from leukodash.inference.classifier import load
 
     run = tiny_run()
-    layers = layer_table(load(run))
+    layers = layer_table(classifier())
     assert layers["parameters"].sum() == run.model["parameters"]
     assert layers["trained_parameters"].sum() == run.model["trained_parameters"]
     assert list(layers["layer"])[-1] == "probabilities"
 
 
 @pytest.mark.slow
-def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run):
+def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(classifier):
     from leukodash.explain.feature_maps import feature_maps
-    from leukodash.inference.classifier import load
 
-    served = load(tiny_run(precision="float32"))
+    served = classifier(precision="float32")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     depths = feature_maps(served, image)
     assert [depth.title for depth in depths] == ["First", "Middle", "Last"]
@@ -135,14 +122,11 @@ def test_the_first_maps_are_the_convolution_of_the_cell_strongest_first(tiny_run
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["googlenet", "resnet50"])
 def test_every_backbone_has_three_depths_that_get_coarser(backbone):
-    from leukodash.explain.feature_maps import block_table, feature_maps, layer_table
+    from leukodash.explain.feature_maps import feature_maps
 
-    network = untrained(backbone, input_size=96, head=())
-    depths = feature_maps(network, np.zeros((96, 96, 3), np.uint8))
-    sides = [depth.maps.shape[0] for depth in depths]
+    network, blocks = untrained(backbone, input_size=96, head=())
+    sides = [depth.maps.shape[0] for depth in feature_maps(network, np.zeros((96, 96, 3), np.uint8))]
     assert sides[0] > sides[1] > sides[2]
-    blocks = block_table(layer_table(network))
     assert blocks["parameters"].sum() == network.model.count_params()
-    row = network.run.config.spec
-    expected = ["input", *(block.name for block in row.blocks), "pool", "logits", "probabilities"]
-    assert list(blocks["block"]) == expected
+    named = [block.name for block in network.run.config.spec.blocks]
+    assert list(blocks.index) == ["input", *named, "pool", "logits", "probabilities"]

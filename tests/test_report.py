@@ -1,6 +1,5 @@
 from html.parser import HTMLParser
 
-import pytest
 from made_runs import made_cells, made_run
 
 from leukodash.runs.imported_predictions import import_predictions
@@ -35,33 +34,23 @@ def read(html):
     return reader
 
 
-@pytest.fixture
-def report():
-    runs = [made_run("vgg16", seed=1), made_run("mobilenet", seed=2, skill=0.5)]
-    return read(comparison_report(runs))
-
-
-def test_the_report_needs_no_network(report):
+def test_a_report_needs_no_network_starts_with_the_verdict_and_describes_its_figures():
+    report = read(comparison_report([made_run("vgg16", seed=1), made_run("mobilenet", seed=2, skill=0.5)]))
     assert report.sources == []
-
-
-def test_the_report_starts_with_the_verdict_and_says_that_it_is_not_a_medical_device(report):
     words = " ".join(report.words)
     assert "on 70 images of 7 subjects" in words
     assert "Only 7 test subjects" in words
     assert "Not a medical device" in words
-
-
-def test_every_figure_has_alt_text(report):
     assert len(report.alts) == 10  # forest, two matrices, pairs, ROC, PR, calibration, subjects, accuracy and loss
     assert all(report.alts)
 
 
-def test_titles_of_other_people_do_not_become_html():
-    run = made_run("vgg16", about={"title": "<img src=x onerror=alert(1)>", "owner": "<b>me</b>"})
+def test_titles_become_neither_html_nor_markdown():
+    run = made_run("vgg16", about={"title": "a\n\n# b <img src=x onerror=alert(1)>", "owner": "<b>me</b>"})
     html = comparison_report([run])
     assert "<img" not in html.split("</head>")[1]
     assert "<b>me</b>" not in html
+    assert run_card(run).splitlines()[0] == "# a b img src=x onerror=alert(1)"
 
 
 def test_class_names_of_an_import_become_neither_html_nor_markdown():
@@ -69,6 +58,7 @@ def test_class_names_of_an_import_become_neither_html_nor_markdown():
     run = import_predictions(content, "torch.csv")
     assert "<i>" not in comparison_report([run]).split("</head>")[1]
     assert "- test: 1 ix/i, 1 y" in run_card(run)
+    assert "- predictions of another tool: torch.csv" in run_card(run)
 
 
 def test_a_run_without_subjects_has_a_report_without_them():
@@ -81,22 +71,11 @@ def test_a_run_without_subjects_has_a_report_without_them():
 def test_the_model_card_holds_the_numbers_and_the_limitations():
     run = made_run("vgg16", about={"owner": "Ana"}, metrics={"generated": True, "area_auc": 0.61})
     card = run_card(run)
-    metrics = run.metrics
     assert card.startswith("# VGG16 ")
-    assert f"{metrics['correct']} of 70 right" in card
-    low, high = metrics["sensitivity_interval"]
-    assert f"| sensitivity | {metrics['sensitivity']:.3f} | {low:.3f}–{high:.3f} |" in card
+    assert f"{run.metrics['correct']} of 70 right" in card
+    low, high = run.metrics["sensitivity_interval"]
+    assert f"| sensitivity | {run.metrics['sensitivity']:.3f} | {low:.3f}–{high:.3f} |" in card
     assert "- test: 40 ALL blast, 30 normal of 7 subjects" in card
     assert "never seen a real one" in card
     assert "0.610" in card
     assert "- owner: Ana" in card
-
-
-def test_a_title_cannot_break_the_card():
-    card = run_card(made_run("vgg16", about={"title": "a\n\n# b <script>"}))
-    assert card.splitlines()[0] == "# a b script"
-
-
-def test_an_import_has_a_card_too():
-    own = import_predictions(b"file,label,p_all,p_hem\na,all,0.9,0.1\nb,hem,0.2,0.8\n", "torch.csv")
-    assert "- predictions of another tool: torch.csv" in run_card(own)

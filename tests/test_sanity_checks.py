@@ -27,11 +27,10 @@ class LooksAtAQuarter:
     size, classes = SIZE, ("all", "hem")
 
     def __init__(self, image):
-        self.image, self.asked = image, 0
+        self.image = image
 
     def predict(self, images, progress=None, *, single_view):
         assert single_view  # maps are computed for the untransformed image
-        self.asked += len(images)
         seen = np.array([(image == self.image).all(axis=2)[QUARTER].mean() for image in images])
         return np.stack([seen, 1 - seen], axis=1)
 
@@ -40,40 +39,40 @@ def noise():
     return np.random.default_rng(0).integers(40, 256, (SIZE, SIZE, 3)).astype(np.uint8)
 
 
-def curves_of(heat):
+def curves_of(heat, classifier=LooksAtAQuarter, image=None):
     from leukodash.explain.sanity_checks import deletion_insertion
 
-    image = noise()
-    return deletion_insertion(LooksAtAQuarter(image), image, heat, "all")
+    image = noise() if image is None else image
+    return deletion_insertion(classifier(image), image, heat.astype(np.float32), "all")
+
+
+def drawn_cells(count):
+    """Generated cells with the masks of nucleus and cell."""
+    rng = np.random.default_rng(5)
+    return [demo_cell(rng, number % 2 == 0, subject_stain(rng)) for number in range(count)]
 
 
 # ------------------------------------------------------------------------------------------------ localization
 
 
 def test_the_mask_of_a_generated_cell_matches_the_drawing():
-    for seed in range(6):
-        rng = np.random.default_rng(seed)
-        image, nucleus, cell = demo_cell(rng, seed % 2 == 0, subject_stain(rng))
+    for image, nucleus, cell in drawn_cells(6):
         found = cell_mask(image)
         assert (found & cell).sum() / (found | cell).sum() > 0.97
         assert (found & nucleus).sum() / nucleus.sum() > 0.99
 
 
-def test_an_image_without_black_background_or_without_content_has_no_cell():
-    assert cell_mask(noise()) is None
-    assert cell_mask(np.zeros((50, 60, 3), np.uint8)) is None
-    speck = np.zeros((50, 60, 3), np.uint8)
-    speck[20, 20] = 255
-    assert cell_mask(speck) is None
-
-
-def test_holes_belong_to_the_cell_and_specks_beside_it_do_not():
+def test_holes_belong_to_the_cell_and_specks_do_not():
     image = np.zeros((100, 120, 3), np.uint8)
+    cv2.circle(image, (5, 5), 2, (200, 100, 200), -1)
+    assert cell_mask(image) is None  # nothing but a speck
     cv2.circle(image, (60, 50), 30, (200, 100, 200), -1)
     filled = image.any(axis=2)
+    filled[:10] = False
     cv2.circle(image, (60, 50), 10, (0, 0, 0), -1)
-    cv2.circle(image, (5, 5), 2, (200, 100, 200), -1)
     np.testing.assert_array_equal(cell_mask(image), filled)
+    assert cell_mask(np.zeros_like(image)) is None
+    assert cell_mask(noise()) is None  # no black background
 
 
 def test_the_heat_fraction_is_the_sum_inside_the_mask_over_the_total():
@@ -81,9 +80,8 @@ def test_the_heat_fraction_is_the_sum_inside_the_mask_over_the_total():
     assert heat_fraction_inside(heat, np.array([[False, True], [False, False]])) == pytest.approx(0.3)
     halves = np.zeros((40, 40), bool)
     halves[:, 20:] = True
-    assert heat_fraction_inside(heat, halves) == pytest.approx(
-        cv2.resize(heat, (40, 40))[:, 20:].sum() / cv2.resize(heat, (40, 40)).sum()
-    )
+    large = cv2.resize(heat, (40, 40))
+    assert heat_fraction_inside(heat, halves) == pytest.approx(large[:, 20:].sum() / large.sum())
     assert np.isnan(heat_fraction_inside(np.zeros((7, 7)), halves))
 
 
@@ -92,9 +90,7 @@ def test_masks_are_known_only_for_generated_cells_that_look_like_their_file(tmp_
     first, other = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))[:2]
     image = read_image(folder / first)
     for name in (str(folder / first), Path(first).name):
-        nucleus, cell = generated_masks(folder, name, image)
-        np.testing.assert_array_equal(nucleus, demo_masks(folder, first)[0])
-        np.testing.assert_array_equal(cell, demo_masks(folder, first)[1])
+        np.testing.assert_array_equal(generated_masks(folder, name, image), demo_masks(folder, first))
     assert generated_masks(folder, other, image) is None
     assert generated_masks(folder, "mine.png", image) is None
     assert generated_masks(tmp_path, first, image) is None
@@ -104,42 +100,33 @@ def test_masks_are_known_only_for_generated_cells_that_look_like_their_file(tmp_
 
 
 @pytest.mark.slow
-def test_curves_of_a_perfect_map_have_the_areas_worked_out_by_hand():
+def test_curves_of_a_perfect_and_of_an_inverted_map_have_the_areas_worked_out_by_hand():
     # The relevant quarter is fully covered after a quarter of the steps: a triangle of area 1/8.
     from leukodash.explain.sanity_checks import area
 
-    curves = curves_of(QUARTER.astype(np.float32))
+    curves = curves_of(QUARTER)
     assert area(curves.shares, curves.deletion) == pytest.approx(1 / 8, abs=1e-3)
     assert area(curves.shares, curves.insertion) == pytest.approx(7 / 8, abs=1e-3)
     assert curves.gain == pytest.approx(3 / 4, abs=2e-3)
     assert max(curves.random_gains) < 0.6
     assert judge_deletion(curves).passed is True
 
+    inverted = curves_of(~QUARTER)
+    assert inverted.gain == pytest.approx(-3 / 4, abs=2e-3)
+    assert min(inverted.random_gains) > inverted.gain
+    assert judge_deletion(inverted).passed is False
 
-@pytest.mark.slow
-def test_an_inverted_map_does_worse_than_random_orders():
-    curves = curves_of((~QUARTER).astype(np.float32))
-    assert curves.gain == pytest.approx(-3 / 4, abs=2e-3)
-    assert min(curves.random_gains) > curves.gain
-    assert judge_deletion(curves).passed is False
-
-
-@pytest.mark.slow
-def test_curves_start_and_end_at_the_original_the_black_and_the_blurred_image():
-    curves = curves_of(QUARTER.astype(np.float32))
-    for deletion, insertion in [
-        (curves.deletion, curves.insertion),
-        *zip(curves.random_deletion, curves.random_insertion, strict=True),
-    ]:
-        assert (deletion[0], deletion[-1], insertion[-1]) == (1, 0, 1)
-        assert insertion[0] < 0.05
+    # From the original to black, and from the blurred image to the original
     assert (curves.shares[0], curves.shares[-1]) == (0, 1)
+    for deletion in (curves.deletion, *curves.random_deletion):
+        assert (deletion[0], deletion[-1]) == (1, 0)
+    for insertion in (curves.insertion, *curves.random_insertion):
+        assert insertion[0] < 0.05
+        assert insertion[-1] == 1
 
 
 @pytest.mark.slow
 def test_random_orders_start_on_the_cell_at_the_resolution_of_the_map():
-    from leukodash.explain.sanity_checks import deletion_insertion
-
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     image[16:48, 16:48] = 200  # a quarter of the image; of 4 × 4 map pixels, the four in the middle
 
@@ -148,13 +135,13 @@ def test_random_orders_start_on_the_cell_at_the_resolution_of_the_map():
             seen = np.array([one.any(axis=2).sum() for one in images]) / image.any(axis=2).sum()
             return np.stack([seen, 1 - seen], axis=1)
 
-    middle = np.zeros((4, 4), np.float32)
+    middle = np.zeros((4, 4))
     middle[1:3, 1:3] = 1
-    curves = deletion_insertion(SeesAnything(image), image, middle, "all")
+    curves = curves_of(middle, SeesAnything, image)
     half = np.searchsorted(curves.shares, 0.5)
     assert (curves.random_deletion[:, half] < 0.25).all()  # half would be left if any pixels were covered
     assert curves.gain >= max(curves.random_gains) > 0.3
-    even = deletion_insertion(SeesAnything(image), image, np.ones((4, 4), np.float32), "all")
+    even = curves_of(np.ones((4, 4)), SeesAnything, image)
     assert even.gain < min(even.random_gains)
 
 
@@ -162,15 +149,12 @@ def test_random_orders_start_on_the_cell_at_the_resolution_of_the_map():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_rank_correlation_equals_pandas(seed):
+def test_rank_correlation_equals_pandas():
     from leukodash.explain.sanity_checks import rank_correlation
 
-    rng = np.random.default_rng(seed)
-    one, other = rng.integers(0, 5, (2, 7, 7)).astype(np.float32)
-    assert rank_correlation(one, other) == pytest.approx(
-        pd.Series(one.ravel()).corr(pd.Series(other.ravel()), method="spearman")
-    )
+    one, other = np.random.default_rng(0).integers(0, 5, (2, 7, 7)).astype(np.float32)
+    expected = pd.Series(one.ravel()).corr(pd.Series(other.ravel()), method="spearman")
+    assert rank_correlation(one, other) == pytest.approx(expected)
     assert rank_correlation(one, np.exp(one)) == pytest.approx(1)
     assert rank_correlation(one, np.zeros((7, 7))) == 0
 
@@ -188,19 +172,13 @@ def untrained_run(folder, **settings):
     return Classifier(run, build(config, 2, None), "float32")
 
 
-def drawn_cells(count):
-    rng = np.random.default_rng(5)
-    return [demo_cell(rng, number % 2 == 0, subject_stain(rng))[0] for number in range(count)]
-
-
 @pytest.mark.slow
 def test_randomizing_the_head_changes_class_maps_but_not_eigen_cam(tmp_path):
     from leukodash.explain.sanity_checks import randomization_test
 
-    served, images, heard = untrained_run(tmp_path, train_from="head"), drawn_cells(4), []
-    eigen = randomization_test(
-        served, images, "eigencam", "all", progress=lambda fraction, words: heard.append(fraction)
-    )
+    served, heard = untrained_run(tmp_path, train_from="head"), []
+    images = [image for image, *_ in drawn_cells(4)]
+    eigen = randomization_test(served, images, "eigencam", "all", progress=lambda done, words: heard.append(done))
     assert heard == sorted(heard)
     assert 0 <= heard[0] <= heard[-1] <= 1
     np.testing.assert_allclose(eigen.untrained, eigen.own, atol=1e-6)
@@ -219,23 +197,15 @@ def test_a_run_that_trained_every_layer_has_no_separate_untrained_maps(tmp_path)
     from leukodash.explain.sanity_checks import randomization_test
 
     served = untrained_run(tmp_path, train_from="all")
-    before = [weights.copy() for weights in served.model.get_weights()]
-    found = randomization_test(served, drawn_cells(2), "gradcam", "hem", draws=1)
+    images, before = [image for image, *_ in drawn_cells(2)], [weights.copy() for weights in served.model.get_weights()]
+    found = randomization_test(served, images, "gradcam", "hem", draws=1)
     assert found.untrained is found.untrained_similarity is None
-    np.testing.assert_array_equal(found.own, served.classify_with_maps(drawn_cells(2), target="hem")[1])
+    np.testing.assert_array_equal(found.own, served.classify_with_maps(images, target="hem")[1])
     for weights, same in zip(before, served.model.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, same)  # the run's own weights are unchanged
 
 
 # ------------------------------------------------------------------------------------------------ verdict
-
-
-def found_curves(gain, others):
-    return SimpleNamespace(gain=gain, random_gains=others)
-
-
-def similarities(untrained, random):
-    return SimpleNamespace(untrained_similarity=untrained, random_similarity=random)
 
 
 def test_localization_passes_halfway_between_a_uniform_and_the_ideal_map():
@@ -267,21 +237,17 @@ def test_a_coarse_map_is_compared_with_the_ideal_coarse_map():
 
 
 def test_deletion_passes_only_if_every_random_order_does_worse():
-    assert judge_deletion(found_curves(0.4, [0.1, 0.3])).passed is True
-    assert judge_deletion(found_curves(0.4, [0.1, 0.4])).passed is False
-    assert (
-        "curves 0.40; in random orders 0.20 on average, 0.30 at best"
-        in judge_deletion(found_curves(0.4, [0.1, 0.3])).words
-    )
+    better, equal = (judge_deletion(SimpleNamespace(gain=0.4, random_gains=[0.1, best])) for best in (0.3, 0.4))
+    assert (better.passed, equal.passed) == (True, False)
+    assert "curves 0.40; in random orders 0.20 on average, 0.30 at best" in better.words
 
 
 def test_randomization_fails_if_either_map_stays_similar():
-    assert judge_randomization(similarities(0.2, -0.1)).passed is True
-    assert judge_randomization(similarities(0.9, 0.1)).passed is False
-    assert judge_randomization(similarities(0.1, 0.9)).passed is False
-    alone = judge_randomization(similarities(None, 0.1))
-    assert alone.passed is True
-    assert "trained on here" not in alone.words
+    for untrained, random, passed in ((0.2, -0.1, True), (0.9, 0.1, False), (0.1, 0.9, False), (None, 0.1, True)):
+        similarities = SimpleNamespace(untrained_similarity=untrained, random_similarity=random)
+        found = judge_randomization(similarities)
+        assert found.passed is passed
+        assert ("the trained layers" in found.words) == (untrained is not None)
 
 
 @pytest.mark.parametrize(
@@ -295,9 +261,9 @@ def test_randomization_fails_if_either_map_stays_similar():
     ],
 )
 def test_the_verdict_counts_only_checks_that_could_be_made(passed, level, words):
-    found = verdict([Check(one, "") for one in passed])
-    assert found[0] == level
-    assert words in found[1]
+    found_level, sentence = verdict([Check(result, "") for result in passed])
+    assert found_level == level
+    assert words in sentence
 
 
 # ------------------------------------------------------------------------------------------------ figure and page
@@ -328,35 +294,20 @@ def panel():
 @pytest.mark.slow
 def test_the_panel_shows_the_location_at_once_and_the_verdict_after_a_click(tmp_path):
     st.cache_resource.clear()
-    served, image = untrained_run(tmp_path, train_from="head"), drawn_cells(1)[0]
-    heat = served.classify_with_maps([image])[1][0]
+    served, ((image, *_),) = untrained_run(tmp_path, train_from="head"), drawn_cells(1)
     at = AppTest.from_function(panel, default_timeout=120)
-    at.session_state["cell"] = (served, "mine.png", image, heat, "gradcam")
+    at.session_state["cell"] = (served, "mine.png", image, np.zeros((7, 7)), "gradcam")
     at.run()
-    assert not at.exception
+    assert "nothing to check" in at.info[0].value
+    assert not at.button
+    at.session_state["cell"] = (served, "mine.png", image, served.classify_with_maps([image])[1][0], "gradcam")
+    at.run()
     assert "of the heat lies on the cell" in at.markdown[1].value
     assert not (at.success or at.warning or at.error)
     at.button[0].click().run()
     assert not at.exception
     assert len([*at.success, *at.warning, *at.error]) == 1
-    titles = [element.value.split("**")[1] for element in at.markdown[1:4]]
-    assert titles == ["Location.", "Deletion.", "Randomization."]
-    assert not at.button
     said = [element.value for element in at.markdown]
-    assert [element.value for element in at.run().markdown] == said  # cached, not computed again
-
-
-@pytest.mark.slow
-def test_the_panel_does_not_check_an_empty_map(tmp_path):
-    at = AppTest.from_function(panel, default_timeout=120)
-    at.session_state["cell"] = (
-        untrained_run(tmp_path, train_from="head"),
-        "x.png",
-        drawn_cells(1)[0],
-        np.zeros((7, 7)),
-        "gradcam",
-    )
-    at.run()
-    assert not at.exception
-    assert "nothing to check" in at.info[0].value
+    assert [words.split("**")[1] for words in said[1:4]] == ["Location.", "Deletion.", "Randomization."]
     assert not at.button
+    assert [element.value for element in at.run().markdown] == said  # cached, not computed again

@@ -2,135 +2,111 @@
 
 import base64
 import hashlib
+import io
 import pickle
+import re
 import struct
-import sys
 import threading
-import types
 import zipfile
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import h5py
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from leukodash import settings
 from leukodash.errors import WeightsError
-from leukodash.models.backbones import BACKBONES
-from leukodash.models.weight_conversion import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert, read_torch
+from leukodash.models.backbones import BACKBONES, constructor
+from leukodash.models.weight_conversion import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert
 from leukodash.models.weights import find_weights, identity, obtain_weights, sha256_of
+
+VGG = BACKBONES["vgg16"]
 
 # ------------------------------------------------------------------------------------- files in publishers' formats
 
 
-def onnx_bytes(tensors, raw=True):
-    """An ONNX model with these float tensors, stored as raw_data or float_data, and one shape."""
-    stored = [
-        numpy_helper.from_array(array, name)
-        if raw
-        else helper.make_tensor(name, TensorProto.FLOAT, array.shape, array.ravel().tolist())
-        for name, array in tensors.items()
-    ]
+class FloatStorage:
+    def __init__(self, key):
+        self.key = key
+
+
+def _rebuild_tensor_v2():
+    raise AssertionError("only its name is pickled")
+
+
+class TorchPickler(pickle.Pickler):
+    """Pickles arrays as `torch.save` pickles tensors, and keeps the arrays."""
+
+    def persistent_id(self, value):
+        return ("storage", FloatStorage, str(value.key), "cpu", 0) if isinstance(value, FloatStorage) else None
+
+    def reducer_override(self, value):
+        if not isinstance(value, np.ndarray):
+            return NotImplemented
+        self.arrays.append(value)
+        stride = tuple(step // value.itemsize for step in value.strides)
+        return _rebuild_tensor_v2, (FloatStorage(len(self.arrays)), 0, value.shape, stride, False, OrderedDict())
+
+
+def torch_bytes(tensors, **extra):
+    """What `torch.save` writes for a state dict, with PyTorch's names in place of this module's."""
+    pickled, content = io.BytesIO(), io.BytesIO()
+    pickler = TorchPickler(pickled, protocol=2)
+    pickler.arrays = []
+    pickler.dump(OrderedDict(tensors, **extra))
+    names = pickled.getvalue().replace(f"c{__name__}\nFloat".encode(), b"ctorch\nFloat")
+    names = names.replace(f"c{__name__}\n_rebuild".encode(), b"ctorch._utils\n_rebuild")
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("alexnet/data.pkl", names)
+        for key, array in enumerate(pickler.arrays, start=1):
+            archive.writestr(f"alexnet/data/{key}", array.astype("<f4").tobytes())
+    return content.getvalue()
+
+
+def onnx_bytes(tensors):
+    """An ONNX model with these tensors and one shape."""
+    stored = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
     stored.append(numpy_helper.from_array(np.array([1, 9]), "a_shape_of_int64"))
     return helper.make_model(helper.make_graph([], "graph", [], [], stored)).SerializeToString()
 
 
-@pytest.fixture
-def torch_file(monkeypatch, tmp_path):
-    """Writer of what `torch.save` writes for a state dict, with stand-ins for the names that its pickle refers to."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    class FloatStorage:
-        def __init__(self, key, array):
-            self.key, self.array = key, array
-
-    class Tensor:
-        def __init__(self, storage):
-            self.storage = storage
-
-        def __reduce__(self):
-            shape = self.storage.array.shape
-            stride = tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
-            return utils._rebuild_tensor_v2, (self.storage, 0, shape, stride, False, OrderedDict())
-
-    def _rebuild_tensor_v2():
-        raise AssertionError("only its name is pickled")
-
-    FloatStorage.__module__, FloatStorage.__qualname__ = "torch", "FloatStorage"
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    torch.FloatStorage, utils._rebuild_tensor_v2 = FloatStorage, _rebuild_tensor_v2
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value):
-            if isinstance(value, FloatStorage):
-                return "storage", FloatStorage, value.key, "cpu", value.array.size
-            return None
-
-    def write(tensors, extra=None):
-        path = tmp_path / "publishers.pth"
-        storages = {name: FloatStorage(str(key), array) for key, (name, array) in enumerate(tensors.items())}
-        state = OrderedDict((name, Tensor(storage)) for name, storage in storages.items())
-        state.update(extra or {})
-        with zipfile.ZipFile(path, "w") as archive:
-            with monkeypatch.context() as patch, archive.open("alexnet/data.pkl", "w") as file:
-                patch.setitem(sys.modules, "torch", torch)  # only here: Keras asks whether PyTorch is imported
-                patch.setitem(sys.modules, "torch._utils", utils)
-                Pickler(file, protocol=2).dump(state)
-            for storage in storages.values():
-                archive.writestr(f"alexnet/data/{storage.key}", storage.array.astype("<f4").tobytes())
-        return path
-
-    return write
+def random_layers(shapes):
+    """Kernel (out, in, height, width) and bias by layer name."""
+    rng = np.random.default_rng(1)
+    return {name: [rng.normal(size=size).astype("float32") for size in sizes] for name, sizes in shapes.items()}
 
 
-def google_name(layer):
-    """Caffe's and the ONNX zoo's name of a layer: inception_3a/3x3_reduce, conv1/7x7_s2."""
-    for group in ("conv1", "conv2", *(f"inception_{level}" for level in "3a 3b 4a 4b 4c 4d 4e 5a 5b".split())):
-        if layer.startswith(group + "_"):
-            return group + "/" + layer.removeprefix(group + "_")
-    raise AssertionError(layer)
-
-
-def random_layers(names, seed, shape=(2, 3, 1, 1)):
-    """Kernels (out, in, height, width) and biases by layer name."""
-    rng = np.random.default_rng(seed)
-    return {
-        name: (rng.normal(size=shape).astype("float32"), rng.normal(size=shape[0]).astype("float32")) for name in names
-    }
-
-
-def googlenet_file(layers, raw=True):
-    tensors = {}
+def googlenet_bytes(layers):
+    tensors = {"loss3/classifier_w_0": np.ones((4, 2), "float32")}
     for layer, (kernel, bias) in layers.items():
-        tensors[google_name(layer) + "_w_0"], tensors[google_name(layer) + "_b_0"] = kernel, bias
-    tensors["loss3/classifier_w_0"] = np.ones((4, 2), "float32")
-    return onnx_bytes(tensors, raw)
+        name = re.sub(r"^(conv\d|inception_..)_", r"\1/", layer)  # as in Caffe: inception_3a/3x3_reduce, conv1/7x7_s2
+        tensors |= {f"{name}_w_0": kernel, f"{name}_b_0": bias}
+    return onnx_bytes(tensors)
 
 
-def alexnet_tensors(layers):
-    tensors = {}
+def alexnet_bytes(layers, **extra):
+    tensors = {"classifier.1.weight": np.ones((4, 2), "float32")}
     for layer, (kernel, bias) in layers.items():
-        tensors[f"{ALEXNET_LAYERS[layer]}.weight"], tensors[f"{ALEXNET_LAYERS[layer]}.bias"] = kernel, bias
-    return {**tensors, "classifier.1.weight": np.ones((4, 2), "float32")}
+        tensors |= {f"{ALEXNET_LAYERS[layer]}.weight": kernel, f"{ALEXNET_LAYERS[layer]}.bias": bias}
+    return torch_bytes(tensors, **extra)
 
 
-def size_of(layers):
-    return sum(kernel.size + bias.size for kernel, bias in layers.values())
+CONVERTED = {"googlenet": (GOOGLENET_LAYERS, googlenet_bytes), "alexnet": (ALEXNET_LAYERS, alexnet_bytes)}
 
 
-def keras_file(path, arrays):
-    """One of Keras' HDF5 weight files, with the arrays as the weights of a layer."""
-    with h5py.File(path, "w") as file:
+def keras_bytes(array):
+    """One of Keras' HDF5 weight files, with the array as the weights of a layer."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.attrs["layer_names"] = ["conv1", "conv1_relu"]
-        group = file.create_group("conv1")
-        group.attrs["weight_names"] = [f"conv1/{number}" for number in range(len(arrays))]
+        file["conv1/kernel"] = array
+        file["conv1"].attrs["weight_names"] = ["kernel"]
         file.create_group("conv1_relu").attrs["weight_names"] = np.array([], "S1")
-        for number, array in enumerate(arrays):
-            group[f"conv1/{number}"] = array
-    return path.read_bytes()
+    return content.getvalue()
 
 
 # ------------------------------------------------------------------------------------------------------- publisher
@@ -140,7 +116,7 @@ class Publisher:
     """An HTTP server of byte strings, which counts what it was asked for."""
 
     def __init__(self):
-        self.files, self.headers, self.asked, self.length = {}, {}, [], None
+        self.files, self.headers, self.asked = {}, {}, []
         publisher = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -151,8 +127,7 @@ class Publisher:
                     self.send_error(404)
                     return
                 self.send_response(200)
-                self.send_header("Content-Length", str(publisher.length or len(content)))
-                for name, value in publisher.headers.items():
+                for name, value in ({"Content-Length": str(len(content))} | publisher.headers).items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(content)
@@ -163,6 +138,10 @@ class Publisher:
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
     def offer(self, backbone, content, **known):
         """Return the backbone with its weights at this server; `known` is what is known of the file."""
@@ -176,8 +155,7 @@ class Publisher:
 def publisher():
     publisher = Publisher()
     yield publisher
-    publisher.server.shutdown()
-    publisher.server.server_close()
+    publisher.close()
 
 
 @pytest.fixture
@@ -195,11 +173,12 @@ def kept():
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.is_dir() else []
 
 
-VGG = BACKBONES["vgg16"]
-
-
 def md5(content):
     return hashlib.md5(content).hexdigest()
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------------- finding
@@ -209,13 +188,14 @@ def test_a_fresh_machine_has_no_weights():
     assert all(find_weights(backbone) is None for backbone in BACKBONES.values())
 
 
-def test_the_given_folder_is_searched_before_the_keras_cache(given, tmp_path):
-    models = tmp_path / "keras" / "models"
-    models.mkdir(parents=True)
-    content = b"weights"
-    row = replace(VGG, weights=replace(VGG.weights, md5=md5(content), size_bytes=None))
-    (models / row.weights.name).write_bytes(content)
-    assert find_weights(row) == models / row.weights.name
+def test_the_given_folder_is_searched_before_the_keras_cache_whose_files_need_the_right_checksum(given, tmp_path):
+    cached = tmp_path / "keras" / "models" / VGG.weights.name
+    cached.parent.mkdir(parents=True)
+    row = replace(VGG, weights=replace(VGG.weights, md5=md5(b"weights"), size_bytes=None))
+    cached.write_bytes(b"half a download")
+    assert find_weights(row) is None
+    cached.write_bytes(b"weights")
+    assert find_weights(row) == cached
     (given / row.weights.name).write_bytes(b"other weights")
     assert find_weights(row) == given / row.weights.name
 
@@ -226,36 +206,21 @@ def test_nasnet_is_found_under_the_name_its_publisher_gives_it(given):
     assert find_weights(BACKBONES["nasnetmobile"]) == path
 
 
-def test_a_file_in_the_keras_cache_with_another_checksum_is_ignored(tmp_path):
-    models = tmp_path / "keras" / "models"
-    models.mkdir(parents=True)
-    row = replace(VGG, weights=replace(VGG.weights, size_bytes=None))
-    (models / row.weights.name).write_bytes(b"half a download")
-    assert find_weights(row) is None
-
-
 def test_a_given_file_whose_checksum_differs_from_sha256sums_is_damaged(given):
     path = given / VGG.weights.name
     path.write_bytes(b"weights")
-    (given / "SHA256SUMS").write_text(f"{hashlib.sha256(b'weights').hexdigest()}  {path.name}\n")
+    (given / "SHA256SUMS").write_text(f"{sha256(b'weights')}  {path.name}\n")
     assert find_weights(VGG) == path
     path.write_bytes(b"weightz!")
     with pytest.raises(WeightsError, match="is damaged"):
         find_weights(VGG)
 
 
-def test_a_missing_weights_folder_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "wieghts"))
-    with pytest.raises(WeightsError, match=r"wieghts, but there is no such folder"):
-        find_weights(VGG)
-
-
 def test_a_checksum_is_computed_again_when_the_file_changes(tmp_path):
     path = tmp_path / "a.h5"
-    path.write_bytes(b"one")
-    assert sha256_of(path) == hashlib.sha256(b"one").hexdigest()
-    path.write_bytes(b"three")
-    assert sha256_of(path) == hashlib.sha256(b"three").hexdigest()
+    for content in (b"one", b"three"):
+        path.write_bytes(content)
+        assert sha256_of(path) == sha256(content)
 
 
 @pytest.mark.real
@@ -270,8 +235,8 @@ def test_the_shared_files_are_found_and_have_the_checksums_in_sha256sums(real_we
 # ----------------------------------------------------------------------------------------------------- downloading
 
 
-def test_a_download_is_verified_kept_and_not_repeated(publisher, tmp_path):
-    content = keras_file(tmp_path / "vgg.h5", [np.ones(9, "float32")])
+def test_a_download_is_verified_kept_and_repeated_only_if_it_changed(publisher):
+    content = keras_bytes(np.ones(9, "float32"))
     row = publisher.offer(VGG, content, md5=md5(content), size_bytes=len(content))
     seen = []
     path = obtain_weights(row, progress=lambda fraction, words: seen.append((fraction, words)))
@@ -281,42 +246,33 @@ def test_a_download_is_verified_kept_and_not_repeated(publisher, tmp_path):
     assert find_weights(row) == obtain_weights(row) == path
     assert len(publisher.asked) == 1
     assert kept() == ["SHA256SUMS", row.weights.name]
-
-
-def test_a_kept_file_that_changed_is_downloaded_again(publisher):
-    row = publisher.offer(VGG, b"weights", md5=md5(b"weights"))
-    path = obtain_weights(row)
     path.write_bytes(b"bit rot")
     assert find_weights(row) is None
-    assert obtain_weights(row).read_bytes() == b"weights"
+    assert obtain_weights(row).read_bytes() == content
     assert len(publisher.asked) == 2
 
 
 def test_thirty_students_download_once(publisher):
     row = publisher.offer(VGG, b"weights" * 100_000, md5=md5(b"weights" * 100_000))
-    paths = []
-    threads = [threading.Thread(target=lambda: paths.append(obtain_weights(row))) for _ in range(30)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(paths) == 30
-    assert len(set(paths)) == 1
-    assert len(publisher.asked) == 1
+    with ThreadPoolExecutor(30) as students:
+        paths = list(students.map(lambda _: obtain_weights(row), range(30)))
+    assert len(set(paths)) == len(publisher.asked) == 1
 
 
 @pytest.mark.parametrize(
-    ("known", "words"),
+    ("known", "stated_length", "words"),
     [
-        ({"md5": md5(b"other")}, "its MD5 begins with"),
-        ({"sha256": "0" * 64}, "its SHA256 begins with"),
-        ({"sha256": "01234567"}, "01234567 was expected"),
-        ({"size_bytes": 8}, "it has 7 bytes and 8 were expected"),
-        ({}, "does not hold the 14,714,688 parameters of VGG16"),
+        ({"md5": md5(b"other")}, 7, "its MD5 begins with"),
+        ({"sha256": "0" * 64}, 7, "its SHA256 begins with"),
+        ({"sha256": "01234567"}, 7, "01234567 was expected"),
+        ({"size_bytes": 8}, 7, "it has 7 bytes and 8 were expected"),
+        ({}, 7, "does not hold the 14,714,688 parameters of VGG16"),
+        ({"md5": md5(b"weights")}, 20, "only 7 of 20 bytes"),
     ],
 )
-def test_a_wrong_download_is_deleted_and_reported(publisher, known, words):
+def test_a_wrong_or_incomplete_download_is_deleted_and_reported(publisher, known, stated_length, words):
     row = publisher.offer(VGG, b"weights", **known)
+    publisher.headers["Content-Length"] = str(stated_length)
     with pytest.raises(WeightsError, match=words) as error:
         obtain_weights(row)
     assert "deleted" in str(error.value)
@@ -325,10 +281,9 @@ def test_a_wrong_download_is_deleted_and_reported(publisher, known, words):
     assert find_weights(row) is None
 
 
-def test_the_checksum_that_googles_storage_sends_is_verified(publisher, tmp_path):
-    row = replace(BACKBONES["mobilenet"], parameters=9)
-    content = keras_file(tmp_path / "mobilenet.h5", [np.ones(9, "float32")])
-    row = publisher.offer(row, content)
+def test_the_checksum_that_googles_storage_sends_is_verified(publisher):
+    content = keras_bytes(np.ones(9, "float32"))
+    row = publisher.offer(replace(BACKBONES["mobilenet"], parameters=9), content)
     publisher.headers["x-goog-hash"] = "crc32c=AAAAAA==, md5=" + base64.b64encode(bytes(16)).decode()
     with pytest.raises(WeightsError, match="00000000 was expected"):
         obtain_weights(row)
@@ -336,58 +291,37 @@ def test_the_checksum_that_googles_storage_sends_is_verified(publisher, tmp_path
     assert obtain_weights(row).read_bytes() == content
 
 
-def test_an_incomplete_download_is_reported(publisher):
-    row = publisher.offer(VGG, b"weights", md5=md5(b"weights"))
-    publisher.length = 20
-    with pytest.raises(WeightsError, match="only 7 of 20 bytes"):
-        obtain_weights(row)
-    assert kept() == []
-
-
-def test_a_file_that_the_publisher_removed_is_reported(publisher):
+def test_without_the_file_or_the_network_a_message_says_what_to_do(publisher, given):
     row = publisher.offer(VGG, b"weights")
     publisher.files.clear()
     with pytest.raises(WeightsError, match=r"could not be downloaded.*404"):
         obtain_weights(row)
-
-
-def test_a_machine_without_network_is_told_what_to_do(publisher, given):
-    row = publisher.offer(VGG, b"weights")
-    publisher.server.shutdown()
-    publisher.server.server_close()
+    publisher.close()
     with pytest.raises(WeightsError, match="could not be downloaded") as error:
         obtain_weights(row)
     assert f"put the file {row.weights.name} into the folder {given}" in str(error.value)
 
 
-def test_a_cache_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
+def test_folders_that_cannot_be_used_are_reported(tmp_path, monkeypatch):
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("LEUKODASH_CACHE", str(tmp_path / "a file"))
     with pytest.raises(WeightsError, match="set LEUKODASH_CACHE"):
         obtain_weights(VGG)
+    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path / "wieghts"))
+    with pytest.raises(WeightsError, match=r"wieghts, but there is no such folder"):
+        find_weights(VGG)
 
 
 # ------------------------------------------------------------------------------------------------------ converting
 
 
-def test_a_torch_file_gives_the_requested_tensors(torch_file):
-    tensors = {"features.0.weight": np.arange(24, dtype="float32").reshape(2, 3, 4), "classifier.1.bias": np.ones(3)}
-    read = read_torch(torch_file(tensors), prefix="features.")
-    assert list(read) == ["features.0.weight"]
-    np.testing.assert_array_equal(read["features.0.weight"], tensors["features.0.weight"])
-
-
-def test_a_pickle_that_would_run_a_program_is_refused(torch_file, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            import os
-
-            return os.system, (f"touch {tmp_path / 'ran'}",)
-
-    path = torch_file(alexnet_tensors(random_layers(ALEXNET_LAYERS, 0)), extra={"features.99": Evil()})
-    with pytest.raises(WeightsError, match=r"asks for (posix|os|nt)\.system"):
-        convert(BACKBONES["alexnet"], path, tmp_path / "out.h5", "0" * 64)
-    assert not (tmp_path / "ran").exists()
+def converted_row(publisher, name, shapes=None):
+    """A backbone whose publisher offers random layers of these shapes, its file, and the layers."""
+    names, as_bytes = CONVERTED[name]
+    layers = random_layers(shapes or {key: [(2, 3, 5, 4), (2,)] for key in names})
+    source = as_bytes(layers)
+    row = replace(BACKBONES[name], parameters=sum(kernel.size + bias.size for kernel, bias in layers.values()))
+    return publisher.offer(row, source, sha256=sha256(source), size_bytes=len(source)), source, layers
 
 
 def check_converted(path, layers, source):
@@ -397,93 +331,71 @@ def check_converted(path, layers, source):
         for name, (kernel, bias) in layers.items():
             np.testing.assert_array_equal(file[name][f"{name}/kernel"], kernel.transpose(2, 3, 1, 0))
             np.testing.assert_array_equal(file[name][f"{name}/bias"], bias)
-    assert identity(path) == hashlib.sha256(source).hexdigest()
+    assert identity(path) == sha256(source)
 
 
-@pytest.mark.parametrize("raw", [True, False], ids=["raw_data", "float_data"])
-def test_googlenet_is_downloaded_and_converted_from_onnx(publisher, raw):
-    layers = random_layers(GOOGLENET_LAYERS, 1, shape=(2, 3, 5, 4))
-    source = googlenet_file(layers, raw)
-    row = replace(BACKBONES["googlenet"], parameters=size_of(layers))
-    sha256 = hashlib.sha256(source).hexdigest()
-    row = publisher.offer(row, source, sha256=sha256, size_bytes=len(source))
+@pytest.mark.parametrize("name", CONVERTED)
+def test_a_publishers_file_is_downloaded_and_converted(publisher, name):
+    row, source, layers = converted_row(publisher, name)
     path = obtain_weights(row)
-    assert path.name == f"googlenet-{sha256[:8]}.h5"
+    assert path.name == f"{name}-{sha256(source)[:8]}.h5"
     check_converted(path, layers, source)
     assert kept() == ["SHA256SUMS", path.name]
     assert obtain_weights(row) == path
     assert len(publisher.asked) == 1
 
 
-def test_alexnet_is_downloaded_and_converted_from_torch(publisher, torch_file):
-    layers = random_layers(ALEXNET_LAYERS, 2, shape=(2, 3, 5, 4))
-    source = torch_file(alexnet_tensors(layers)).read_bytes()
-    row = replace(BACKBONES["alexnet"], parameters=size_of(layers))
-    row = publisher.offer(row, source, sha256=hashlib.sha256(source).hexdigest()[:8])
-    check_converted(obtain_weights(row), layers, source)
-
-
-def test_a_publishers_file_in_the_given_folder_is_converted_without_a_download(publisher, given):
-    layers = random_layers(GOOGLENET_LAYERS, 3)
-    source = googlenet_file(layers)
-    row = replace(BACKBONES["googlenet"], parameters=size_of(layers))
-    row = publisher.offer(row, source, sha256=hashlib.sha256(source).hexdigest())
-    (given / "googlenet-7.onnx").write_bytes(source)
-    check_converted(obtain_weights(row), layers, source)
-    assert publisher.asked == []
-
-
-def test_a_damaged_publishers_file_in_the_given_folder_is_reported_and_kept(publisher, given):
-    row = publisher.offer(BACKBONES["googlenet"], b"", sha256="0" * 64)
+def test_a_publishers_file_in_the_given_folder_is_converted_unless_it_is_damaged(publisher, given):
+    row, source, layers = converted_row(publisher, "googlenet")
     path = given / "googlenet-7.onnx"
     path.write_bytes(b"half a download")
     with pytest.raises(WeightsError, match=r"googlenet-7\.onnx is not the file"):
         obtain_weights(row)
-    assert path.exists()
+    path.write_bytes(source)  # the damaged file was left there
+    check_converted(obtain_weights(row), layers, source)
+    assert publisher.asked == []
+
+
+class Evil:
+    def __reduce__(self):
+        return eval, ("1 / 0",)  # raises if it is run
+
+
+SMALL = random_layers({key: [(2, 3, 1, 1), (2,)] for key in ALEXNET_LAYERS})
+NO_GOOGLENET = "is not the weight file of GoogLeNet"
+NO_ALEXNET = "is not the weight file of AlexNet"
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"no protobuf at all", onnx_bytes({"conv1/7x7_s2_w_0": np.ones((2, 3, 1, 1), "float32")})[:-9], b"\xff" * 30],
-    ids=["empty", "text", "cut off", "ones"],
+    ("name", "content", "words"),
+    [
+        ("googlenet", b"", NO_GOOGLENET),
+        ("googlenet", b"no protobuf at all", NO_GOOGLENET),
+        ("googlenet", onnx_bytes({"conv1/7x7_s2_w_0": np.ones((2, 3, 1, 1), "float32")})[:-9], NO_GOOGLENET),
+        ("googlenet", b"\xff" * 30, NO_GOOGLENET),
+        ("alexnet", b"", NO_ALEXNET),
+        ("alexnet", b"\x80\x02}q\x00.", NO_ALEXNET),
+        ("alexnet", struct.pack("<I", 7), NO_ALEXNET),
+        ("alexnet", alexnet_bytes(SMALL), "it is a file of another network"),
+        ("alexnet", alexnet_bytes(SMALL, **{"features.99": Evil()}), r"asks for __builtin__\.eval"),
+    ],
+    ids="empty text cut-off ones no-archive pickle bytes other-widths hostile-pickle".split(),
 )
-def test_a_file_that_is_not_googlenet_is_reported(tmp_path, content):
-    source = tmp_path / "googlenet-7.onnx"
+def test_a_file_that_is_not_the_networks_is_reported(tmp_path, name, content, words):
+    source = tmp_path / "source"
     source.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"is not the weight file of GoogLeNet"):
-        convert(BACKBONES["googlenet"], source, tmp_path / "out.h5", "0" * 64)
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00.", struct.pack("<I", 7)], ids=["empty", "pickle", "bytes"])
-def test_a_file_that_is_not_a_torch_archive_is_reported(tmp_path, content):
-    source = tmp_path / "alexnet.pth"
-    source.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"is not the weight file of AlexNet"):
-        convert(BACKBONES["alexnet"], source, tmp_path / "out.h5", "0" * 64)
-
-
-def test_a_network_of_other_widths_is_reported(torch_file, tmp_path):
-    source = torch_file(alexnet_tensors(random_layers(ALEXNET_LAYERS, 4)))
-    with pytest.raises(WeightsError, match="it is a file of another network"):
-        convert(BACKBONES["alexnet"], source, tmp_path / "out.h5", "0" * 64)
+    with pytest.raises(WeightsError, match=words):
+        convert(BACKBONES[name], source, tmp_path / "out.h5", "0" * 64)
+    assert not (tmp_path / "out.h5").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["googlenet", "alexnet"])
-def test_converted_weights_load_into_the_network_layer_by_layer(name, publisher, torch_file):
-    from leukodash.models.backbones import constructor
-
-    build = constructor(BACKBONES[name])
-    model = build(include_top=False, weights=None, input_shape=(64, 64, 3))
-    rng = np.random.default_rng(6)
-    layers = {}
-    for layer in model.layers:
-        if layer.weights:
-            height, width, incoming, outgoing = layer.kernel.shape
-            kernel = rng.normal(size=(outgoing, incoming, height, width)).astype("float32")
-            layers[layer.name] = kernel, rng.normal(size=outgoing).astype("float32")
-    source = googlenet_file(layers) if name == "googlenet" else torch_file(alexnet_tensors(layers)).read_bytes()
-    row = publisher.offer(BACKBONES[name], source, sha256=hashlib.sha256(source).hexdigest())
+@pytest.mark.parametrize("name", CONVERTED)
+def test_converted_weights_load_into_the_network_layer_by_layer(name, publisher):
+    model = constructor(BACKBONES[name])(include_top=False, weights=None, input_shape=(64, 64, 3))
+    shapes = {layer.name: [w.shape[::-1] for w in layer.weights] for layer in model.layers if layer.weights}
+    row, _, layers = converted_row(publisher, name, shapes)
+    assert row.parameters == BACKBONES[name].parameters
     model.load_weights(obtain_weights(row))
     for layer, (kernel, bias) in layers.items():
         loaded_kernel, loaded_bias = model.get_layer(layer).get_weights()
