@@ -100,7 +100,7 @@ def test_lists_are_tables_on_a_terminal_and_lines_in_a_pipe(terminal, capsys, mo
     assert ("─" in shown, "Owner" in shown) == (terminal, terminal)
 
 
-def test_the_bar_shows_stage_share_message_and_time_left(monkeypatch, capsys):
+def test_the_bar_shows_stage_share_message_and_time_left_and_in_a_pipe_the_stages_alone(monkeypatch, capsys):
     with progress_bar("queued") as bar:  # without a terminal it prints each stage once
         for stage in ("queued", "queued", "training", "training"):
             bar.stage = stage
