@@ -42,10 +42,10 @@ def config(backbone, **settings):
     return RunConfig(data="none", backbone=backbone, **{**common, **settings})
 
 
-def network(backbone, precision="float32", weights=None, **settings):
+def network(backbone, precision="float32", file=None, **settings):
     from leukodash.models.build import build
 
-    return build(config(backbone, **settings), 2, weights, precision)
+    return build(config(backbone, **settings), 2, file, precision)
 
 
 def two_layers(*weights):
@@ -294,7 +294,7 @@ def test_maps_of_real_cells_agree_with_those_of_tf_keras_vis(backbone, real_weig
     gradcam = pytest.importorskip("tf_keras_vis.gradcam")
     scores = pytest.importorskip("tf_keras_vis.utils.scores")
     spec = BACKBONES[backbone]
-    model = network(backbone, weights=find_weights(spec), input_size=224, train_from="head")
+    model = network(backbone, file=find_weights(spec), input_size=224, weights="imagenet", train_from="head")
     files = sorted((real_cnmc / "fold_1").glob("*/*"))[::150][:20]
     images = np.stack([square(read_image(path), 224) for path in files]).astype(np.float32)
     assert len(images) == 20

@@ -18,7 +18,7 @@ def test_a_report_needs_no_network_starts_with_the_verdict_and_describes_its_fig
     runs = [made_run("vgg16", seed=1), made_run("mobilenet", seed=2, skill=0.5)]
     sources, alts, words = read(comparison_report(runs))
     assert sources == []
-    for sentence in ("on 70 images of 7 subjects", "Only 7 subjects", "Not a medical device", "By subject"):
+    for sentence in ("on 70 images of 7 subjects", "Only 7 test subjects", "Not a medical device", "By subject"):
         assert sentence in words
     assert len(alts) == 10  # forest, two matrices, pairs, ROC, PR, calibration, subjects, accuracy and loss
     assert all(alts)
