@@ -21,7 +21,7 @@ from onnx import helper, numpy_helper
 from leukodash import settings
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import BACKBONES, constructor
-from leukodash.models.weight_conversion import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert
+from leukodash.models.weight_conversion import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert, read_torch
 from leukodash.models.weights import find_weights, identity, obtain_weights, sha256_of
 
 VGG = BACKBONES["vgg16"]
@@ -356,6 +356,11 @@ def test_a_publishers_file_in_the_given_folder_is_converted_unless_it_is_damaged
     assert publisher.asked == []
 
 
+def test_only_tensors_whose_names_begin_with_the_prefix_are_read(tmp_path):
+    (tmp_path / "some.pth").write_bytes(torch_bytes({"features.0.bias": np.ones(3), "classifier.1.bias": np.ones(2)}))
+    assert list(read_torch(tmp_path / "some.pth", prefix="features.")) == ["features.0.bias"]
+
+
 class Evil:
     def __reduce__(self):
         return eval, ("1 / 0",)  # raises if it is run
@@ -377,9 +382,10 @@ NO_ALEXNET = "is not the weight file of AlexNet"
         ("alexnet", b"\x80\x02}q\x00.", NO_ALEXNET),
         ("alexnet", struct.pack("<I", 7), NO_ALEXNET),
         ("alexnet", alexnet_bytes(SMALL), "it is a file of another network"),
+        ("alexnet", alexnet_bytes(SMALL, **{"features.99": 1}), "features.99 is not a tensor"),
         ("alexnet", alexnet_bytes(SMALL, **{"features.99": Evil()}), r"asks for __builtin__\.eval"),
     ],
-    ids="empty text cut-off ones no-archive pickle bytes other-widths hostile-pickle".split(),
+    ids="empty text cut-off ones no-archive pickle bytes other-widths no-tensor hostile-pickle".split(),
 )
 def test_a_file_that_is_not_the_networks_is_reported(tmp_path, name, content, words):
     source = tmp_path / "source"
