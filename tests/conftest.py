@@ -62,6 +62,28 @@ def demo(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """A data set of 60 generated cells of 8 subjects."""
+    from leukodash.data.dataset import load_dataset
+    from leukodash.data.demo_cells import make_demo
+
+    return load_dataset(make_demo(tmp_path_factory.mktemp("data") / "demo", cells=60, subjects=8))
+
+
+@pytest.fixture
+def app_demo(demo, own_folders, monkeypatch):
+    """The few demo cells in the app's data folder, in place of the 600 that the app draws."""
+    import streamlit as st
+
+    from leukodash import settings
+    from leukodash.data.dataset import load_dataset
+
+    st.cache_resource.clear()  # it outlives a test, and the folders in it do not
+    monkeypatch.setattr("leukodash.app.common.make_demo", lambda folder: folder)
+    return load_dataset(shutil.copytree(demo.root, settings.data_root() / "demo"))
+
+
+@pytest.fixture(scope="session")
 def _train_once(tmp_path_factory):
     """Return a function that trains a tiny run in this process, once a session for the same settings."""
     folder = tmp_path_factory.mktemp("tiny")

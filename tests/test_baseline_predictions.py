@@ -20,49 +20,48 @@ def run(tmp_path):
     )
 
 
-def test_the_area_of_generated_cells_separates_their_classes(run):
-    tested = run.split.loc[run.split["part"] == "test", "file"]
-    answers = predict_baselines(run, tested)
+@pytest.fixture
+def tested(run):
+    """The run's test cells."""
+    return run.split[run.split["part"] == "test"]
+
+
+@pytest.fixture
+def features(run):
+    """The folder of the run's features."""
+    folder = settings.cache() / "features" / "abc"
+    folder.mkdir(parents=True)
+    run.write("model.json", {**run.model, "features": "abc"})
+    return folder
+
+
+def test_the_area_of_generated_cells_separates_their_classes_in_the_order_that_was_asked_for(run, tested):
+    answers, backward = (baseline_answers(run, files) for files in (tested["file"], tested["file"][::-1]))
     assert list(answers) == [AREA, HISTOGRAM]
-    blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
-    p = answers[AREA].test[:, 0]
+    p, blast = answers[AREA].test[:, 0], (tested["label"] == "all").to_numpy()
     assert p[blast].mean() > p[~blast].mean()
+    assert np.array_equal(answers[AREA].test[::-1], backward[AREA].test)
 
 
-def test_answers_come_in_the_order_that_was_asked_for(run):
-    tested = run.split.loc[run.split["part"] == "test", "file"]
-    forward, backward = predict_baselines(run, tested), predict_baselines(run, tested[::-1])
-    assert np.array_equal(forward[AREA].test[::-1], backward[AREA].test)
-
-
-def test_frozen_features_in_the_cache_give_svm_and_neighbors(run):
-    folder = settings.cache() / "features" / "abc"
-    folder.mkdir(parents=True)
+def test_frozen_features_in_the_cache_give_svm_and_neighbors(run, tested, features):
     labels = load_dataset(run.config.data).cells["label"] == "all"
-    np.save(folder / "view0-0.npy", np.random.default_rng(0).normal(size=(96, 5)) + 3 * labels.to_numpy()[:, None])
-    run.write("model.json", {**run.model, "features": "abc"})
-    tested = run.split.loc[run.split["part"] == "test", "file"]
-    answers = predict_baselines(run, tested)
+    np.save(features / "view0-0.npy", np.random.default_rng(0).normal(size=(96, 5)) + 3 * labels.to_numpy()[:, None])
+    answers = baseline_answers(run, tested["file"])
     assert list(answers) == [AREA, HISTOGRAM, SVM, KNN]
-    blast = (run.split.set_index("file").loc[tested, "label"] == "all").to_numpy()
-    assert ((answers[SVM].test[:, 0] > 0.5) == blast).mean() > 0.9
+    assert ((answers[SVM].test[:, 0] > 0.5) == (tested["label"] == "all")).mean() > 0.9
 
 
-def test_all_that_crosses_a_cut_is_pooled_in_its_order(run):
-    folder = settings.cache() / "features" / "abc"
-    folder.mkdir(parents=True)
+def test_all_that_crosses_a_cut_is_pooled_in_its_order(run, features):
     maps = np.random.default_rng(0).normal(size=(96, 2, 2, 3)).astype(np.float32)
-    np.save(folder / "view0-10.npy", np.full((96, 1), 10, np.float32))
-    np.save(folder / "view0-2.npy", maps)
-    np.save(folder / "view1-0.npy", maps)
-    run.write("model.json", {**run.model, "features": "abc"})
+    np.save(features / "view0-10.npy", np.full((96, 1), 10, np.float32))
+    np.save(features / "view0-2.npy", maps)
+    np.save(features / "view1-0.npy", maps)
     found = frozen_features(run)
     assert np.allclose(found[:, :3], maps.mean(axis=(1, 2)), atol=1e-6)
     assert np.array_equal(found[:, 3:], np.full((96, 1), 10))
 
 
-def test_a_data_set_that_lost_cells_is_named(run):
-    tested = run.split.loc[run.split["part"] == "test", "file"]
-    (load_dataset(run.config.data).root / tested.iloc[0]).unlink()
+def test_a_data_set_that_lost_cells_is_named(run, tested):
+    (load_dataset(run.config.data).root / tested["file"].iloc[0]).unlink()
     with pytest.raises(DataError, match="has changed since VGG16"):
-        predict_baselines(run, tested)
+        baseline_answers(run, tested["file"])

@@ -29,21 +29,13 @@ def cnmc(tmp_path):
     )
 
 
-def dataset_of(*labels):
-    return Dataset(None, "", pd.DataFrame({"label": labels}), "", False)
-
-
-def test_the_cnmc_layout_gives_label_subject_and_fold(cnmc):
+def test_the_cnmc_layout_gives_label_subject_fold_and_hash(cnmc):
     cells = load_dataset(cnmc).cells
+    assert list(cells["sha256"]) == [hashlib.sha256((cnmc / file).read_bytes()).hexdigest() for file in cells["file"]]
     assert list(cells["label"]) == ["all", "hem", "all", "hem"]
     assert list(cells["subject"]) == ["11", "H24", "12", "H3"]
     assert list(cells["fold"]) == [0, 0, 1, 1]
     assert list(cells.columns) == ["file", "label", "subject", "fold", "sha256"]
-
-
-def test_hashes_are_those_of_the_files(cnmc):
-    for row in load_dataset(cnmc).cells.itertuples():
-        assert row.sha256 == hashlib.sha256((cnmc / row.file).read_bytes()).hexdigest()
 
 
 def test_the_case_of_folders_names_and_extensions_does_not_matter(tmp_path):
@@ -71,15 +63,12 @@ def test_demo_cells_next_to_class_folders_do_not_hide_them(tmp_path):
     assert find_datasets(tmp_path) == [tmp_path, tmp_path / "demo"]
 
 
-def test_class_folders_keep_their_names_and_have_no_subjects(tmp_path):
-    dataset = load_dataset(write(tmp_path, "Early/1.png", "Benign/1.tif", "Pro/1.jpg"))
+def test_class_folders_keep_their_names_and_know_subjects_by_cnmc_file_names_alone(tmp_path):
+    dataset = load_dataset(write(tmp_path / "plain", "Early/1.png", "Benign/1.tif", "Pro/1.jpg"))
     assert dataset.classes == ("Benign", "Early", "Pro")
     assert (dataset.has_subjects, dataset.has_folds) == (False, False)
     assert list(dataset.cells["subject"]) == [None] * 3
-
-
-def test_class_folders_of_cnmc_files_have_subjects(tmp_path):
-    dataset = load_dataset(write(tmp_path, "ALL/UID_11_10_1_all.bmp", "HEM/UID_H2_1_1_hem.bmp"))
+    dataset = load_dataset(write(tmp_path / "named", "ALL/UID_11_10_1_all.bmp", "HEM/UID_H2_1_1_hem.bmp"))
     assert (dataset.classes, list(dataset.cells["subject"])) == (("all", "hem"), ["11", "H2"])
 
 
@@ -114,15 +103,16 @@ def test_incomplete_subjects_are_refused(tmp_path, table, words):
         load_dataset(tmp_path)
 
 
-def test_files_without_a_subject_among_files_with_one_are_refused(cnmc):
-    write(cnmc, "fold_0/all/cell.bmp")
-    with pytest.raises(DataError, match=r"1 of 5 file names contain no subject.*'fold_0/all/cell.bmp'"):
-        load_dataset(cnmc)
-
-
-def test_a_file_in_the_folder_of_the_other_class_is_refused(cnmc):
-    write(cnmc, "fold_0/all/UID_H9_1_1_hem.bmp")
-    with pytest.raises(DataError, match=r"UID_H9_1_1_hem.bmp' is in the folder of the other class"):
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("fold_0/all/cell.bmp", "1 of 5 file names tell no subject.*'fold_0/all/cell.bmp'"),
+        ("fold_0/all/UID_H9_1_1_hem.bmp", "UID_H9_1_1_hem.bmp' lies in the folder of the other class"),
+    ],
+)
+def test_files_without_a_subject_or_in_the_folder_of_the_other_class_are_refused(cnmc, file, words):
+    write(cnmc, file)
+    with pytest.raises(DataError, match=words):
         load_dataset(cnmc)
 
 
@@ -157,43 +147,34 @@ def test_known_files_are_not_read_again(cnmc):
     assert load_dataset(cnmc).fingerprint != first.fingerprint
 
 
-def test_a_damaged_index_is_rebuilt(cnmc, tmp_path):
-    first = load_dataset(cnmc)
+def test_a_damaged_index_is_made_again_and_progress_is_silent_when_nothing_is_to_do(cnmc, tmp_path):
+    heard = []
+    first = load_dataset(cnmc, lambda fraction, words: heard.append((fraction, words)))
+    assert load_dataset(cnmc, lambda *_: pytest.fail("read again")).fingerprint == first.fingerprint
+    assert heard == [(1.0, "reading cells, 4 of 4")]
     (index,) = (tmp_path / "cache" / "index").iterdir()
     index.write_text("fold_0/all\n\0,,")
     assert load_dataset(cnmc).fingerprint == first.fingerprint
     assert len(index.read_text().splitlines()) == 4
 
 
-def test_progress_is_reported_only_if_there_is_work(cnmc):
-    calls = []
-    load_dataset(cnmc, lambda fraction, words: calls.append((fraction, words)))
-    load_dataset(cnmc, lambda fraction, words: calls.append((fraction, words)))
-    assert calls == [(1.0, "reading cells, 4 of 4")]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda root: (root / "fold_0/all/UID_11_10_1_all.bmp").write_text("other content"),
-        lambda root: (root / "fold_0/all/UID_11_10_1_all.bmp").rename(root / "fold_0/all/UID_13_10_1_all.bmp"),
-        lambda root: (root / "fold_1").rename(root / "fold_2"),
-        lambda root: (root / "subjects.csv").write_text(
-            "file,subject\nUID_11_10_1_all.bmp,11\nUID_12_1_1_all.bmp,11\nUID_H24_7_5_hem.bmp,H24\nUID_h3_1_2_hem.bmp,H3\n"
-        ),
-    ],
-    ids=["content", "name", "fold", "subject"],
-)
-def test_the_fingerprint_depends_on_content_name_fold_and_subject(cnmc, change):
-    before = load_dataset(cnmc).fingerprint
-    change(cnmc)
-    assert load_dataset(cnmc).fingerprint != before
-
-
-def test_the_fingerprint_does_not_depend_on_the_folder(cnmc, tmp_path):
-    before = load_dataset(cnmc).fingerprint
-    assert load_dataset(cnmc.rename(tmp_path / "elsewhere")).fingerprint == before
-    assert len(before) == 64
+def test_the_fingerprint_tells_every_change_of_the_cells_and_not_of_their_place(cnmc, tmp_path):
+    cell = cnmc / "fold_0/all/UID_11_10_1_all.bmp"
+    table = (
+        "file,subject\nUID_13_10_1_all.bmp,13\nUID_12_1_1_all.bmp,13\nUID_H24_7_5_hem.bmp,H24\nUID_h3_1_2_hem.bmp,H3\n"
+    )
+    fingerprints = [load_dataset(cnmc).fingerprint]
+    for change in (
+        lambda: cell.write_text("other content"),
+        lambda: cell.rename(cell.with_name("UID_13_10_1_all.bmp")),
+        lambda: (cnmc / "fold_1").rename(cnmc / "fold_2"),
+        lambda: (cnmc / "subjects.csv").write_text(table),
+    ):
+        change()
+        fingerprints.append(load_dataset(cnmc).fingerprint)
+    assert len(set(fingerprints)) == 5
+    assert load_dataset(cnmc.rename(tmp_path / "elsewhere")).fingerprint == fingerprints[-1]
+    assert len(fingerprints[0]) == 64
 
 
 def test_generated_cells_are_recognized_by_their_record(cnmc):
@@ -215,7 +196,7 @@ def test_generated_cells_are_recognized_by_their_record(cnmc):
     ],
 )
 def test_the_positive_class_is_the_disease(labels, positive):
-    assert dataset_of(*labels).positive == positive
+    assert Dataset(None, "", pd.DataFrame({"label": labels}), "", False).positive == positive
 
 
 def test_labels_have_titles():
@@ -223,15 +204,11 @@ def test_labels_have_titles():
 
 
 def test_data_sets_are_found_in_a_root_and_as_a_root(cnmc, tmp_path):
+    assert find_datasets(tmp_path) == [cnmc]
     write(tmp_path, "classes/blast/1.png", "classes/normal/1.png", "photos/1.jpg", "one/blast/1.png", ".hid/a/1.png")
     assert find_datasets(tmp_path) == [tmp_path / "classes", cnmc]
     assert find_datasets(cnmc) == [cnmc]
-    assert find_datasets(tmp_path / "nowhere") == []
-    assert find_datasets(tmp_path / "photos" / "1.jpg") == []
-
-
-def test_a_data_root_with_one_cnmc_copy_lists_the_copy_only(cnmc, tmp_path):
-    assert find_datasets(tmp_path) == [cnmc]
+    assert find_datasets(tmp_path / "nowhere") == find_datasets(tmp_path / "photos" / "1.jpg") == []
 
 
 @pytest.mark.real

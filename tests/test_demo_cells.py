@@ -33,28 +33,16 @@ def contents(folder):
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_files_have_the_names_and_layout_of_c_nmc(demo):
-    name = re.compile(r"fold_[012]/(all|hem)/UID_(H?)\d+_\d+_\d+_(all|hem)\.png")
+def test_files_are_named_and_laid_out_as_in_c_nmc(demo):
+    name = re.compile(r"fold_([012])/(all|hem)/UID_((H?)\d+)_\d+_\d+_(all|hem)\.png")
     matches = [name.fullmatch(file) for file in images(demo)]
     assert len(matches) == SMALL["cells"] and all(matches)
-    assert all(match[1] == match[3] == ("hem" if match[2] else "all") for match in matches)
-
-
-def test_more_cells_are_blasts_and_half_of_the_subjects_are_healthy(demo):
-    files = images(demo)
-    assert sum("/all/" in file for file in files) == 18
-    subjects = {file.split("_")[2] for file in files}
+    assert all(match[2] == match[5] == ("hem" if match[4] else "all") for match in matches)
+    assert sum(match[2] == "all" for match in matches) == 18  # more cells are blasts
+    subjects = {match[3] for match in matches}
     assert subjects == {"1", "2", "3", "4", "H1", "H2", "H3", "H4"}
-
-
-def test_every_fold_has_both_classes_and_its_own_subjects(demo):
-    folds = {}
-    for file in images(demo):
-        folds.setdefault(file.split("_")[2], set()).add(file.split("/")[0])
-    assert all(len(of_subject) == 1 for of_subject in folds.values())
-    assert {file.rsplit("/", 1)[0] for file in images(demo)} == {
-        f"fold_{fold}/{label}" for fold in range(3) for label in ("all", "hem")
-    }
+    assert len({(match[3], match[1]) for match in matches}) == len(subjects)  # no subject is in two folds
+    assert len({(match[1], match[2]) for match in matches}) == 6  # every fold has both classes
 
 
 @pytest.mark.parametrize(("cells", "subjects"), [(12, 6), (100, 7), (600, 24)])
@@ -78,34 +66,32 @@ def test_files_depend_on_the_seed_only(demo, tmp_path):
     assert (demo / images(demo)[0]).read_bytes() != (other / images(other)[0]).read_bytes()
 
 
-def test_the_record_says_that_the_cells_are_generated(demo):
-    record = json.loads((demo / "generated.json").read_text())
-    assert record == {"generated": True, "version": 1, **SMALL}
-
-
-def test_a_complete_demo_is_not_changed(demo):
+def test_a_complete_demo_is_left_as_it_is_and_its_record_says_that_it_is_generated(demo):
     before = {file: file.stat().st_mtime_ns for file in demo.rglob("*")}
     assert make_demo(demo, **SMALL) == demo
     assert {file: file.stat().st_mtime_ns for file in demo.rglob("*")} == before
+    assert json.loads((demo / "generated.json").read_text()) == {"generated": True, "version": 1, **SMALL}
 
 
-def test_an_empty_folder_is_filled_without_temporary_files(tmp_path):
+def test_an_empty_folder_is_filled_nothing_is_left_beside_it_and_progress_rises_to_one(tmp_path):
     (tmp_path / "cells").mkdir()
-    folder = make_demo(tmp_path / "cells", **SMALL)
+    seen = []
+    folder = make_demo(tmp_path / "cells", **SMALL, progress=lambda fraction, words: seen.append(fraction))
     assert len(images(folder)) == SMALL["cells"]
     assert [file.name for file in tmp_path.iterdir()] == ["cells"]
+    assert seen == sorted(seen) and seen[-1] == 1
 
 
-def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path):
+def test_a_folder_with_something_else_is_refused_and_kept(demo, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="something other than demo cells"):
-        make_demo(tmp_path, **SMALL)
+    for folder, seed, words in (
+        (tmp_path, 5, "something other than demo cells"),
+        (tmp_path / "notes.txt" / "cells", 5, "could not be written"),
+        (demo, 99, "other settings"),
+    ):
+        with pytest.raises(DataError, match=words):
+            make_demo(folder, **{**SMALL, "seed": seed})
     assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
-
-
-def test_a_demo_with_other_settings_is_refused(demo):
-    with pytest.raises(DataError, match="other settings"):
-        make_demo(demo, **{**SMALL, "seed": 99})
 
 
 @pytest.mark.parametrize("wrong", [{"subjects": 5}, {"cells": 15}, {"seed": -1}])
@@ -124,52 +110,32 @@ def test_an_interrupted_demo_leaves_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unwritable_folder_is_reported(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="could not be written"):
-        make_demo(tmp_path / "file" / "cells", **SMALL)
-
-
-def test_progress_increases_to_one(tmp_path):
-    seen = []
-    make_demo(tmp_path / "cells", **SMALL, progress=lambda fraction, words: seen.append(fraction))
-    assert seen == sorted(seen) and seen[-1] == 1
-
-
-def test_masks_belong_to_the_cell_in_the_file(demo):
-    for file in images(demo)[::7]:
-        pixels = cv2.cvtColor(cv2.imread(str(demo / file)), cv2.COLOR_BGR2RGB)
-        redrawn, nucleus, cell = _cell_of_file(file.rsplit("/", 1)[1], SMALL["seed"])
-        assert np.array_equal(redrawn, pixels)
-        for mask, expected in zip(demo_masks(demo, file), (nucleus, cell), strict=True):
-            assert np.array_equal(mask, expected)
-
-
-def test_masks_agree_with_the_pixels(demo):
-    """In the image, the cell is everything that is not black, and the nucleus absorbs green most."""
+def test_masks_belong_to_the_very_cell_in_the_file_and_agree_with_what_is_seen(demo):
+    """Seen from the pixels alone: the cell is what is not black, and the nucleus absorbs green most."""
     for file in images(demo)[::5]:
+        pixels = cv2.cvtColor(cv2.imread(str(demo / file)), cv2.COLOR_BGR2RGB)
+        redrawn, *expected = _cell_of_file(file.rsplit("/", 1)[1], SMALL["seed"])
         nucleus, cell = demo_masks(demo, file)
-        image = cv2.imread(str(demo / file))
-        seen = image.max(axis=2) > 5
+        assert np.array_equal(redrawn, pixels)
+        assert np.array_equal((nucleus, cell), expected)
+        seen = pixels.max(axis=2) > 5
         assert (seen & cell).sum() / (seen | cell).sum() > 0.95
         assert not (nucleus & ~cell).any()
-        green = image[..., 1].astype(float)
+        green = pixels[..., 1].astype(float)
         assert green[nucleus].mean() < 0.8 * green[cell & ~nucleus].mean()
 
 
-@pytest.mark.parametrize("file", ["fold_0/all/UID_77_1_1_all.png", "generated.json"])
-def test_masks_of_other_files_are_refused(demo, file):
-    with pytest.raises(DataError, match=re.escape(file)):
-        demo_masks(demo, file)
-
-
-def test_masks_of_an_older_demo_are_refused(demo, tmp_path):
+def test_masks_of_a_file_that_is_no_demo_cell_or_of_an_older_demo_are_refused(demo, tmp_path):
     record = json.loads((demo / "generated.json").read_text())
     (tmp_path / "generated.json").write_text(json.dumps({**record, "version": 0}))
-    with pytest.raises(DataError, match="version 0"):
-        demo_masks(tmp_path, images(demo)[0])
-    with pytest.raises(DataError, match="contains no demo cells"):
-        demo_masks(tmp_path / "nowhere", images(demo)[0])
+    for folder, file, words in (
+        (demo, "fold_0/all/UID_77_1_1_all.png", r"UID_77_1_1_all\.png"),
+        (demo, "generated.json", r"generated\.json"),
+        (tmp_path, images(demo)[0], "version 0"),
+        (tmp_path / "nowhere", images(demo)[0], "no demo cells"),
+    ):
+        with pytest.raises(DataError, match=words):
+            demo_masks(folder, file)
 
 
 def test_classes_differ_and_overlap_in_size_nucleus_and_chromatin():
@@ -190,14 +156,9 @@ def test_classes_differ_and_overlap_in_size_nucleus_and_chromatin():
 
 def test_stain_varies_more_between_than_within_subjects():
     rng = np.random.default_rng(1)
-
-    def mean_color(stain):
-        image, nucleus, _ = demo_cell(rng, True, stain)
-        return image[nucleus].mean(axis=0)
-
     colors = []
-    for _ in range(10):
-        stain = subject_stain(rng)
-        colors.append([mean_color(stain) for _ in range(4)])
+    for stain in [subject_stain(rng) for _ in range(10)]:
+        drawn = [demo_cell(rng, True, stain) for _ in range(4)]
+        colors.append([image[nucleus].mean(axis=0) for image, nucleus, _ in drawn])
     colors = np.array(colors)
     assert (colors.mean(axis=1).std(axis=0) > 2 * colors.std(axis=1).mean(axis=0)).all()

@@ -41,47 +41,28 @@ def finished(config, number=1000, **metrics):
     return run
 
 
-def test_frozen_features_take_one_pass_over_the_cells():
-    long, short = (estimate(config(epochs=1), cells(number)).seconds for number in (2000, 1000))
-    assert long - short == pytest.approx(1000 / 104 + 1000 * module.DECODE_SECONDS, rel=0.05)
-
-
-def test_eight_views_take_eight_passes_and_eight_times_the_disk():
-    one, eight = (estimate(config(epochs=1, flips=flips), cells()) for flips in ("none", "views"))
+def test_features_take_one_pass_over_the_cells_for_each_view_and_a_quarter_of_it_at_half_the_side():
+    one, more = (estimate(config(epochs=1), cells(number)) for number in (1000, 2000))
+    assert more.seconds - one.seconds == pytest.approx(1000 / 104 + 1000 * module.DECODE_SECONDS, rel=0.05)
+    eight = estimate(config(epochs=1, flips="views"), cells())
     assert eight.seconds - one.seconds == pytest.approx(7 * 1000 / 104, rel=0.01)
     assert eight.disk_bytes - one.disk_bytes == 7 * 1000 * 1024 * 4
-
-
-def test_an_image_of_half_the_side_takes_a_quarter_of_the_time():
     whole, half = (module._stages(config(input_size=size), 1000)["features"] for size in (224, 112))
     assert whole == pytest.approx(4 * half)
 
 
-def test_a_gpu_is_thirty_times_as_fast_as_the_two_cores_of_the_table(monkeypatch):
-    monkeypatch.setattr(module, "on_gpu", lambda: True)
-    assert module._stages(config(), 1000)["features"] == pytest.approx(1000 / 104 / 30)
+def test_training_everything_takes_three_forward_passes_a_cell_and_epoch_and_holds_a_batch_in_all_layers():
+    everything = config(train_from=ALL, batchnorm="trained", epochs=10)
+    stages = module._stages(everything, 1000)
+    assert stages["training"] == pytest.approx(10 * 1000 / 104 * (3 * 0.65 + 0.15), rel=0.05)  # 65 % are trained on
+    assert stages["features"] == 0
+    assert not estimate(everything, cells(), [finished(everything)]).features_ready
+    small, large = (estimate(everything.changed(batch_size=size), cells()) for size in (64, 128))
+    assert large.memory_bytes - small.memory_bytes == pytest.approx(64 * 17.0e6 * 4)
 
 
-def test_bfloat16_units_and_a_faster_processor_shorten_the_features(monkeypatch):
-    monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: True)
-    monkeypatch.setattr(module, "matrix_gflops", lambda: 450.0)
-    vgg16, mobilenet = (module._stages(config(backbone=name), 1000)["features"] for name in ("vgg16", "mobilenet"))
-    assert vgg16 == pytest.approx(1000 / (63.6 * 3))
-    assert mobilenet == pytest.approx(1000 / (104 * 3))  # it stays in float32
-
-
-def test_training_everything_takes_three_forward_passes_a_cell_and_epoch():
-    all_ = config(train_from=ALL, batchnorm="trained", epochs=10)
-    forward, train, validation = 1000 / 104, 0.65, 0.15
-    expected = 10 * forward * (3 * train + validation)
-    assert module._stages(all_, 1000)["training"] == pytest.approx(expected, rel=0.05)
-    assert module._stages(all_, 1000)["features"] == 0
-
-
-def test_a_later_split_point_trains_faster_but_needs_more_features():
-    near, far = (
-        module._stages(config(backbone="vgg16", train_from=train_from), 1000) for train_from in ("block5", "block3")
-    )
+def test_a_later_cut_trains_faster_but_a_deeper_one_has_less_to_compute_beforehand():
+    near, far = (module._stages(config(backbone="vgg16", train_from=cut), 1000) for cut in ("block5", "block3"))
     assert near["training"] < far["training"]
     assert near["features"] > far["features"]
 
@@ -98,12 +79,7 @@ def test_features_of_a_finished_run_with_the_same_settings_are_ready():
     assert not estimate(config(fingerprint="e" * 64), cells(), [past]).features_ready
 
 
-def test_a_run_that_trains_everything_needs_no_features():
-    everything = config(train_from=ALL, batchnorm="trained")
-    assert not estimate(everything, cells(), [finished(everything)]).features_ready
-
-
-def test_a_past_run_that_took_three_times_as_long_corrects_the_estimate():
+def test_a_machine_that_took_three_times_as_long_is_believed():
     said = module._stages(config(), 1000)["features"]
     past = finished(config(), seconds={"features": 3 * said})
     other = config(input_size=160)
@@ -118,19 +94,6 @@ def test_runs_of_another_backbone_or_device_correct_nothing():
     assert estimate(config(), cells(), [past, on_gpu]) == estimate(config(), cells())
 
 
-def test_the_line_says_about_and_names_features_that_are_ready():
-    two = [Estimate(30, 40_000_000, 90_000_000, 2e9, True), Estimate(50, 10_000_000, 90_000_000, 1e9, False)]
-    said = estimate_words(["MobileNet", "VGG16"], two)
-    assert said == "about 1 min 20 s · 140 MB of disk · features already computed for MobileNet · 2.0 GB of memory"
-
-
-def test_the_line_says_what_random_weights_would_take():
-    one = [Estimate(30, 0, 0, 1, False)]
-    assert estimate_words(["MobileNet"], one, [Estimate(200, 0, 0, 1, False)]).startswith(
-        "about 30 s, or about 3 min 20 s from random weights"
-    )
-
-
 def test_a_sweep_computes_its_features_once():
     same, other = (config(learning_rate=rate) for rate in (0.01, 0.001)), config(input_size=128)
     first, second, third = estimate_together([*same, other], cells())
@@ -139,38 +102,23 @@ def test_a_sweep_computes_its_features_once():
     assert second.disk_bytes < first.disk_bytes
 
 
-def test_the_line_on_a_sweep_does_not_call_features_ready_that_its_first_run_computes():
-    sweep = [Estimate(30, 40_000_000, 0, 1e9, False), Estimate(5, 0, 0, 1e9, True)]
-    assert "already computed" not in estimate_words(["MobileNet", "MobileNet"], sweep)
-
-
-def test_the_memory_of_runs_that_train_at_once_is_added(monkeypatch):
+def test_words_say_about_and_name_what_is_there(monkeypatch):
+    two = [Estimate(30, 40_000_000, 90_000_000, 2e9, True), Estimate(50, 10_000_000, 90_000_000, 1e9, False)]
+    words = estimate_words(["MobileNet", "VGG16"], two)
+    assert words == "about 1 min 20 s · 140 MB of disk · features already computed for MobileNet · 2.0 GB of memory"
+    words = estimate_words(["MobileNet"], two[:1], [Estimate(200, 0, 0, 1, False)])
+    assert words.startswith("about 30 s, or about 3 min 20 s from random weights")
+    # In a sweep, the second run finds what the first one computes.
+    assert "already computed" not in estimate_words(["VGG16", "VGG16"], two[::-1])
     monkeypatch.setattr(module, "device_names", lambda: ("cpu-0", "cpu-1"))
-    three = [Estimate(9, 0, 0, size, False) for size in (1e9, 3e9, 2e9)]
+    three = [*two, Estimate(9, 0, 0, 3e9, False)]  # runs that train at once hold their memory at once
     assert estimate_words(["a", "b", "c"], three).endswith("5.0 GB of memory")
 
 
-def test_training_everything_needs_memory_for_a_batch_in_all_layers():
-    small, large = (estimate(config(train_from=ALL, batchnorm="trained", batch_size=n), cells()) for n in (64, 128))
-    assert large.memory_bytes - small.memory_bytes == pytest.approx(64 * 17.0e6 * 4)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "1 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (85, "1 min 20 s"),
-        (725, "12 min"),
-        (3600, "1 h"),
-        (7500, "2 h 5 min"),
-    ],
-)
-def test_durations_have_two_significant_figures(seconds, words):
-    assert duration_words(seconds) == words
-
-
-@pytest.mark.parametrize(("size", "words"), [(10, "under 1 MB"), (140_400_000, "140 MB"), (2_340_000_000, "2.3 GB")])
-def test_sizes_have_a_suitable_unit(size, words):
-    assert size_words(size) == words
+def test_durations_have_two_figures_that_matter_and_sizes_a_unit_that_fits():
+    durations = {
+        0: "1 s", 59.4: "59 s", 60: "1 min", 85: "1 min 20 s", 725: "12 min", 3600: "1 h", 7500: "2 h 5 min",
+    }  # fmt: skip
+    assert {seconds: duration_words(seconds) for seconds in durations} == durations
+    sizes = {10: "under 1 MB", 140_400_000: "140 MB", 2_340_000_000: "2.3 GB"}
+    assert {size: size_words(size) for size in sizes} == sizes

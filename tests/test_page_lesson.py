@@ -1,26 +1,12 @@
 """The lesson page without a browser: what it says with the study's runs, and without them."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
+from apptest import open_page, texts
 from made_runs import made_cells, made_run
-from streamlit.testing.v1 import AppTest
 
 from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.theme import alt_text
 from leukodash.studies.catalogue import StudyRun, record_study_run
-
-APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
-
-
-@pytest.fixture
-def page():
-    return AppTest.from_file(APP, default_timeout=60).switch_page("pages/lesson.py")
-
-
-def words(page):
-    return " ".join(one.value for one in page.markdown)
 
 
 def answers_for(label, run, cpu_overrides=False):
@@ -28,10 +14,9 @@ def answers_for(label, run, cpu_overrides=False):
     record_study_run("resnet50", StudyRun(label, "resnet50"), run.config, whole, run)
 
 
-def test_without_runs_the_page_shows_the_suspects_and_how_to_train_the_runs(page):
-    page.run()
-    assert not page.exception
-    assert "36 of 70 cells, 51.4%" in words(page)
+def test_without_runs_the_page_shows_the_suspects_and_how_to_train_the_runs():
+    page = open_page("lesson")
+    assert "36 of 70 cells, 51.4%" in texts(page)
     assert "study resnet50 --data DIR" in page.info[0].value
     assert [one.value for one in page.subheader][:4] == [
         "Suspect 1: one output unit",
@@ -41,22 +26,20 @@ def test_without_runs_the_page_shows_the_suspects_and_how_to_train_the_runs(page
     ]
 
 
-def test_the_sliders_update_the_page(page):
-    page.run()
+def test_the_sliders_update_the_page():
+    page = open_page("lesson")
     page.slider(key="output").set_value(0.0)
     page.slider(key="batches").set_value(100).run()
     assert [metric.value for metric in page.metric] == ["100%", "50%", "50%"]
-    assert "37% of each moving average" in words(page)
+    assert "37% of each moving average" in texts(page)
 
 
-def test_the_verdict_comes_from_the_runs(page):
+def test_the_verdict_comes_from_the_runs():
     cells = made_cells(test=400, subjects=20)
     answers_for("as published", made_run("resnet50", cells=cells, skill=0.0, seed=1), cpu_overrides=True)
     best = made_run("resnet50", cells=cells, skill=2.0, seed=2)
     answers_for("both", best)
-    page.run()
-    assert not page.exception
-    said = words(page)
+    said = texts(open_page("lesson"))
     assert "No better than guessing: **as published**" in said
     assert f"Best: **both**, {best.metrics['accuracy']:.1%} of 400 test cells" in said
     assert "ResNet50, as published: epochs" in said

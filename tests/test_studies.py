@@ -104,9 +104,25 @@ def test_a_run_that_fails_keeps_no_other_study_from_being_trained(folder, small,
     assert len(watched) == 2
 
 
-def answers_for(name, label, run, config=None):
-    config = config or run.config
-    record_study_run(name, StudyRun(label, run.config.backbone), run.config, config, run)
+def answers_for(name, label, *runs):
+    for run in runs:
+        record_study_run(name, StudyRun(label, run.config.backbone), run.config, run.config, run)
+
+
+def rows_with(words):
+    return [line for line in results_page(done())[0].splitlines() if words in line]
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """Return a function that moves all runs of studies to the published ones, by the command."""
+
+    def move():
+        assert main(["study", "--share", str(tmp_path / "shared"), "--write", str(tmp_path / "page.md")]) == 0
+        shutil.rmtree(settings.checkpoints())
+        monkeypatch.setenv("LEUKODASH_PUBLISHED", str(tmp_path / "shared"))
+
+    return move
 
 
 @pytest.mark.parametrize(
@@ -128,81 +144,64 @@ def test_a_run_that_nobody_named_is_called_by_what_it_tries(split, words):
     assert run.title == "Mine"
 
 
-def test_runs_of_one_label_stand_in_one_row_with_each_cell_counted_once():
-    runs = [made_run(seed=seed, skill=0.4) for seed in (0, 1)]
-    for run in runs:
-        answers_for("dhuri-guinde", "as published", run)
+def test_runs_of_one_label_stand_in_one_row_with_each_cell_and_each_mark_counted_once():
+    marks = [{"leaks": leaks, "random_start": True} for leaks in (30, 38)]
+    runs = [made_run(seed=seed, skill=0.4, metrics=metrics) for seed, metrics in enumerate(marks)]
+    answers_for("dhuri-guinde", "as published", *runs)
     cells = together(runs)
     assert len(cells) == 70
     shares = [run.metrics["accuracy"] for run in runs]
     assert cells["right"].mean() == pytest.approx(sum(shares) / 2)
-    (row,) = [line for line in results_page(done())[0].splitlines() if "| as published |" in line]
+    (row,) = rows_with("| as published |")
     assert f"| 2 | 0 | 4 | 70 cells of 7 subjects | {cells['right'].mean():.1%} |" in row
     assert f"{min(shares):.1%} to {max(shares):.1%}" in row
-
-
-def test_what_must_be_said_beside_several_runs_is_said_once():
-    for seed, leaks in enumerate((30, 38, 30)):
-        answers_for("dhuri-guinde", "as published", made_run(seed=seed, metrics={"leaks": leaks, "random_start": True}))
-    (row,) = [line for line in results_page(done())[0].splitlines() if "| as published |" in line]
     assert "split by subject (random start, 30 to 38 leaks between parts)" in row
 
 
-def test_printed_numbers_stand_below_with_their_intervals_and_only_for_networks_that_were_run():
+def test_printed_numbers_and_what_is_done_otherwise_here_stand_beside_the_networks_of_a_paper_that_were_run():
     answers_for("dhuri-guinde", "as published", made_run())
+    answers_for("mamaev", "as published", made_run("resnet50", seed=1))
+    answers_for("resnet50", "as published", made_run("resnet50", seed=1, when="20260102-120000"))
     text = results_page(done())[0]
     assert "| MobileNet | **printed by Dhuri & Guinde (2020)** |" in text
     assert "91.4% | 82.5% to 96.0%" in text
     assert "| VGG16 |" not in text
     assert f"1 of its {len(STUDIES['dhuri-guinde'].runs)} runs have finished." in text
-    assert "Studies without results yet: Why ResNet50 was at chance; Mamaev 2023, as published; Unseen" in text
-
-
-def test_a_paper_that_is_repeated_comes_with_what_is_done_otherwise_here():
-    answers_for("mamaev", "as published", made_run())
-    answers_for("resnet50", "as published", made_run("resnet50", seed=1))
-    parts = {part.partition("\n")[0]: part for part in results_page(done())[0].split("\n## ")}
+    assert "Studies without results yet: Unseen" in text
+    parts = {part.partition("\n")[0]: part for part in text.split("\n## ")}
     for line in PRESETS["mamaev-2023"].differences:
         assert f"- {line}" in parts["Mamaev 2023, as published"]
-    assert "done otherwise" not in parts["Why ResNet50 was at chance"]
+    assert "Left open by the paper" not in parts["Why ResNet50 was at chance"]
 
 
 def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_tested():
     cells = made_cells(validation=40, test=400, subjects=20)
     answers_for("honest", "by image", made_run(cells=cells, skill=2.0, seed=1))
     answers_for("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
-    rows = [line for line in results_page(done())[0].splitlines() if "points" in line]
     one, other = (run.run.metrics["accuracy"] for run in done()["honest"])
-    assert len(rows) == 1
-    assert f"{100 * (one - other):+.1f} points" in rows[0]
-    assert "400 of 20 subjects" in rows[0]
+    (row,) = rows_with("points")
+    assert f"{100 * (one - other):+.1f} points" in row
+    assert "400 of 20 subjects" in row
 
 
-def test_a_study_forgets_runs_that_were_deleted():
-    run = made_run()
-    answers_for("honest", "by image", run)
-    (run.path / "metrics.json").unlink()
+def test_a_study_forgets_runs_on_other_cells_and_runs_that_were_deleted():
+    runs = [made_run(config={"fingerprint": cells * 64}, seed=number) for number, cells in enumerate("aab")]
+    answers_for("honest", "by image", *runs)
+    assert [row.run for row in done()["honest"]] == runs[2:]
+    for run in runs:
+        (run.path / "metrics.json").unlink()
     assert done() == {}
-
-
-def test_a_study_is_about_one_set_of_cells_and_forgets_runs_on_others():
-    for number, cells in enumerate(("a" * 64, "a" * 64, "b" * 64)):
-        answers_for("honest", "by image", made_run(config={"fingerprint": cells}, seed=number))
-    (one,) = done()["honest"]
-    assert one.run.config.fingerprint == "b" * 64
 
 
 def test_networks_are_averaged_cell_by_cell():
     truth = [1.0 if label == "all" else 0.0 for label in made_cells()["label"]]
     sure = made_run(p_all=[0.9 * one + 0.05 for one in truth], seed=1)
     wrong = made_run("vgg16", p_all=[0.6 - 0.2 * one for one in truth], seed=2)
-    for run in (sure, wrong):
-        answers_for("honest", "fold 0 → fold 1", run)
-    page, figures = results_page(done())
-    (row,) = [line for line in page.splitlines() if "averaged" in line]
+    answers_for("honest", "fold 0 → fold 1", sure, wrong)
+    (row,) = rows_with("averaged")
     assert "| 2 |" in row
     assert "| 70 cells of 7 subjects | 100.0% |" in row
-    assert "all averaged, fold 0 → fold 1" in figures["honest.svg"]
+    assert "all averaged, fold 0 → fold 1" in results_page(done())[1]["honest.svg"]
 
 
 def test_figures_are_svg_with_every_share_in_its_place_and_its_name():
@@ -227,8 +226,7 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     small.write("model.json", small.model | {"config": stored_config(small.config)})
     second = made_run(seed=2)  # of a recipe that one run speaks for already
     second.weights.write_bytes(bytes(100))
-    for run in (small, large, second):
-        answers_for("dhuri-guinde", "as published", run)
+    answers_for("dhuri-guinde", "as published", small, large, second)
     page, there = results_page(done()), tmp_path / "shared"
     assert share(there) == sum(path.stat().st_size for path in there.iterdir())
     archive = (there / "dhuri-guinde.tar.xz").read_bytes()
@@ -248,12 +246,9 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     assert "sha256" in kept[small.id].split
 
 
-def test_a_study_has_the_users_runs_beside_the_published_ones_on_the_same_cells(tmp_path, monkeypatch):
-    published = made_run(seed=0)
-    answers_for("honest", "by image", published)
-    share(tmp_path / "shared")
-    shutil.rmtree(settings.checkpoints())
-    monkeypatch.setenv("LEUKODASH_PUBLISHED", str(tmp_path / "shared"))
+def test_a_study_has_the_users_runs_beside_the_published_ones_on_the_same_cells(publish):
+    answers_for("honest", "by image", made_run(seed=0))
+    publish()
     answers_for("honest", "by image", made_run(seed=1))
     assert [row.run.id[-4:] for row in done()["honest"]] == ["0001", "0000"]
     answers_for("honest", "by image", done()["honest"][1].run)  # as `study --data` does for a run that is there
@@ -262,20 +257,13 @@ def test_a_study_has_the_users_runs_beside_the_published_ones_on_the_same_cells(
     assert [row.run.id[-4:] for row in done()["honest"]] == ["0002"]
 
 
-def test_a_run_of_two_studies_is_published_and_counted_once(tmp_path, monkeypatch):
+def test_a_run_of_two_studies_is_published_and_counted_once(publish, tmp_path, capsys):
     run = made_run()
     answers_for("honest", "fold 0 → fold 1", run)
     answers_for("best", "classes weighted alike", run)
-    share(tmp_path / "shared")
-    shutil.rmtree(settings.checkpoints())
-    monkeypatch.setenv("LEUKODASH_PUBLISHED", str(tmp_path / "shared"))
+    publish()
     assert [row.run for name in ("honest", "best") for row in done()[name]] == published_runs() * 2
     assert "\n1 runs on real cells" in results_page(done())[0]
-
-
-def test_the_command_shares(tmp_path, capsys):
-    answers_for("dhuri-guinde", "as published", made_run())
-    assert main(["study", "--share", str(tmp_path / "shared"), "--write", str(tmp_path / "page.md")]) == 0
     assert "0.0 MB" in capsys.readouterr().out
     assert (tmp_path / "shared" / "studies.json").is_file()
-    assert (tmp_path / "page" / "dhuri-guinde.svg").is_file()
+    assert (tmp_path / "page" / "honest.svg").is_file()

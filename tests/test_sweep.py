@@ -9,8 +9,6 @@ import pytest
 from leukodash import settings
 from leukodash.__main__ import main
 from leukodash.config.presets import make_config
-from leukodash.data.dataset import load_dataset
-from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
 from leukodash.jobs import hardware as machine
 from leukodash.jobs import launch as jobs
@@ -24,17 +22,12 @@ from leukodash.jobs.live_status import (
     rate_words,
     start_words,
 )
-from leukodash.jobs.lr_search import curve, start_finder, suggestion
+from leukodash.jobs.lr_search import suggestion
 from leukodash.jobs.sweep import MOST, plan, read_values, sweepable
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs import trash
 from leukodash.runs.locks import run_lock
 from leukodash.runs.run_folder import create_run, find_run, list_runs
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    return load_dataset(make_demo(tmp_path_factory.mktemp("sweep") / "demo", cells=24, subjects=6))
 
 
 @pytest.fixture
@@ -45,51 +38,52 @@ def launched(monkeypatch):
     return runs
 
 
-def setting(name, backbone="vgg16"):
-    return next(one for one in sweepable(BACKBONES[backbone]) if one.name == name)
+@pytest.fixture
+def run_of(demo):
+    """Return a function that makes a run in this state."""
+
+    def make(state, owner="", **status):
+        run = create_run(make_config("quick", "alexnet", demo), owner=owner)
+        run.write("status.json", {"state": state, "updated": time.time(), **status})
+        return run
+
+    return make
 
 
-def test_every_backbone_gets_every_value(demo):
-    vary = setting("learning_rate")
-    planned = plan("quick", ["alexnet", "vgg16"], demo, {"epochs": 3}, vary, [0.01, 0.001])
-    asked = [(one.config.backbone, one.config.learning_rate, one.config.epochs) for one in planned]
-    assert asked == [("alexnet", 0.01, 3), ("alexnet", 0.001, 3), ("vgg16", 0.01, 3), ("vgg16", 0.001, 3)]
+def setting(name):
+    return next(setting for setting in sweepable(BACKBONES["vgg16"]) if setting.name == name)
+
+
+def test_every_backbone_gets_every_value_and_all_else_stays(demo):
+    changes = {"epochs": 3, "split": {"validation": 0.3}}
+    planned = plan("quick", ["alexnet", "vgg16"], demo, changes, setting("learning_rate"), [0.01, 0.001])
+    configs = [run.config for run in planned]
+    assert [(config.backbone, config.learning_rate, config.epochs) for config in configs] == [
+        ("alexnet", 0.01, 3), ("alexnet", 0.001, 3), ("vgg16", 0.01, 3), ("vgg16", 0.001, 3),
+    ]  # fmt: skip
     assert planned[1].title == "AlexNet · learning rate 0.001"
+    configs = [run.config for run in plan("quick", ["alexnet"], demo, changes, setting("split.seed"), [1, 2])]
+    assert [(config.split.seed, config.split.validation) for config in configs] == [(1, 0.3), (2, 0.3)]
+    planned = plan("quick", list(BACKBONES), demo, {})  # without values, a run is named by its backbone alone
+    assert [(run.config.backbone, run.title) for run in planned] == [(name, "") for name in BACKBONES]
 
 
-def test_without_values_there_is_one_run_a_backbone_named_by_it_alone(demo):
-    planned = plan("quick", list(BACKBONES), demo, {})
-    assert [one.config.backbone for one in planned] == list(BACKBONES)
-    assert {one.title for one in planned} == {""}
-
-
-def test_a_part_of_the_split_can_be_varied_and_the_rest_of_it_stays(demo):
-    planned = plan("quick", ["alexnet"], demo, {"split": {"validation": 0.3}}, setting("split.seed"), [1, 2])
-    assert [(one.config.split.seed, one.config.split.validation) for one in planned] == [(1, 0.3), (2, 0.3)]
-
-
-def test_a_cut_that_one_of_the_backbones_lacks_is_said(demo):
+def test_plans_that_do_not_fit_are_refused(demo):
     with pytest.raises(RunError, match="AlexNet can be trained from"):
         plan("quick", ["vgg16", "alexnet"], demo, {}, setting("train_from"), ["block5"])
-
-
-def test_more_runs_than_anyone_means_are_refused(demo):
     with pytest.raises(RunError, match="are 62 runs"):
         plan("quick", ["vgg16", "alexnet"], demo, {}, setting("seed"), list(range(MOST // 2 + 1)))
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "values"),
-    [
+def test_values_are_read_as_their_setting_takes_them():
+    for name, text, values in [
         ("learning_rate", "0.01, 1e-3;1, 0.01", [0.01, 0.001, 1.0]),
         ("seed", "0, 1,2.0,", [0, 1, 2]),
         ("train_from", "head, block5", ["head", "block5"]),
         ("class_weights", "on, off", [True, False]),
         ("epochs", "", []),
-    ],
-)
-def test_values_are_read_as_their_setting_takes_them(name, text, values):
-    assert read_values(text, setting(name)) == values
+    ]:
+        assert read_values(text, setting(name)) == values
 
 
 @pytest.mark.parametrize(
@@ -107,24 +101,13 @@ def test_a_value_that_does_not_fit_is_said_with_what_would(name, text):
 # --------------------------------------------------------------------------------------------------- waiting
 
 
-def under_way(demo, state, **status):
-    run = create_run(make_config("quick", "alexnet", demo))
-    run.write("status.json", {"state": state, "updated": time.time(), **status})
-    return run
-
-
-def test_a_waiting_run_starts_when_those_ahead_are_done(demo, monkeypatch):
-    now = time.time()
-    running, first, second = (
-        under_way(demo, "running", started=now - 40),
-        under_way(demo, "queued"),
-        under_way(demo, "queued"),
-    )
+def test_a_waiting_run_starts_when_those_ahead_are_done(run_of, monkeypatch):
+    running = run_of("running", started=time.time() - 40)
+    first, second = run_of("queued"), run_of("queued")
     monkeypatch.setattr("leukodash.jobs.live_status.places", lambda: {first.id: 0, second.id: 1})
     with run_lock(running.path), run_lock(first.path), run_lock(second.path):
         live = live_runs(list_runs())
-        one_device = expected_starts(live, lambda run: 100.0, devices=1)
-        two_devices = expected_starts(live, lambda run: 100.0, devices=2)
+        one_device, two_devices = (expected_starts(live, lambda run: 100.0, devices=number) for number in (1, 2))
     assert one_device == pytest.approx({first.id: 60, second.id: 160}, abs=2)
     assert two_devices == pytest.approx({first.id: 0, second.id: 60}, abs=2)
     assert start_words(one_device[second.id]) == "starts in about 2 min 40 s"
@@ -155,38 +138,32 @@ def test_early_stopping_is_said_in_words(demo):
     assert rate_words(history) == "learning rate 0.001"
 
 
-def test_runs_are_found_by_their_owner(demo):
-    runs = [under_way(demo, "stopped") for _ in range(3)]
-    for run, owner in zip(runs, ("ben", "Ada", ""), strict=True):
-        run.write("about.json", {"owner": owner})
+def test_runs_are_found_by_their_owner(run_of):
+    runs = [run_of("stopped", owner) for owner in ("ben", "Ada", "")]
     assert owners(runs) == ["Ada", "ben"]
     assert of_owner(runs, "Ada") == [runs[1]]
     assert of_owner(runs, None) == runs
 
 
-def test_a_gpu_is_named_with_its_memory_and_use(monkeypatch):
+def test_a_gpu_is_named_with_its_memory_and_use_where_nvidia_smi_is_there(monkeypatch):
     said = "0, NVIDIA H100 80GB HBM3, 3174, 81559, 64\n1, Old card, [N/A], [N/A], [N/A]\n"
-    answer = type("Answer", (), {"stdout": said})
-    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: answer)
-    machine._gpus.cache_clear()
-    assert machine.gpu_words("GPU 0") == "NVIDIA H100 80GB HBM3, 3.1 of 79.6 GiB, 64 % busy"
-    assert machine.gpu_words("GPU 1") == "Old card"
-    assert machine.gpu_words("CPU (2 cores)") == ""
-    machine._gpus.cache_clear()
-
-
-def test_without_nvidia_smi_nothing_is_said_of_the_gpu(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.subprocess, "run", lambda *_, **__: type("Answer", (), {"stdout": said}))
+        machine._gpus.cache_clear()
+        assert machine.gpu_words("GPU 0") == "NVIDIA H100 80GB HBM3, 3.1 of 79.6 GiB, 64 % busy"
+        assert machine.gpu_words("GPU 1") == "Old card"
+        assert machine.gpu_words("CPU (2 cores)") == ""
     monkeypatch.setenv("PATH", "")
     machine._gpus.cache_clear()
     assert machine.gpu_words("GPU 0") == ""
     machine._gpus.cache_clear()
 
 
-# ----------------------------------------------------------------------------------------------------- trash
-
-
-def test_a_deleted_run_can_be_brought_back_until_it_is_purged(demo):
-    run = under_way(demo, "stopped")
+def test_a_deleted_run_can_be_brought_back_until_it_is_purged_and_a_running_one_is_not_deleted(run_of):
+    run = run_of("running")
+    with run_lock(run.path), pytest.raises(RunError, match="still running"):
+        trash.discard(run)
+    assert list_runs() == [run]
     trash.discard(run)
     assert list_runs() == []
     trash.purge()  # not a day old
@@ -198,34 +175,12 @@ def test_a_deleted_run_can_be_brought_back_until_it_is_purged(demo):
         trash.bring_back(run.id)
 
 
-def test_a_run_under_way_is_not_deleted(demo):
-    run = under_way(demo, "running")
-    with run_lock(run.path), pytest.raises(RunError, match="still running"):
-        trash.discard(run)
-    assert list_runs() == [run]
-
-
-# -------------------------------------------------------------------------------------------- learning rates
-
-
-def test_the_suggestion_is_where_the_loss_falls_fastest():
+def test_the_suggested_learning_rate_is_where_the_loss_falls_fastest():
     rate = np.geomspace(1e-6, 10, 120)
     loss = 0.7 - 0.5 / (1 + (3e-3 / rate)) + (rate / 2) ** 2  # a logistic step in the logarithm, centered at 0.003
     assert suggestion(pd.DataFrame({"rate": rate, "loss": loss, "smooth": loss})) == pytest.approx(3e-3, rel=0.35)
-
-
-def test_a_loss_that_only_rises_suggests_nothing():
-    rate = np.geomspace(1e-6, 10, 50)
     assert suggestion(pd.DataFrame({"rate": rate, "loss": rate, "smooth": rate})) is None
     assert suggestion(pd.DataFrame(columns=["rate", "loss", "smooth"])) is None
-
-
-def test_a_finder_is_no_run_in_the_lists(demo, launched):
-    run = start_finder(make_config("quick", "alexnet", demo))
-    assert launched == [run]
-    assert run.config.backbone == "alexnet"
-    assert curve(run).empty
-    assert list_runs() == []
 
 
 # ---------------------------------------------------------------------------------------------- command line
@@ -244,12 +199,9 @@ def test_a_sweep_by_command_line_starts_what_the_page_would(demo, launched, caps
     assert capsys.readouterr().out == ""
 
 
-def test_what_cannot_be_varied_is_said(demo, capsys):
+def test_the_estimate_and_a_sweep_of_what_cannot_be_varied_start_nothing(demo, launched, capsys):
     assert main(["sweep", "--data", str(demo.root), "--backbone", "alexnet", "--vary", "speed=1,2"]) == 2
     assert "'speed' is not a setting that can be varied" in capsys.readouterr().err
-
-
-def test_the_estimate_starts_nothing(demo, launched, capsys):
     assert main(["estimate", "--data", str(demo.root), "--backbone", "alexnet", "--preset", "quick"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("about ")
@@ -257,8 +209,8 @@ def test_the_estimate_starts_nothing(demo, launched, capsys):
     assert not launched and not list_runs()
 
 
-def test_a_run_is_named_noted_read_and_deleted_by_command_line(demo, capsys):
-    run = under_way(demo, "stopped")
+def test_a_run_is_named_noted_read_and_deleted_by_command_line(run_of, capsys):
+    run = run_of("stopped")
     (run.path / "log.txt").write_text("one\ntwo\nthree\n")
     assert main(["about", run.id, "--title", "Mine", "--notes", "slow"]) == 0
     assert main(["about", run.id, "--owner", "Ada"]) == 0
