@@ -61,15 +61,6 @@ def demo(tmp_path_factory):
     return load_dataset(make_demo(tmp_path_factory.mktemp("data") / "demo", cells=60, subjects=8))
 
 
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory):
-    """A data set of 60 generated cells of 8 subjects."""
-    from leukodash.data.dataset import load_dataset
-    from leukodash.data.demo_cells import make_demo
-
-    return load_dataset(make_demo(tmp_path_factory.mktemp("data") / "demo", cells=60, subjects=8))
-
-
 @pytest.fixture
 def app_demo(demo, own_folders, monkeypatch):
     """The few demo cells in the app's data folder, in place of the 600 that the app draws."""

@@ -36,7 +36,7 @@ def features(run):
 
 
 def test_the_area_of_generated_cells_separates_their_classes_in_the_order_that_was_asked_for(run, tested):
-    answers, backward = (baseline_answers(run, files) for files in (tested["file"], tested["file"][::-1]))
+    answers, backward = (predict_baselines(run, files) for files in (tested["file"], tested["file"][::-1]))
     assert list(answers) == [AREA, HISTOGRAM]
     p, blast = answers[AREA].test[:, 0], (tested["label"] == "all").to_numpy()
     assert p[blast].mean() > p[~blast].mean()
@@ -46,7 +46,7 @@ def test_the_area_of_generated_cells_separates_their_classes_in_the_order_that_w
 def test_frozen_features_in_the_cache_give_svm_and_neighbors(run, tested, features):
     labels = load_dataset(run.config.data).cells["label"] == "all"
     np.save(features / "view0-0.npy", np.random.default_rng(0).normal(size=(96, 5)) + 3 * labels.to_numpy()[:, None])
-    answers = baseline_answers(run, tested["file"])
+    answers = predict_baselines(run, tested["file"])
     assert list(answers) == [AREA, HISTOGRAM, SVM, KNN]
     assert ((answers[SVM].test[:, 0] > 0.5) == (tested["label"] == "all")).mean() > 0.9
 
@@ -64,4 +64,4 @@ def test_all_that_crosses_a_cut_is_pooled_in_its_order(run, features):
 def test_a_data_set_that_lost_cells_is_named(run, tested):
     (load_dataset(run.config.data).root / tested["file"].iloc[0]).unlink()
     with pytest.raises(DataError, match="has changed since VGG16"):
-        baseline_answers(run, tested["file"])
+        predict_baselines(run, tested["file"])

@@ -63,7 +63,7 @@ def test_demo_cells_next_to_class_folders_do_not_hide_them(tmp_path):
     assert find_datasets(tmp_path) == [tmp_path, tmp_path / "demo"]
 
 
-def test_class_folders_keep_their_names_and_know_subjects_by_cnmc_file_names_alone(tmp_path):
+def test_class_folders_keep_their_names_and_have_subjects_only_with_cnmc_file_names(tmp_path):
     dataset = load_dataset(write(tmp_path / "plain", "Early/1.png", "Benign/1.tif", "Pro/1.jpg"))
     assert dataset.classes == ("Benign", "Early", "Pro")
     assert (dataset.has_subjects, dataset.has_folds) == (False, False)
@@ -106,8 +106,8 @@ def test_incomplete_subjects_are_refused(tmp_path, table, words):
 @pytest.mark.parametrize(
     ("file", "words"),
     [
-        ("fold_0/all/cell.bmp", "1 of 5 file names tell no subject.*'fold_0/all/cell.bmp'"),
-        ("fold_0/all/UID_H9_1_1_hem.bmp", "UID_H9_1_1_hem.bmp' lies in the folder of the other class"),
+        ("fold_0/all/cell.bmp", "1 of 5 file names contain no subject.*'fold_0/all/cell.bmp'"),
+        ("fold_0/all/UID_H9_1_1_hem.bmp", "UID_H9_1_1_hem.bmp' is in the folder of the other class"),
     ],
 )
 def test_files_without_a_subject_or_in_the_folder_of_the_other_class_are_refused(cnmc, file, words):
@@ -147,18 +147,18 @@ def test_known_files_are_not_read_again(cnmc):
     assert load_dataset(cnmc).fingerprint != first.fingerprint
 
 
-def test_a_damaged_index_is_made_again_and_progress_is_silent_when_nothing_is_to_do(cnmc, tmp_path):
-    heard = []
-    first = load_dataset(cnmc, lambda fraction, words: heard.append((fraction, words)))
+def test_a_damaged_index_is_rebuilt_and_progress_is_reported_only_if_there_is_work(cnmc, tmp_path):
+    calls = []
+    first = load_dataset(cnmc, lambda fraction, words: calls.append((fraction, words)))
     assert load_dataset(cnmc, lambda *_: pytest.fail("read again")).fingerprint == first.fingerprint
-    assert heard == [(1.0, "reading cells, 4 of 4")]
+    assert calls == [(1.0, "reading cells, 4 of 4")]
     (index,) = (tmp_path / "cache" / "index").iterdir()
     index.write_text("fold_0/all\n\0,,")
     assert load_dataset(cnmc).fingerprint == first.fingerprint
     assert len(index.read_text().splitlines()) == 4
 
 
-def test_the_fingerprint_tells_every_change_of_the_cells_and_not_of_their_place(cnmc, tmp_path):
+def test_the_fingerprint_depends_on_content_name_fold_and_subject_and_not_on_the_folder(cnmc, tmp_path):
     cell = cnmc / "fold_0/all/UID_11_10_1_all.bmp"
     table = (
         "file,subject\nUID_13_10_1_all.bmp,13\nUID_12_1_1_all.bmp,13\nUID_H24_7_5_hem.bmp,H24\nUID_h3_1_2_hem.bmp,H3\n"

@@ -33,7 +33,7 @@ def contents(folder):
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_files_are_named_and_laid_out_as_in_c_nmc(demo):
+def test_files_have_the_names_layout_and_classes_of_c_nmc(demo):
     name = re.compile(r"fold_([012])/(all|hem)/UID_((H?)\d+)_\d+_\d+_(all|hem)\.png")
     matches = [name.fullmatch(file) for file in images(demo)]
     assert len(matches) == SMALL["cells"] and all(matches)
@@ -66,14 +66,14 @@ def test_files_depend_on_the_seed_only(demo, tmp_path):
     assert (demo / images(demo)[0]).read_bytes() != (other / images(other)[0]).read_bytes()
 
 
-def test_a_complete_demo_is_left_as_it_is_and_its_record_says_that_it_is_generated(demo):
+def test_a_complete_demo_is_not_changed_and_its_record_says_that_it_is_generated(demo):
     before = {file: file.stat().st_mtime_ns for file in demo.rglob("*")}
     assert make_demo(demo, **SMALL) == demo
     assert {file: file.stat().st_mtime_ns for file in demo.rglob("*")} == before
     assert json.loads((demo / "generated.json").read_text()) == {"generated": True, "version": 1, **SMALL}
 
 
-def test_an_empty_folder_is_filled_nothing_is_left_beside_it_and_progress_rises_to_one(tmp_path):
+def test_an_empty_folder_is_filled_without_temporary_files_and_progress_increases_to_one(tmp_path):
     (tmp_path / "cells").mkdir()
     seen = []
     folder = make_demo(tmp_path / "cells", **SMALL, progress=lambda fraction, words: seen.append(fraction))
@@ -82,7 +82,7 @@ def test_an_empty_folder_is_filled_nothing_is_left_beside_it_and_progress_rises_
     assert seen == sorted(seen) and seen[-1] == 1
 
 
-def test_a_folder_with_something_else_is_refused_and_kept(demo, tmp_path):
+def test_folders_with_other_files_unwritable_ones_and_other_demos_are_refused_and_not_changed(demo, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for folder, seed, words in (
         (tmp_path, 5, "something other than demo cells"),
@@ -110,8 +110,8 @@ def test_an_interrupted_demo_leaves_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_masks_belong_to_the_very_cell_in_the_file_and_agree_with_what_is_seen(demo):
-    """Seen from the pixels alone: the cell is what is not black, and the nucleus absorbs green most."""
+def test_masks_belong_to_the_cell_in_the_file_and_agree_with_its_pixels(demo):
+    """In the image, the cell is everything that is not black, and the nucleus absorbs green most."""
     for file in images(demo)[::5]:
         pixels = cv2.cvtColor(cv2.imread(str(demo / file)), cv2.COLOR_BGR2RGB)
         redrawn, *expected = _cell_of_file(file.rsplit("/", 1)[1], SMALL["seed"])
@@ -125,14 +125,14 @@ def test_masks_belong_to_the_very_cell_in_the_file_and_agree_with_what_is_seen(d
         assert green[nucleus].mean() < 0.8 * green[cell & ~nucleus].mean()
 
 
-def test_masks_of_a_file_that_is_no_demo_cell_or_of_an_older_demo_are_refused(demo, tmp_path):
+def test_masks_of_other_files_and_older_demos_are_refused(demo, tmp_path):
     record = json.loads((demo / "generated.json").read_text())
     (tmp_path / "generated.json").write_text(json.dumps({**record, "version": 0}))
     for folder, file, words in (
         (demo, "fold_0/all/UID_77_1_1_all.png", r"UID_77_1_1_all\.png"),
         (demo, "generated.json", r"generated\.json"),
         (tmp_path, images(demo)[0], "version 0"),
-        (tmp_path / "nowhere", images(demo)[0], "no demo cells"),
+        (tmp_path / "nowhere", images(demo)[0], "contains no demo cells"),
     ):
         with pytest.raises(DataError, match=words):
             demo_masks(folder, file)

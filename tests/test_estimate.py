@@ -41,7 +41,7 @@ def finished(config, number=1000, **metrics):
     return run
 
 
-def test_features_take_one_pass_over_the_cells_for_each_view_and_a_quarter_of_it_at_half_the_side():
+def test_features_take_one_pass_for_each_view_and_a_quarter_of_the_time_at_half_the_side():
     one, more = (estimate(config(epochs=1), cells(number)) for number in (1000, 2000))
     assert more.seconds - one.seconds == pytest.approx(1000 / 104 + 1000 * module.DECODE_SECONDS, rel=0.05)
     eight = estimate(config(epochs=1, flips="views"), cells())
@@ -51,7 +51,18 @@ def test_features_take_one_pass_over_the_cells_for_each_view_and_a_quarter_of_it
     assert whole == pytest.approx(4 * half)
 
 
-def test_training_everything_takes_three_forward_passes_a_cell_and_epoch_and_holds_a_batch_in_all_layers():
+def test_the_table_is_scaled_to_a_gpu_bfloat16_units_and_the_processor(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "on_gpu", lambda: True)
+        assert module._stages(config(), 1000)["features"] == pytest.approx(1000 / 104 / 30)
+    monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "matrix_gflops", lambda: 450.0)
+    vgg16, mobilenet = (module._stages(config(backbone=name), 1000)["features"] for name in ("vgg16", "mobilenet"))
+    assert vgg16 == pytest.approx(1000 / (63.6 * 3))
+    assert mobilenet == pytest.approx(1000 / (104 * 3))  # it stays in float32
+
+
+def test_training_everything_takes_three_forward_passes_and_memory_for_a_batch_in_all_layers():
     everything = config(train_from=ALL, batchnorm="trained", epochs=10)
     stages = module._stages(everything, 1000)
     assert stages["training"] == pytest.approx(10 * 1000 / 104 * (3 * 0.65 + 0.15), rel=0.05)  # 65 % are trained on
@@ -61,8 +72,10 @@ def test_training_everything_takes_three_forward_passes_a_cell_and_epoch_and_hol
     assert large.memory_bytes - small.memory_bytes == pytest.approx(64 * 17.0e6 * 4)
 
 
-def test_a_later_cut_trains_faster_but_a_deeper_one_has_less_to_compute_beforehand():
-    near, far = (module._stages(config(backbone="vgg16", train_from=cut), 1000) for cut in ("block5", "block3"))
+def test_a_later_split_point_trains_faster_but_needs_more_features():
+    near, far = (
+        module._stages(config(backbone="vgg16", train_from=split_point), 1000) for split_point in ("block5", "block3")
+    )
     assert near["training"] < far["training"]
     assert near["features"] > far["features"]
 
@@ -79,7 +92,7 @@ def test_features_of_a_finished_run_with_the_same_settings_are_ready():
     assert not estimate(config(fingerprint="e" * 64), cells(), [past]).features_ready
 
 
-def test_a_machine_that_took_three_times_as_long_is_believed():
+def test_a_past_run_that_took_three_times_as_long_corrects_the_estimate():
     said = module._stages(config(), 1000)["features"]
     past = finished(config(), seconds={"features": 3 * said})
     other = config(input_size=160)
@@ -102,7 +115,7 @@ def test_a_sweep_computes_its_features_once():
     assert second.disk_bytes < first.disk_bytes
 
 
-def test_words_say_about_and_name_what_is_there(monkeypatch):
+def test_the_line_says_about_names_ready_features_and_adds_memory_of_runs_that_train_at_once(monkeypatch):
     two = [Estimate(30, 40_000_000, 90_000_000, 2e9, True), Estimate(50, 10_000_000, 90_000_000, 1e9, False)]
     words = estimate_words(["MobileNet", "VGG16"], two)
     assert words == "about 1 min 20 s · 140 MB of disk · features already computed for MobileNet · 2.0 GB of memory"
@@ -115,7 +128,7 @@ def test_words_say_about_and_name_what_is_there(monkeypatch):
     assert estimate_words(["a", "b", "c"], three).endswith("5.0 GB of memory")
 
 
-def test_durations_have_two_figures_that_matter_and_sizes_a_unit_that_fits():
+def test_durations_have_two_significant_figures_and_sizes_a_suitable_unit():
     durations = {
         0: "1 s", 59.4: "59 s", 60: "1 min", 85: "1 min 20 s", 725: "12 min", 3600: "1 h", 7500: "2 h 5 min",
     }  # fmt: skip

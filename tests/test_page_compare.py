@@ -37,7 +37,7 @@ def test_the_newest_run_of_each_backbone_is_compared_with_counts_intervals_and_m
     at = open_page("compare")
     assert at.multiselect[0].value == ["20260101-120000-mobilenet-0003", "20260101-100000-vgg16-0001"]
     assert "of 7 subjects" in headline(at)
-    assert "Only 7 subjects" in texts(at)
+    assert "Only 7 test subjects" in texts(at)
     assert "nothing but size was learnt" in texts(at)
     assert re.search(r"\[VGG16\].*3 leaks", texts(at))
     row = table(at).loc["VGG16"]
@@ -50,10 +50,10 @@ def test_chosen_runs_are_in_the_address_and_a_link_brings_them_back():
     second = made_run("mobilenet", seed=2, when="20260101-110000")
     at = open_page("compare", runs=first.id)
     assert at.multiselect[0].value == [first.id]
-    assert headline(at).startswith("### VGG16 is right about")
+    assert headline(at).startswith("### VGG16 classifies")
     at.multiselect[0].set_value([second.id]).run()
     assert at.query_params["runs"] == second.id
-    assert headline(at).startswith("### MobileNet is right about")
+    assert headline(at).startswith("### MobileNet classifies")
     at.multiselect[0].set_value([]).run()
     assert "Choose a run" in texts(at)
     assert open_page("compare", runs="20200101-000000-vgg16-dead").multiselect[0].value == [second.id, first.id]
@@ -185,6 +185,6 @@ def test_runs_that_learnt_from_fewer_cells_draw_a_learning_curve_and_others_say_
     train = made_cells(validation=60, test=0, root="more").assign(part="train")
     runs = [made_run("vgg16", seed=seed, cells=pd.concat([cells, train[:count]])) for seed, count in ((1, 60), (2, 20))]
     at = open_page("compare", tab="Learning curve", runs=",".join(run.id for run in runs))
-    assert "after 20 cells" in widget(at.tabs, "Learning curve").get("plotly_chart")[0].proto.alt
+    assert "with 20 cells" in widget(at.tabs, "Learning curve").get("plotly_chart")[0].proto.alt
     at.multiselect[0].set_value([runs[0].id]).run()
     assert any("train again" in info.value for info in at.info)

@@ -96,7 +96,7 @@ def test_an_address_is_followed_as_far_as_it_names_what_there_is():
     (settings.data_root() / "single" / "blast" / "1.png").write_bytes(b"x")
     page = open_page("train", preset="<b>", data="gone")
     assert page.pills(key="preset").value == page.query_params["preset"] == "quick"
-    for words in ("no data set 'gone'", "No cell images were found in 'empty'", "'single' holds one class, 'blast'"):
+    for words in ("no data set 'gone'", "No cell images were found in 'empty'", "'single' has one class, 'blast'"):
         assert words in texts(page)
 
 
