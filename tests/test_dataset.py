@@ -29,13 +29,17 @@ def cnmc(tmp_path):
     )
 
 
-def test_the_cnmc_layout_gives_label_subject_fold_and_hash(cnmc):
-    cells = load_dataset(cnmc).cells
+def test_the_cnmc_layout_gives_label_subject_fold_and_hash_and_a_record_marks_generated_cells(cnmc):
+    dataset = load_dataset(cnmc)
+    cells = dataset.cells
     assert list(cells["sha256"]) == [hashlib.sha256((cnmc / file).read_bytes()).hexdigest() for file in cells["file"]]
     assert list(cells["label"]) == ["all", "hem", "all", "hem"]
     assert list(cells["subject"]) == ["11", "H24", "12", "H3"]
     assert list(cells["fold"]) == [0, 0, 1, 1]
     assert list(cells.columns) == ["file", "label", "subject", "fold", "sha256"]
+    assert not dataset.generated
+    (cnmc / "generated.json").write_text("{}")
+    assert load_dataset(cnmc).generated
 
 
 def test_the_case_of_folders_names_and_extensions_does_not_matter(tmp_path):
@@ -175,12 +179,6 @@ def test_the_fingerprint_depends_on_content_name_fold_and_subject_and_not_on_the
     assert len(set(fingerprints)) == 5
     assert load_dataset(cnmc.rename(tmp_path / "elsewhere")).fingerprint == fingerprints[-1]
     assert len(fingerprints[0]) == 64
-
-
-def test_generated_cells_are_recognized_by_their_record(cnmc):
-    assert not load_dataset(cnmc).generated
-    (cnmc / "generated.json").write_text("{}")
-    assert load_dataset(cnmc).generated
 
 
 @pytest.mark.parametrize(

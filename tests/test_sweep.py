@@ -16,8 +16,6 @@ from leukodash.jobs import queue
 from leukodash.jobs.live_status import (
     expected_starts,
     live_runs,
-    of_owner,
-    owners,
     patience_words,
     rate_words,
     start_words,
@@ -42,8 +40,8 @@ def launched(monkeypatch):
 def run_of(demo):
     """Return a function that makes a run in this state."""
 
-    def make(state, owner="", **status):
-        run = create_run(make_config("quick", "alexnet", demo), owner=owner)
+    def make(state, **status):
+        run = create_run(make_config("quick", "alexnet", demo))
         run.write("status.json", {"state": state, "updated": time.time(), **status})
         return run
 
@@ -136,13 +134,6 @@ def test_early_stopping_is_said_in_words(demo):
     assert patience_words(config, history[:0]) == ""
     assert patience_words(config.changed(early_stopping=0), history) == ""
     assert rate_words(history) == "learning rate 0.001"
-
-
-def test_runs_are_found_by_their_owner(run_of):
-    runs = [run_of("stopped", owner) for owner in ("ben", "Ada", "")]
-    assert owners(runs) == ["Ada", "ben"]
-    assert of_owner(runs, "Ada") == [runs[1]]
-    assert of_owner(runs, None) == runs
 
 
 def test_a_gpu_is_named_with_its_memory_and_use_where_nvidia_smi_is_there(monkeypatch):
