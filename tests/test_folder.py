@@ -1,16 +1,20 @@
 """The run folder: claimed once, whole files only, and a state that is true even when the trainer is not there."""
 
+import hashlib
 import json
+import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from leukodash.config.presets import make_config
 from leukodash.errors import RunError
 from leukodash.runs.locks import STARTING_SECONDS, run_lock
-from leukodash.runs.run_folder import Run, create_run, find_run, finished, list_runs
+from leukodash.runs.run_folder import Run, cells_hash, create_run, find_run, finished, list_runs
 from leukodash.runs.status import Status
 
 
@@ -35,12 +39,66 @@ def test_many_runs_at_once_get_folders_of_their_own(two_cells):
 
 def test_a_run_without_results_reads_as_empty(run):
     assert run.history.empty and run.steps.empty and run.predictions.empty and run.split.empty
+    assert list(run.predictions) == ["file", "label", "subject", "part"]
+    assert list(run.split) == ["file", "label", "subject", "part", "sha256"]
     assert run.metrics == {} and run.model == {} and run.log_tail() == ""
     assert finished([run]) == []
 
 
+def test_every_file_is_read_under_the_name_of_the_design(run):
+    run.write("model.json", {"classes": ["all", "hem"]})
+    (run.path / "steps.csv").write_text("step,epoch,loss,accuracy\n1,1,0.5,0.75\n")
+    (run.path / "predictions.csv").write_text("file,label,subject,part,p_all,p_hem\n1.png,all,,test,1,0\n")
+    assert run.model["classes"] == ["all", "hem"]
+    assert run.steps.to_dict("records") == [{"step": 1, "epoch": 1, "loss": 0.5, "accuracy": 0.75}]
+    assert run.predictions["subject"].isna().all()  # unknown, which is no subject's name
+    assert run.weights == run.path / "trained.weights.h5"
+
+
+def test_files_of_one_size_and_time_are_not_taken_for_each_other(two_cells):
+    runs = [create_run(make_config("quick", "mobilenet", two_cells)) for _ in range(2)]
+    for number, one in enumerate(runs):
+        one.write("metrics.json", {"n": number})
+        os.utime(one.path / "metrics.json", (1, 1))
+    assert [one.metrics["n"] for one in (*runs, *runs)] == [0, 1, 0, 1]
+
+
+def test_json_files_take_numpy_numbers_and_paths_and_hold_objects(run):
+    run.write("metrics.json", {"accuracy": np.float32(0.5), "counts": np.array([1, 2]), "data": Path("cells")})
+    assert run.metrics == {"accuracy": 0.5, "counts": [1, 2], "data": "cells"}
+    run.write("metrics.json", ["no", "object"])
+    assert run.metrics == {}
+
+
+def test_runs_of_all_versions_name_the_same_test_cells_alike(run):
+    expected = hashlib.sha256(b"a\nb").hexdigest()[:12]
+    assert cells_hash(["b", "a"]) == expected
+    (run.path / "split.csv").write_text(
+        "file,label,subject,part,sha256\n1,all,1,test,b\n2,hem,H,test,a\n3,all,2,train,c\n"
+    )
+    run.write("metrics.json", {"part": "test"})
+    assert run.test_set == expected
+    run.write("metrics.json", {"part": "test", "test_set": "known"})
+    assert run.test_set == "known"
+
+
+def test_a_study_names_a_run_until_somebody_gives_it_a_title(run):
+    assert re.fullmatch(r"MobileNet \d\d:\d\d:\d\d", run.title)
+    run.write("about.json", {"label": "eight views"})
+    assert run.title == "MobileNet: eight views"
+    run.write("about.json", {"label": "eight views", "title": "Mine"})
+    assert run.title == "Mine"
+
+
+def test_the_tail_of_a_long_log_is_its_last_lines(run):
+    (run.path / "log.txt").write_text("".join(f"line {number}\n" for number in range(5000)))
+    assert run.log_tail(2) == "line 4998\nline 4999"
+    assert len(run.log_tail().splitlines()) == 20
+
+
 def test_a_new_run_is_queued_and_lost_when_its_process_never_came(run):
-    assert run.state == "queued"
+    assert json.loads((run.path / "status.json").read_text())["state"] == "queued"
+    assert (run.state, run.status["progress"], run.status["message"]) == ("queued", 0.0, "")
     late = {"state": "queued", "starting": True, "updated": time.time() - STARTING_SECONDS - 1}
     run.write("status.json", late)
     assert run.state == "lost"

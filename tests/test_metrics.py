@@ -290,3 +290,13 @@ def test_the_interval_of_the_brier_score_leaves_out_one_subject_at_a_time():
     left_out = np.array([errors[subjects != subject].mean() for subject in range(5)])
     assert result["brier"] == pytest.approx(errors.mean())
     assert result["brier_interval"] == pytest.approx(jackknife_interval(errors.mean(), left_out, np.full(5, 8)))
+
+
+def test_the_lowest_probability_can_be_the_threshold():
+    blasts, p = np.array([True, False, True]), np.array([0.9, 0.5, 0.2])
+    assert threshold_for(blasts, p, "sensitivity", 1.0) == pytest.approx(0.2)
+
+
+def test_a_bin_has_whole_cells():
+    table = reliability(np.array([0.9, 0.9]), np.array([True, False]))
+    assert table[["n", "accuracy"]].to_numpy().tolist() == [[2, 0.5]]

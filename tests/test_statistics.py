@@ -315,3 +315,7 @@ def test_eighty_percent_power_takes_as_many_more_subjects_as_lehrs_constant_says
 
 def test_an_interval_of_cells_that_are_all_right_ends_at_one():
     assert accuracy_interval(np.ones(3), None)[1] == 1.0
+
+
+def test_cells_that_are_all_wrong_have_no_design_effect():
+    assert design_effect(np.zeros(6, bool), ["1", "1", "2", "2", "3", "3"]) is None
