@@ -7,9 +7,9 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -22,10 +22,12 @@ from leukodash.evaluation.statistics import wilson
 from leukodash.jobs.estimate import duration_words
 from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders
-from leukodash.runs.run_folder import Run, all_runs, finished
+from leukodash.runs.run_folder import Run, all_runs, file_stamp, finished
 
 if TYPE_CHECKING:
     from leukodash.inference.classifier import Classifier
+
+T = TypeVar("T")
 
 
 @st.cache_resource(show_spinner=False)
@@ -72,8 +74,8 @@ def dataset(folder: Path | str) -> Dataset:
     """
     folder = Path(folder)
     stamp = _folder_times.get(folder, ())
-    if not stamp or any(_modified(path) != time for path, time in stamp):
-        stamp = _folder_times[folder] = tuple((path, _modified(path)) for path in sorted(_folders(folder, DEPTH)))
+    if not stamp or any(file_stamp(path)[0] != time for path, time in stamp):
+        stamp = _folder_times[folder] = tuple((path, file_stamp(path)[0]) for path in sorted(_folders(folder, DEPTH)))
     return _dataset(str(folder), stamp)
 
 
@@ -83,13 +85,6 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
         for entry in os.scandir(folder):
             if entry.is_dir():
                 yield from _folders(Path(entry.path), depth - 1)
-
-
-def _modified(folder: Path) -> int:
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def dataset_title(folder: Path) -> str:
@@ -142,6 +137,14 @@ def run_label(run: Run) -> str:
     marks = [f"{metrics['accuracy']:.1%} of {metrics['n']:,}"] if metrics else []
     marks += ["random start"] if metrics.get("random_start") else []
     return " · ".join([run.title, *marks])
+
+
+def choose_one(label: str, options: Mapping[T, str], key: str, place: DeltaGenerator | None = None, **more: Any) -> T:
+    """Let the user choose one of the options, shown by their titles; the first one is the default."""
+    return (place or st).segmented_control(
+        label, list(options), default=next(iter(options)), required=True, format_func=options.__getitem__, key=key,
+        **more,
+    )  # fmt: skip
 
 
 def unique_labels(labels: dict[str, str], suffix: Callable[[str], str]) -> dict[str, str]:

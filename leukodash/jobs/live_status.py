@@ -3,7 +3,6 @@
 import heapq
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
 from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.queue import waiting
-from leukodash.runs.run_folder import LIVE, Run
+from leukodash.runs.run_folder import LIVE, Run, file_stamp
 
 CURVES = 6  # with more lines than this, a chart cannot be read
 BATCH_SECONDS = 120  # runs requested this close to the newest one count as started together
@@ -71,11 +70,6 @@ def left_words(status: dict) -> str:
     return f"about {duration_words(left)} left"
 
 
-def stopping(run: Run) -> bool:
-    """Whether the run was requested to stop and has not stopped yet."""
-    return (run.path / "stop").exists()
-
-
 def curve_runs(runs: list[Run], live: list[Run]) -> list[Run]:
     """Return the runs whose curves are shown: the live runs and those started together with them, or else the newest.
 
@@ -94,7 +88,7 @@ def curve_runs(runs: list[Run], live: list[Run]) -> list[Run]:
 
 def started(run: Run) -> float:
     """Return when the run was requested, in Unix seconds: the time of its config file."""
-    return _modified(run.path / "config.json")[0] / 1e9
+    return file_stamp(run.path / "config.json")[0] / 1e9
 
 
 def curve_names(runs: list[Run]) -> dict[str, Run]:
@@ -116,7 +110,7 @@ def curve_names(runs: list[Run]) -> dict[str, Run]:
 
 def curve_stamp(runs: list[Run]) -> tuple:
     """Return a value that changes whenever a curve or a title changes."""
-    return tuple((run.title, *(_modified(run.path / name) for name in ("history.csv", "steps.csv"))) for run in runs)
+    return tuple((run.title, *(file_stamp(run.path / name) for name in ("history.csv", "steps.csv"))) for run in runs)
 
 
 def places() -> dict[str, int]:
@@ -184,12 +178,4 @@ def best_epoch(history: pd.DataFrame) -> int | None:
 
 
 def _has_curve(run: Run) -> bool:
-    return any(_modified(run.path / name)[1] > 0 for name in ("history.csv", "steps.csv"))
-
-
-def _modified(path: Path) -> tuple[int, int]:
-    try:
-        info = path.stat()
-    except OSError:
-        return 0, 0
-    return info.st_mtime_ns, info.st_size
+    return any(file_stamp(run.path / name)[1] > 0 for name in ("history.csv", "steps.csv"))

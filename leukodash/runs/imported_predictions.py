@@ -5,8 +5,6 @@ An imported run is a run folder with ``imported.json`` in place of ``config.json
 
 import io
 import json
-import secrets
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.run_folder import Run
+from leukodash.runs.run_folder import Run, claim_folder, writing_runs
 
 IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
@@ -135,25 +133,17 @@ def import_predictions(
         positive,
         subjects=tested["subject"].tolist() if known else None,
     )
-    metrics |= {
-        "part": "test",
-        "split": "imported: split unknown",
-        "generated": bool(other and other.metrics["generated"]),
-    }
+    generated = bool(other and other.metrics["generated"])
+    metrics |= {"part": "test", "split": "imported: split unknown", "generated": generated}
     if other and other.metrics.get("area_auc") is not None:
         metrics["area_auc"] = other.metrics["area_auc"]
-    try:
-        run = Run(_claim(settings.checkpoints()))
+    with writing_runs():
+        run = claim_folder("imported")
         write_atomic(run.path / "predictions.csv", table.to_csv(index=False).encode())
         write_atomic(run.path / "split.csv", split.to_csv(index=False).encode())
         run.write("about.json", {"title": title or Path(printable(name)).stem, "owner": owner, "notes": ""})
         run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
         run.write("metrics.json", metrics)
-    except OSError as error:
-        raise RunError(
-            f"Runs are kept in '{settings.checkpoints()}', which cannot be written ({error.strerror}). "
-            "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
-        ) from error
     return run
 
 
@@ -211,14 +201,3 @@ def _refuse(wrong: pd.Series, name: str, words: str) -> None:
 def _some(names: Sequence[str]) -> str:
     shown = [printable(str(name)) for name in names[:6]]
     return ", ".join(shown) + (" …" if len(names) > 6 else "")
-
-
-def _claim(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    while True:
-        path = root / f"{time.strftime('%Y%m%d-%H%M%S')}-imported-{secrets.token_hex(2)}"
-        try:
-            path.mkdir()  # atomic, so the name is unique
-        except FileExistsError:
-            continue
-        return path

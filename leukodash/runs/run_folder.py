@@ -5,13 +5,14 @@ of a published run holds only the parts: the table of cells is stored once for a
 Tables may be compressed (``predictions.csv.gz``).
 """
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -173,32 +174,35 @@ def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: st
 
     Raises RunError if the folder cannot be written.
     """
-    root = settings.checkpoints()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        name = _claim(root, config.backbone, prefix)
-    except OSError as error:
-        raise RunError(
-            f"Runs are kept in '{root}', which cannot be written ({error.strerror}). "
-            "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
-        ) from error
-    run = Run(root / name)
-    run.write("config.json", stored_config(config))
-    run.write("about.json", {"title": title, "owner": owner, "notes": notes})
-    asked, _ = _stamp(run.path / "config.json")  # the time that `list_runs` sorts by
-    run.write("status.json", {"state": "queued", "starting": True, "asked": asked, "updated": time.time()})
+    with writing_runs():
+        run = claim_folder(config.backbone, prefix)
+        run.write("config.json", stored_config(config))
+        run.write("about.json", {"title": title, "owner": owner, "notes": notes})
+        asked, _ = file_stamp(run.path / "config.json")  # the time that `list_runs` sorts by
+        run.write("status.json", {"state": "queued", "starting": True, "asked": asked, "updated": time.time()})
     return run
 
 
-def _claim(root: Path, backbone: str, prefix: str) -> str:
-    """Create a folder with a unique name and return the name: ``mkdir`` is atomic."""
+def claim_folder(kind: str, prefix: str = "") -> Run:
+    """Create a run folder with a unique name, ``<prefix>YYYYmmdd-HHMMSS-<kind>-<4 hex>``: ``mkdir`` is atomic."""
     while True:
-        name = f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{backbone}-{secrets.token_hex(2)}"
-        try:
-            (root / name).mkdir()
-        except FileExistsError:
-            continue
-        return name
+        path = settings.checkpoints() / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(2)}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return Run(path)
+
+
+@contextlib.contextmanager
+def writing_runs() -> Iterator[None]:
+    """Raise RunError if the block cannot write to the checkpoints folder."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"Runs are kept in '{settings.checkpoints()}', which cannot be written ({error.strerror}). "
+            "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
+        ) from error
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
@@ -207,7 +211,7 @@ def list_runs(root: Path | None = None) -> list[Run]:
     if not root.is_dir():
         return []
     names = [entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."]
-    written = {name: _stamp(root / name / "config.json") for name in names}
+    written = {name: file_stamp(root / name / "config.json") for name in names}
     kept = [name for name in names if written[name] != (0, 0)]
     return [Run(root / name) for name in sorted(kept, key=lambda name: (name[:15], *written[name]), reverse=True)]
 
@@ -269,7 +273,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
     """Return (modification time in ns, bytes) of a file; (0, 0) if it does not exist."""
     try:
         info = path.stat()
@@ -280,7 +284,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _now(slots: Callable, read: Callable, path: Path, *more: Any) -> Any:
     """Return the content of a file, read again only when the file has changed."""
-    slot, stamp = slots(read, path, *more), _stamp(path)
+    slot, stamp = slots(read, path, *more), file_stamp(path)
     if slot[0] is None or slot[0][0] != stamp:
         slot[0] = stamp, read(path, *more) if stamp != (0, 0) else None
     return slot[0][1]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from leukodash.app.common import plain
+from leukodash.app.common import choose_one, plain
 from leukodash.cam.methods import METHODS
 from leukodash.cam.overlay_files import OverlayStyle
 from leukodash.data.dataset import label_title
@@ -65,10 +65,8 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
             notes += " Runs that pool every block also use earlier feature maps, which this map does not show."
         st.caption(notes)
         shared = [label for label in loaded[0].classes if all(label in other.classes for other in loaded)]
-        target = st.segmented_control(
-            "Class to explain", [PREDICTED, *shared], default=PREDICTED, required=True, key="target",
-            format_func=lambda label: label if label == PREDICTED else label_title(label),
-        )  # fmt: skip
+        titles = {PREDICTED: PREDICTED} | {label: label_title(label) for label in shared}
+        target = choose_one("Class to explain", titles, "target")
         layers = {}
         for column, classifier in zip(st.columns(len(loaded)), loaded, strict=True):
             layer = column.selectbox(
@@ -79,10 +77,7 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
             if layer:
                 layers[classifier.run.id] = layer
         left, right = st.columns(2)
-        beside = left.segmented_control(
-            "Position", [False, True], default=False, required=True, key="beside",
-            format_func=lambda beside: "beside the cell" if beside else "over the cell",
-        )  # fmt: skip
+        beside = choose_one("Position", {False: "over the cell", True: "beside the cell"}, "beside", left)
         colors = right.segmented_control("Colors", list(COLOR_MAPS), default="inferno", required=True, key="colors")
         opacity = st.slider("Opacity", 0, 100, 50, 5, format="%d%%", key="opacity", disabled=beside) / 100
         bright = st.toggle("Brighten the cells (display only)", value=True, key="bright")
@@ -93,10 +88,7 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
 def decision_popover(runs: list[Run], names: dict[str, str], chosen: Settings) -> Settings:
     """Let the user choose how a probability becomes a class; returns the completed settings."""
     with st.popover("Decision", icon=":material/rule:"):
-        rule: Rule = st.segmented_control(
-            "Class", list(RULES), default="likeliest", required=True, key="decide", format_func=RULES.__getitem__,
-            help=RULES_HELP, bind="query-params",
-        )  # fmt: skip
+        rule = choose_one("Class", RULES, "decide", help=RULES_HELP, bind="query-params")
         calibrated = st.toggle("Calibrated probabilities", value=True, key="calibrated", help=CALIBRATED_HELP)
         decisions = [decision(run, rule) for run in runs]
         lines = [decision_words(names[run.id], own, calibrated) for run, own in zip(runs, decisions, strict=True)]

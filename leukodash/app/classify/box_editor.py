@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from leukodash.app.common import plain
+from leukodash.app.common import choose_one, plain
 from leukodash.data.images import read_image
 from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
@@ -49,10 +49,7 @@ def _editor(smear: Smear) -> None:
     picture, width, height = _picture(smear.sha, smear.data)
     boxes = _boxes(smear)
     with st.container(horizontal=True, vertical_alignment="center"):
-        mode = st.segmented_control(
-            "Correct", list(MODES), default="add", required=True, format_func=MODES.__getitem__, key="smear-way",
-            label_visibility="collapsed", disabled=boxes is None,
-        )  # fmt: skip
+        mode = choose_one("Correct", MODES, "smear-way", label_visibility="collapsed", disabled=boxes is None)
         st.button(
             "Reset boxes", icon=":material/undo:", key=f"reset-{mark}", type="tertiary",
             on_click=partial(_keep, smear.sha, None), disabled=state["boxes"] is None or boxes is None,

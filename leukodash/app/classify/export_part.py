@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from leukodash.app.common import plain
+from leukodash.app.common import choose_one, plain
 from leukodash.errors import LeukoDashError
 from leukodash.export.export_formats import FORMATS, NOTICE, missing_packages
 from leukodash.export.export_jobs import Job, job_status, start_export
@@ -22,13 +22,7 @@ def export_part(runs: list[Run]) -> None:
         f"Each file is tested on {CHECKED_CELLS} cells, and offered only if it gives the app's probabilities."
     )
     by_id = {run.id: run for run in runs}
-    chosen = next(iter(by_id))
-    if len(runs) > 1:
-        chosen = st.segmented_control(
-            "Network", list(by_id), default=chosen, required=True, key=f"export-{'-'.join(by_id)}",
-            format_func=names.__getitem__,
-        )  # fmt: skip
-    run = by_id[chosen]
+    run = runs[0] if len(runs) == 1 else by_id[choose_one("Network", names, f"export-{'-'.join(by_id)}")]
     polling = any(job_status(run, format).state in ACTIVE for format in FORMATS)
     st.fragment(_formats, run_every="1s" if polling else None)(run, polling)
     st.caption(f"{NOTICE} Each file contains this notice, its classes, its threshold and its origin.")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from leukodash.app.common import plain
+from leukodash.app.common import choose_one, plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.gallery import open_square
 from leukodash.data.dataset import label_title
@@ -39,10 +39,7 @@ def choose_thresholds(comparison: Comparison) -> Thresholds:
     if len(comparison.classes) != 2:
         return dict.fromkeys(comparison.predictions)
     left, right = st.columns([3, 2])
-    rule = left.segmented_control(
-        "Decision rule", list(RULES), default="likeliest", required=True, format_func=RULES.__getitem__, key="rule",
-        help=RULES_HELP, bind="query-params",
-    )  # fmt: skip
+    rule = choose_one("Decision rule", RULES, "rule", left, help=RULES_HELP, bind="query-params")
     value = 0.5
     title = label_title(comparison.positive)
     if rule == "fixed":
@@ -58,10 +55,7 @@ def choose_thresholds(comparison: Comparison) -> Thresholds:
 
 def confusion_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> None:
     """Show one confusion matrix for each row of the table."""
-    normalize = st.segmented_control(
-        "Percentages", list(NORMALIZE), default="truth", required=True, format_func=NORMALIZE.__getitem__, key="share",
-        bind="query-params",
-    )  # fmt: skip
+    normalize = choose_one("Percentages", NORMALIZE, "share", bind="query-params")
     titles = {label_title(label): label for label in comparison.classes}
     width = min(IN_A_ROW, max(2, len(table)))
     for start in range(0, len(table), width):

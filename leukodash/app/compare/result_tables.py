@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from leukodash.app.common import choose_one
 from leukodash.runs.leaderboard import TestGroup, fold_seeds, leaderboard, run_names
 from leukodash.runs.run_folder import Run
 
@@ -56,10 +57,7 @@ VIEWS = {"chosen": "Chosen runs", "all": "All runs on these cells", "seeds": "Av
 def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup) -> None:
     """Show a table of the chosen runs, of all runs of the group, or by seed, with a column choice and a download."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        view = st.segmented_control(
-            "Table of", list(VIEWS), default="chosen", required=True, format_func=VIEWS.__getitem__, key="table-of",
-            bind="query-params", label_visibility="collapsed",
-        )  # fmt: skip
+        view = choose_one("Table of", VIEWS, "table-of", bind="query-params", label_visibility="collapsed")
         with st.popover("Columns", icon=":material/view_column:"):
             columns = st.multiselect("Columns", list(TITLES), USUAL, format_func=TITLES.__getitem__, key="columns")
             intervals = st.toggle("95% intervals of all measures", key="intervals")

@@ -29,9 +29,9 @@ from leukodash.jobs.live_status import (
     rate_words,
     stage_words,
     start_words,
-    stopping,
 )
 from leukodash.models.weights import find_weights
+from leukodash.runs.locks import stop_requested
 from leukodash.runs.run_folder import Run, finished
 
 Metric = Literal["accuracy", "loss"]
@@ -137,7 +137,7 @@ def _live_row(run: Run, ahead: int | None, start: float | None) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(heading(run), width="stretch")
-            stopped = stopping(run)
+            stopped = stop_requested(run.path)
             label = "Stopping …" if stopped else "Cancel" if queued else "Stop"
             st.button(
                 label, key=f"stop-{run.id}", disabled=stopped, icon=":material/stop_circle:", on_click=act,
