@@ -34,8 +34,8 @@ def test_bad_files_get_an_error_message_and_the_others_are_classified(classifier
     table, maps = classify_files([one, two], files)
     failed = table[table["error"] != ""]
     assert list(failed["file"])[:3] == ["text.png", "half.png", "empty.png"]
-    kinds = failed["error"].str.extract(r"is (not an image|damaged|empty|a text)|(cannot be read)").bfill(axis=1)[0]
-    assert list(kinds) == ["not an image", "damaged", "empty", "cannot be read", "a text"]
+    kinds = failed["error"].str.extract(r"is (not an image|damaged|empty|an HTML)|(cannot be read)").bfill(axis=1)[0]
+    assert list(kinds) == ["not an image", "damaged", "empty", "cannot be read", "an HTML"]
     assert (failed["run"] == "").all()
     assert failed["p_all"].isna().all()
     assert failed["file"].str.len().max() <= max(80, len(str(tmp_path / "missing.png")))
