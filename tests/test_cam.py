@@ -209,7 +209,7 @@ def test_layers_before_the_split_point_do_not_run_backward():
 
 @pytest.mark.slow
 def test_a_layer_without_feature_maps_raises_an_error():
-    model = two_layers(GRADIENTS, GRADIENTS).model
+    model = network("alexnet")
     for layer in ("pool", "nowhere"):
         with pytest.raises(RunError, match=f"no layer '{layer}' with feature maps"):
             GradientModel(model, layer, classes=2)
