@@ -1,4 +1,4 @@
-"""Untrusted uploads: over two hundred bad files get a clear sentence each, and good files among them are classified."""
+"""Untrusted uploads: over a hundred bad files get a clear sentence each, and good files among them are classified."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_uploads import NOISE, bad_uploads, canvas, odd_uploads, opencv, pillow, png, riff, slow_jpeg
+from bad_uploads import NOISE, bad_uploads, odd_uploads, opencv, pillow, png, slow_jpeg
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -29,8 +29,8 @@ pytestmark = [
 ]
 
 
-def test_there_are_two_hundred_reproducible_bad_uploads():
-    assert len({name for name, _, _ in BAD}) == len(BAD) >= 200
+def test_there_are_over_a_hundred_reproducible_bad_uploads():
+    assert len({name for name, _, _ in BAD}) == len(BAD) >= 120
     assert bad_uploads() == BAD
 
 
@@ -51,35 +51,26 @@ def test_odd_uploads_are_read_and_further_frames_detected():
         image = read_image(data, name)
         assert (image.dtype, image.shape) == (np.uint8, (40, 50, 3)), name
         assert has_more_frames(data) is more, name
-        if name in ("animated.png", "pages.tif", "junk behind the end.png", "sixteen bits.png", "png called.jpg"):
+        if name in ("animated.png", "pages.tif", "junk behind the end.png", "png called.jpg"):
             np.testing.assert_array_equal(image, NOISE)
 
 
-def test_a_multi_picture_photograph_gives_the_first():
-    colors = [Image.new("RGB", (50, 40), color) for color in ("red", "blue")]
-    data = pillow(colors[0], "MPO", save_all=True, append_images=colors[1:])
-    assert np.abs(read_image(data).astype(int) - (255, 0, 0)).max() < 10
-
-
 def test_the_limit_on_scans_allows_ordinary_progressive_jpegs(monkeypatch):
-    smooth = Image.fromarray(NOISE).resize((300, 200))
-    stream = BytesIO()
-    smooth.save(stream, "JPEG", progressive=True)
-    assert read_image(stream.getvalue()).shape == (200, 300, 3)
+    ordinary = pillow(Image.fromarray(NOISE).resize((300, 200)), "JPEG", progressive=True)
+    assert read_image(ordinary).shape == (200, 300, 3)
     monkeypatch.setattr(images, "_rgb", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ImageError, match="over 100 scans"):
         read_image(slow_jpeg(101))
 
 
 def test_a_public_demo_has_a_lower_limit_on_pixels(monkeypatch):
-    data = png(5_000, 4_000)
     monkeypatch.setenv("LEUKODASH_PUBLIC", "1")
     with pytest.raises(ImageError, match="over the limit of 16 million"):
-        read_image(data)
+        read_image(png(5_000, 4_000))
 
 
 MEASURE = """
-import json, sys, warnings
+import contextlib, json, sys, warnings
 sys.path[:0] = ["tests", "."]
 warnings.simplefilter("ignore")
 from pathlib import Path
@@ -88,8 +79,7 @@ from leukodash.data.images import has_more_frames, read_image
 from leukodash.errors import ImageError
 
 def peak():
-    text = Path("/proc/self/status").read_text()
-    return int(text.split("VmHWM:")[1].split()[0]) * 1024
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 files = [upload[:2] for upload in bad_uploads() + odd_uploads()]
 largest = png(7_000, 7_000, 1, 0, deflated(7_000 * 876))
@@ -97,13 +87,11 @@ read_image(png(64, 64, pixels=deflated(64 * 193)))  # makes Pillow load its plug
 before = peak()
 for name, data in files:
     has_more_frames(data)
-    try:
+    with contextlib.suppress(ImageError):
         read_image(data, name)
-    except ImageError:
-        pass
 small = peak()
 assert read_image(largest).shape == (7_000, 7_000, 3)
-print(json.dumps({"before": before, "bad": small - before, "largest": peak() - before}))
+print(json.dumps({"bad": small - before, "largest": peak() - before}))
 """
 
 
@@ -111,9 +99,16 @@ print(json.dumps({"before": before, "bad": small - before, "largest": peak() - b
 def test_bad_uploads_need_little_memory_and_the_largest_image_a_limited_amount():
     shown = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, cwd=ROOT)
     peak = json.loads(shown.stdout)
-    print(peak)
     assert peak["bad"] < 50e6
     assert peak["largest"] < 300e6  # 49 million pixels: 147 MB for the result, and one byte each for the decoder
+
+
+def zipped(files):
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return stream.getvalue()
 
 
 @pytest.mark.slow
@@ -125,9 +120,7 @@ def test_good_files_among_bad_ones_are_classified(tiny_run):
     tested = run.predictions.query("part == 'test'")
     good = [(Path(file).name, (Path(run.config.data) / file).read_bytes()) for file in tested["file"]]
     bad = [(name, data) for name, data, _ in BAD]
-    step = len(bad) // len(good)
-    mixed = [file for number, one in enumerate(good) for file in (*bad[number * step : (number + 1) * step], one)]
-    mixed += bad[len(good) * step :]
+    mixed = [file for number, cell in enumerate(good) for file in (*bad[number :: len(good)], cell)]
     table, maps = classify_files([load(run)], mixed)
     assert list(table["position"]) == list(range(len(mixed)))
     assert (table["error"] != "").sum() == len(bad)
@@ -141,36 +134,21 @@ def test_good_files_among_bad_ones_are_classified(tiny_run):
 def test_the_page_handles_all_bad_uploads_at_once_and_in_a_zip(tiny_run):
     run = tiny_run()
     path = Path(run.config.data) / run.predictions.query("part == 'test'")["file"].iloc[0]
-    good = ("good.png", path.read_bytes(), "image/png")
+    files = [("good.png", path.read_bytes())]
     # Streamlit itself refuses surrogates and zero bytes in names, which no browser sends.
-    whole = [(name.replace("\ud800", "?").replace("\0", "?"), data) for name, data, _ in BAD]
-    bad = [(name, data, "image/png") for name, data in whole]
-    stream = BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, data, _ in [good, *bad]:
-            archive.writestr(name, data)
-    for uploads in ([*bad, good], [("all.zip", stream.getvalue(), "application/zip")]):
+    files += [(name.replace("\ud800", "?").replace("\0", "?"), data) for name, data, _ in BAD]
+    singly = [(*file, "image/png") for file in files]
+    for uploads in (singly, [("all.zip", zipped(files), "application/zip")]):
         at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
         at.switch_page("pages/classify.py").run()
         at.file_uploader(key="uploads").set_value(uploads).run()
         assert not at.exception
         assert at.error
-        said = "\n".join(element.value for element in at.markdown)
-        assert "1 cell: " in said.replace("\\", "")
-        assert "<script>" not in said.replace(r"\<", "")
+        words = "\n".join(element.value for element in at.markdown)
+        assert "1 cell: " in words.replace("\\", "")
+        assert "<script>" not in words.replace(r"\<", "")
 
 
 def test_bad_files_in_a_zip_are_unpacked_unchanged():
-    stream = BytesIO()
-    named = [(f"{number}.png", data) for number, (_, data, _) in enumerate(BAD)]
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in [*named, ("good.png", opencv(NOISE, "png"))]:
-            archive.writestr(name, data)
-    files = unpack(stream.getvalue(), "all.zip", 1000, settings.MAX_UPLOAD_MB * 10**6).files
-    assert files[:-1] == named
-    np.testing.assert_array_equal(read_image(files[-1][1]), NOISE)
-
-
-def test_a_webp_without_its_claimed_canvas_is_refused():
-    with pytest.raises(ImageError):
-        read_image(riff(canvas(7_000, 7_000), (b"VP8L", b"\x2f" + bytes(10))))
+    files = [(f"{number}.png", data) for number, (_, data, _) in enumerate(BAD)] + [("good.png", opencv(NOISE, "png"))]
+    assert unpack(zipped(files), "all.zip", 1000, settings.MAX_UPLOAD_MB * 10**6).files == files

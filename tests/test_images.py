@@ -1,6 +1,8 @@
 import io
+import itertools
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import filelock
@@ -37,20 +39,6 @@ def test_lossless_images_are_read_as_rgb(extension, tmp_path):
     np.testing.assert_array_equal(image, NOISE)
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".webp"])
-def test_lossy_images_are_read_approximately(extension):
-    assert np.abs(read_image(encoded(RED, extension)).astype(int) - RED).max() < 10
-
-
-def test_gray_palette_and_two_tone_images_become_rgb():
-    gray = NOISE[:, :, 0]
-    np.testing.assert_array_equal(read_image(encoded(gray, ".png")), np.dstack([gray] * 3))
-    palette = Image.fromarray(RED).convert("P", palette=Image.Palette.ADAPTIVE)
-    np.testing.assert_array_equal(read_image(saved(palette, "PNG")), RED)
-    two_tone = read_image(saved(Image.fromarray(gray > 127), "PNG"))
-    np.testing.assert_array_equal(two_tone[:, :, 0], np.where(gray > 127, 255, 0))
-
-
 @pytest.mark.parametrize("extension", [".png", ".tif"])
 def test_sixteen_bits_become_eight(extension):
     gray = np.linspace(0, 65535, 12 * 8).astype(np.uint16).reshape(8, 12)
@@ -59,73 +47,38 @@ def test_sixteen_bits_become_eight(extension):
     np.testing.assert_array_equal(read_image(encoded(color, extension)), NOISE)
 
 
-def test_32_bits_per_channel_are_refused():
-    for mode in ("F", "I"):
-        image = Image.new(mode, (9, 9), 70000)
-        with pytest.raises(ImageError, match=r"'x.tif' has 32 bits per channel"):
-            read_image(saved(image, "TIFF"), "x.tif")
-
-
-def test_transparency_becomes_black():
-    alpha = np.zeros(RED.shape[:2], np.uint8)
-    alpha[:, 6:] = 255
-    alpha[0, 0] = 128
-    image = read_image(saved(Image.fromarray(np.dstack([RED, alpha])), "PNG"))
-    np.testing.assert_array_equal(image[:, 6:], RED[:, 6:])
-    assert not image[1:, :6].any()
-    np.testing.assert_allclose(image[0, 0], RED[0, 0] * (128 / 255), atol=1)
-
-
-def test_cmyk_and_exif_orientation_are_converted():
-    cmyk = Image.fromarray(RED).convert("CMYK")
-    assert np.abs(read_image(saved(cmyk, "JPEG", quality=100)).astype(int) - RED).max() < 10
-    exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90° clockwise
-    turned = read_image(saved(Image.fromarray(NOISE), "PNG", exif=exif))
-    np.testing.assert_array_equal(turned, np.rot90(NOISE, -1))
-
-
 SMOOTH = cv2.GaussianBlur(cv2.resize(NOISE, (60, 48)), (0, 0), 3)
 GRADIENT = np.linspace(0, 65535, 48 * 60).astype(np.uint16).reshape(48, 60)
+TRANSLUCENT = np.dstack([SMOOTH, np.tile(np.linspace(0, 255, 60).astype(np.uint8), (48, 1))])
 
 
 def formats():
     """Yield (description, bytes, tolerance) of the same images in the formats that cameras and programs write."""
     color, gray = Image.fromarray(SMOOTH), Image.fromarray(SMOOTH).convert("L")
-    palette, two_tone = color.quantize(64), gray.convert("1")
-    deep, deep_gray = SMOOTH.astype(np.uint16) * 257 + 128, GRADIENT
-    few = gray.quantize(16)
-    yield "bmp", saved(color, "BMP"), 0
-    yield "bmp gray", saved(gray, "BMP"), 0
-    yield "bmp palette", saved(palette, "BMP"), 0
-    yield "bmp two tones", saved(two_tone, "BMP"), 0
-    yield "bmp 32 bits", saved(color.convert("RGBA"), "BMP"), 0
-    yield "png gray", saved(gray, "PNG"), 0
-    yield "png palette", saved(palette, "PNG"), 0
-    yield "png four bits", saved(few, "PNG", bits=4), 0
-    yield "png two tones", saved(two_tone, "PNG"), 0
-    yield "png 16 bits", encoded(deep, ".png"), 1
-    yield "png 16 bits gray", encoded(deep_gray, ".png"), 1
-    for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
-        for progressive in (False, True):
-            options = {"quality": 90, "subsampling": subsampling, "progressive": progressive}
-            yield f"jpeg {subsampling}{' progressive' * progressive}", saved(color, "JPEG", **options), 2
+    palette, two_tone, cmyk = color.quantize(64), gray.convert("1"), color.convert("CMYK")
+    for image in (color, gray, palette, two_tone, color.convert("RGBA")):
+        yield f"bmp {image.mode}", saved(image, "BMP"), 0
+    for image in (gray, palette, two_tone):
+        yield f"png {image.mode}", saved(image, "PNG"), 0
+    yield "png four bits", saved(gray.quantize(16), "PNG", bits=4), 0
+    for extension, deep in itertools.product((".png", ".tif"), (SMOOTH.astype(np.uint16) * 257 + 128, GRADIENT)):
+        yield f"{extension} 16 bits {deep.shape}", encoded(deep, extension), 1
+    for subsampling, progressive in itertools.product(("4:4:4", "4:2:2", "4:2:0"), (False, True)):
+        options = {"quality": 90, "subsampling": subsampling, "progressive": progressive}
+        yield f"jpeg {options}", saved(color, "JPEG", **options), 2
     yield "jpeg gray", saved(gray, "JPEG"), 2
-    yield "jpeg cmyk", saved(color.convert("CMYK"), "JPEG", quality=95), 4
+    yield "jpeg cmyk", saved(cmyk, "JPEG", quality=95), 4
     for packing in (None, "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"):
-        yield f"tiff {packing or 'plain'}", saved(color, "TIFF", compression=packing), 0
+        yield f"tiff {packing}", saved(color, "TIFF", compression=packing), 0
     yield "tiff jpeg", saved(color, "TIFF", compression="jpeg"), 4
     yield "tiff palette", saved(palette, "TIFF"), 0
     yield "tiff fax", saved(two_tone, "TIFF", compression="group4"), 0
-    yield "tiff 16 bits", encoded(deep, ".tif"), 1
-    yield "tiff 16 bits gray", encoded(deep_gray, ".tif"), 1
     yield "webp", saved(color, "WEBP", quality=90), 2
     yield "webp lossless", saved(color, "WEBP", lossless=True), 0
     for turn, form in zip(range(2, 9), ["JPEG", "PNG", "WEBP", "TIFF"] * 2, strict=False):
         exif = Image.Exif()
         exif[0x0112] = turn
-        options = {"exif": exif, **({"lossless": True} if form == "WEBP" else {})}
-        yield f"{form.lower()} turned {turn}", saved(color, form, **options), 2
+        yield f"{form} turned {turn}", saved(color, form, exif=exif, **{"lossless": True} if form == "WEBP" else {}), 2
 
 
 def test_every_format_is_read_as_by_opencv():
@@ -137,18 +90,17 @@ def test_every_format_is_read_as_by_opencv():
 
 
 def test_alpha_is_composited_on_black():
-    alpha = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (48, 1))
-    image = np.dstack([SMOOTH[:, :, ::-1], alpha])
+    image = TRANSLUCENT[:, :, [2, 1, 0, 3]]
     deep = image.astype(np.uint16) * 257
     for extension, pixels in ((".png", image), (".png", deep), (".tif", image), (".tif", deep), (".webp", image)):
         data = cv2.imencode(extension, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-        assert np.abs(read_image(data) - SMOOTH * (alpha[:, :, None] / 255)).max() <= 1, (extension, pixels.dtype)
+        expected = SMOOTH * (TRANSLUCENT[:, :, 3:] / 255)
+        assert np.abs(read_image(data) - expected).max() <= 1, (extension, pixels.dtype)
 
 
 def test_reading_in_bands_gives_the_same_pixels(monkeypatch):
-    alpha = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (48, 1))
     pictures = [
-        saved(Image.fromarray(np.dstack([SMOOTH, alpha])), "PNG"),
+        saved(Image.fromarray(TRANSLUCENT), "PNG"),
         saved(Image.fromarray(SMOOTH).quantize(64), "PNG", transparency=3),
         saved(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG"),
         encoded(GRADIENT, ".png"),
@@ -161,32 +113,16 @@ def test_reading_in_bands_gives_the_same_pixels(monkeypatch):
 
 def test_the_first_frame_of_several_is_read():
     frames = [Image.fromarray(RED), Image.fromarray(255 - RED)]
-    for form in ("TIFF", "PNG"):
+    for form in ("TIFF", "PNG", "MPO"):  # the last is a JPEG of several pictures
         data = saved(frames[0], form, save_all=True, append_images=frames[1:])
-        np.testing.assert_array_equal(read_image(data), RED)
+        assert np.abs(read_image(data).astype(int) - RED).max() < 10
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, on damaged TIFF tags
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "'x.png' is empty"),
-        (b"no image at all", "'x.png' is not an image"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "'x.png' is"),
-        (saved(Image.fromarray(RED), "GIF"), "'x.png' is a GIF: expected BMP, PNG"),
-        (b"\xef\xbb\xbf \n<svg onload=alert(1)>", "'x.png' is an HTML, SVG or XML file: expected"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "'x.png' is a HEIC photograph: expected"),
-        (b"%PDF-1.7", "'x.png' is a PDF: expected"),
-    ],
-)
-def test_files_that_are_not_images_are_refused(data, words, tmp_path):
-    (tmp_path / "x.png").write_bytes(data)
-    with pytest.raises(ImageError, match=words):
-        read_image(tmp_path / "x.png")
-
-
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_refused_file_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"'x.png' cannot be read \(No such file"):
+        read_image(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(b"no image at all")
+    with pytest.raises(ImageError, match="'x.png' is not an image"):
         read_image(tmp_path / "x.png")
 
 
@@ -212,9 +148,6 @@ def test_a_huge_image_is_refused_by_its_header(monkeypatch):
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("pixels were decoded"))
     with pytest.raises(ImageError, match="has 9,000 × 9,000 pixels, over the limit of 50 million"):
         read_image(data)
-    larger_than_pillow_takes = b"BM" + bytes(12) + np.array([40, 30000, 30000], "<i4").tobytes() + bytes(28)
-    with pytest.raises(ImageError):
-        read_image(larger_than_pillow_takes)
 
 
 def test_an_untrusted_name_is_shortened_and_sanitized():
@@ -226,17 +159,12 @@ def test_an_untrusted_name_is_shortened_and_sanitized():
 
 
 @pytest.mark.parametrize(("height", "width"), [(450, 450), (10, 10), (40, 20), (7, 90), (1, 500)])
-def test_a_square_has_the_requested_size(height, width):
+def test_a_square_keeps_the_aspect_ratio_and_centers_the_image(height, width):
     image = square(np.full((height, width, 3), 255, np.uint8), 64)
     assert (image.shape, image.dtype) == ((64, 64, 3), np.uint8)
-    rows, columns = image.any(axis=(1, 2)).sum(), image.any(axis=(0, 2)).sum()
-    assert rows == max(1, round(64 * height / max(height, width)))
-    assert columns == max(1, round(64 * width / max(height, width)))
-
-
-def test_a_square_keeps_the_aspect_ratio_and_centers_the_image():
-    image = square(np.full((20, 40, 3), 255, np.uint8), 40)
-    np.testing.assert_array_equal(np.flatnonzero(image[:, 0, 0]), np.arange(10, 30))
+    for filled, side in ((image.any(axis=(1, 2)), height), (image.any(axis=(0, 2)), width)):
+        length = max(1, round(64 * side / max(height, width)))
+        np.testing.assert_array_equal(np.flatnonzero(filled), np.arange(length) + (64 - length) // 2)
 
 
 def test_shrinking_to_a_third_averages_nine_pixels():
@@ -247,31 +175,33 @@ def test_shrinking_to_a_third_averages_nine_pixels():
 @pytest.fixture
 def cells(tmp_path):
     root = tmp_path / "cells"
-    random = np.random.default_rng(2)
-    for label in ("blast", "normal"):
+    for row, label in enumerate(("blast", "normal")):
         (root / label).mkdir(parents=True)
         for number in range(5):
-            image = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            image = NOISE[20 * row : 20 * row + 20, 5 * number : 5 * number + 24]
             (root / label / f"{number}.png").write_bytes(encoded(image, ".png"))
     return root
 
 
-def test_the_store_holds_every_cell_in_order(cells):
+@pytest.fixture
+def store_path(cells):
+    """The path of the store of 16×16 pixels, in a new folder."""
+    path = settings.cache() / "cells" / f"{cell_store_key(load_dataset(cells), 16)}.npy"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_the_store_holds_every_cell_in_order_and_is_written_once(cells, monkeypatch):
     dataset = load_dataset(cells)
-    store = cell_store(dataset, 16)
+    calls = []
+    store = cell_store(dataset, 16, lambda *args: calls.append(args))
     assert isinstance(store, np.memmap)
     assert (store.shape, store.dtype, store.flags.writeable) == ((10, 16, 16, 3), np.uint8, False)
     for row, file in enumerate(dataset.cells["file"]):
         np.testing.assert_array_equal(store[row], square(read_image(cells / file), 16))
-
-
-def test_the_store_is_written_once_and_reused(cells, monkeypatch):
-    dataset = load_dataset(cells)
-    calls = []
-    first = np.array(cell_store(dataset, 16, lambda *args: calls.append(args)))
     assert calls == [(1.0, "decoding cells, 10 of 10")]
     monkeypatch.setattr(images, "read_image", lambda *_: pytest.fail("decoded again"))
-    np.testing.assert_array_equal(cell_store(dataset, 16), first)
+    np.testing.assert_array_equal(cell_store(dataset, 16), store)
 
 
 def test_the_key_depends_on_size_and_content(cells):
@@ -319,37 +249,26 @@ def test_an_unwritable_cache_is_reported(cells, tmp_path, monkeypatch):
             attempt()
 
 
-def test_a_second_process_waits_for_the_first(cells):
-    dataset = load_dataset(cells)
-    path = settings.cache() / "cells" / f"{cell_store_key(dataset, 16)}.npy"
-    path.parent.mkdir(parents=True)
-    lock = filelock.FileLock(path.with_suffix(".lock"))
-    lock.acquire()
+def test_a_second_process_waits_for_the_first(cells, store_path):
     calls, waiting = [], threading.Event()
 
     def progress(fraction, words):
         calls.append(words)
         waiting.set()
 
-    result = []
-    thread = threading.Thread(target=lambda: result.append(cell_store(dataset, 16, progress)))
-    thread.start()
-    assert waiting.wait(20)
+    with ThreadPoolExecutor() as pool:
+        with filelock.FileLock(store_path.with_suffix(".lock")):
+            result = pool.submit(cell_store, load_dataset(cells), 16, progress)
+            assert waiting.wait(20)
+            np.save(store_path, np.full((10, 16, 16, 3), 7, np.uint8))  # what the holder of the lock would have written
+        assert (result.result(20) == 7).all()
     assert calls == ["waiting for another run, which is decoding the cells"]
-    np.save(path, np.full((10, 16, 16, 3), 7, np.uint8))  # what the holder of the lock would have written
-    lock.release()
-    thread.join(20)
-    assert (result[0] == 7).all()
-    assert len(calls) == 1
 
 
-def test_a_temporary_file_of_a_killed_process_is_overwritten(cells):
-    dataset = load_dataset(cells)
-    path = settings.cache() / "cells" / f"{cell_store_key(dataset, 16)}.npy"
-    path.parent.mkdir(parents=True)
-    path.with_suffix(".tmp").write_bytes(b"half a store")
-    assert cell_store(dataset, 16).shape == (10, 16, 16, 3)
-    assert not path.with_suffix(".tmp").exists()
+def test_a_temporary_file_of_a_killed_process_is_overwritten(cells, store_path):
+    store_path.with_suffix(".tmp").write_bytes(b"half a store")
+    assert cell_store(load_dataset(cells), 16).shape == (10, 16, 16, 3)
+    assert not store_path.with_suffix(".tmp").exists()
 
 
 @pytest.mark.real
