@@ -20,6 +20,17 @@ def config(two_cells):
     return make
 
 
+@pytest.fixture
+def build(config):
+    """Return a function that builds a network for two classes, from random weights."""
+    from leukodash.models.build import build
+
+    def make(backbone, precision="float32", **settings):
+        return build(config(backbone, **settings), 2, None, precision)
+
+    return make
+
+
 def images(config, n=3):
     shape = (n, config.input_size, config.input_size, 3)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -32,32 +43,24 @@ def logits(model, pixels):
     return np.asarray(keras.Model(model.input, model.get_layer("logits").output)(pixels))
 
 
-def preprocessed(settings):
-    import keras
-
-    from leukodash.models.build import build
-
-    model = build(settings, 2, None)
-    return np.asarray(keras.Model(model.input, model.get_layer("preprocessing").output)(images(settings)))
-
-
 @pytest.mark.parametrize(
-    ("backbone", "expected"),
+    ("backbone", "fault", "expected"),
     [
-        ("mobilenet", lambda x: x / 127.5 - 1),
-        ("vgg16", lambda x: x[..., ::-1] - [103.939, 116.779, 123.68]),
-        ("googlenet", lambda x: x[..., ::-1] - [104.0, 117.0, 123.0]),
-        ("alexnet", lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        ("mobilenet", {}, lambda x: x / 127.5 - 1),
+        ("vgg16", {}, lambda x: x[..., ::-1] - [103.939, 116.779, 123.68]),
+        ("googlenet", {}, lambda x: x[..., ::-1] - [104.0, 117.0, 123.0]),
+        ("alexnet", {}, lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        ("resnet50", {"preprocessing": "divide_by_255"}, lambda x: x / 255),
     ],
 )
-def test_each_network_gets_pixels_scaled_as_in_its_training(backbone, expected, config):
-    settings = config(backbone, input_size=64)
-    assert np.allclose(preprocessed(settings), expected(images(settings).astype(np.float64)), atol=1e-3)
+def test_each_network_gets_pixels_scaled_as_in_its_training_or_with_the_fault_that_was_chosen(
+    backbone, fault, expected, config, build
+):
+    import keras
 
-
-def test_the_fault_of_dividing_by_255_can_be_chosen(config):
-    settings = config("resnet50", input_size=64, preprocessing="divide_by_255")
-    assert np.allclose(preprocessed(settings), images(settings) / 255, atol=1e-6)
+    model, pixels = build(backbone, input_size=64, **fault), images(config(backbone, input_size=64))
+    scaled = keras.Model(model.input, model.get_layer("preprocessing").output)(pixels)
+    assert np.allclose(np.asarray(scaled), expected(pixels.astype(np.float64)), atol=1e-6 if fault else 1e-3)
 
 
 @pytest.mark.parametrize(("backbone", "block"), SPLIT_POINTS)
@@ -85,13 +88,15 @@ def test_prefix_and_suffix_equal_the_whole_model_and_trained_layers_load_again(b
 
 
 @pytest.mark.parametrize(("after", "crossing"), [("pool", 1), ("conv5_block1_out", 5)])
-def test_every_block_is_pooled_and_averages_cross_the_split_point_in_place_of_early_maps(after, crossing, config):
+def test_every_block_is_pooled_and_averages_cross_the_split_point_in_place_of_early_maps(
+    after, crossing, config, build
+):
     import keras
 
-    from leukodash.models.build import build, split_model
+    from leukodash.models.build import split_model
 
     settings = config("resnet50", input_size=64, pooling="blocks")
-    model, pixels = build(settings, 2, None), images(settings)
+    model, pixels = build("resnet50", input_size=64, pooling="blocks"), images(settings)
     names = [*(block.after for block in settings.spec.blocks), "conv5_block3_out"]
     outputs = keras.Model(model.input, [model.get_layer(name).output for name in (*names, "pool")])(pixels)
     *maps, pooled = map(np.asarray, outputs)
@@ -103,13 +108,15 @@ def test_every_block_is_pooled_and_averages_cross_the_split_point_in_place_of_ea
     assert np.allclose(np.asarray(suffix(prefix(pixels))), whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
-def test_averages_of_every_block_are_normalized_in_training(config):
+def test_averages_of_every_block_are_normalized_in_training(config, build):
     import keras
 
-    from leukodash.models.build import build, trained_layers
+    from leukodash.models.build import trained_layers
 
-    settings = config("mobilenet", input_size=32, pooling="blocks")
-    model, pixels = build(settings, 2, None), images(settings, n=16)
+    model, pixels = (
+        build("mobilenet", input_size=32, pooling="blocks"),
+        images(config("mobilenet", input_size=32), n=16),
+    )
     for _ in range(100):
         model(pixels, training=True)
     parts = [model.get_layer(name).output for name in ("pool", "head_scaled")]
@@ -121,42 +128,28 @@ def test_averages_of_every_block_are_normalized_in_training(config):
     assert not model.get_layer("conv1_bn").trainable
 
 
-def test_a_head_has_the_parameters_that_the_paper_prints(config):
-    from leukodash.models.build import build
-
-    model = build(config("mobilenet", head=(0.5, 2048, 0.5)), 2, None)
+def test_head_and_flattened_maps_have_the_sizes_that_the_papers_print(build):
+    model = build("mobilenet", head=(0.5, 2048, 0.5))
     assert model.get_layer("head_2_dense").count_params() == 2_099_200  # Dhuri & Guinde 2020, table of MobileNet
     assert model.get_layer("logits").count_params() == 4_098
     assert model.count_params() == 5_332_162
+    assert build("vgg16", input_size=224, pooling="flatten").get_layer("pool").output.shape == (None, 25_088)
 
 
-def test_flatten_gives_vgg16_the_papers_25088_values(config):
-    from leukodash.models.build import build
-
-    model = build(config("vgg16", input_size=224, pooling="flatten"), 2, None)
-    assert model.get_layer("pool").output.shape == (None, 25_088)
-
-
-@pytest.mark.parametrize(("batchnorm", "moves"), [("frozen", False), ("trained", True)])
-def test_moving_statistics_after_the_split_point_change_only_if_batch_normalization_is_trained(
-    batchnorm, moves, config
-):
-    from leukodash.models.build import build
-
-    model = build(config("mobilenet", input_size=32, train_from="block13", batchnorm=batchnorm), 2, None)
-    first, last = model.get_layer("conv1_bn"), model.get_layer("conv_pw_13_bn")
-    before = np.array(last.moving_variance), np.array(first.moving_variance)
+@pytest.mark.parametrize("batchnorm", ["frozen", "trained"])
+def test_moving_statistics_change_only_after_the_split_point_and_only_if_they_are_trained(batchnorm, config, build):
+    model = build("mobilenet", input_size=32, train_from="block13", batchnorm=batchnorm)
+    layers = [model.get_layer(name) for name in ("conv1_bn", "conv_pw_13_bn")]
+    before = [np.array(layer.moving_variance) for layer in layers]
     model(images(config("mobilenet", input_size=32)), training=True)
-    assert (not np.array_equal(before[0], np.array(last.moving_variance))) == moves
-    assert np.array_equal(before[1], np.array(first.moving_variance))
+    kept = [np.array_equal(was, np.array(layer.moving_variance)) for was, layer in zip(before, layers, strict=True)]
+    assert kept == [True, batchnorm == "frozen"]
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(None, 0.99), (0.5, 0.5)])
-def test_moving_averages_have_the_momentum_of_the_network_or_the_run(asked, kept, config):
-    from leukodash.models.build import build
-
+def test_moving_averages_have_the_momentum_of_the_network_or_the_run(asked, kept, build):
     settings = {"input_size": 32, "train_from": "all", "batchnorm": "trained", "batchnorm_momentum": asked}
-    layer = build(config("mobilenet", **settings), 2, None).get_layer("conv1_bn")
+    layer = build("mobilenet", **settings).get_layer("conv1_bn")
     before = np.array(layer.moving_mean)
     batch = np.random.default_rng(0).normal(size=(4, 16, 16, 32)).astype("float32")
     layer(batch, training=True)
@@ -164,10 +157,8 @@ def test_moving_averages_have_the_momentum_of_the_network_or_the_run(asked, kept
     np.testing.assert_allclose(np.array(layer.moving_mean), expected, atol=1e-6)
 
 
-def test_batch_normalization_everywhere_is_trained_in_frozen_blocks_too(config):
-    from leukodash.models.build import build
-
-    model = build(config("resnet50", input_size=32, batchnorm="everywhere"), 2, None)
+def test_batch_normalization_everywhere_is_trained_in_frozen_blocks_too(build):
+    model = build("resnet50", input_size=32, batchnorm="everywhere")
     assert model.get_layer("conv1_bn").trainable
     assert not model.get_layer("conv1_conv").trainable
 
@@ -180,10 +171,8 @@ def test_a_third_output_unit_is_left_out_of_the_probabilities():
     assert np.allclose(class_probabilities(logits, 2), expected)
 
 
-def test_half_precision_applies_to_the_backbone_but_not_to_head_and_variables(config):
-    from leukodash.models.build import build
-
-    model = build(config("vgg16", input_size=32), 2, None, "bfloat16")
+def test_half_precision_applies_to_the_backbone_but_not_to_head_and_variables(build):
+    model = build("vgg16", "bfloat16", input_size=32)
     assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
     assert model.get_layer("block1_conv1").kernel.dtype == "float32"
     assert model.get_layer("logits").compute_dtype == "float32"

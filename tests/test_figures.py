@@ -53,15 +53,11 @@ def forest_rows():
 
 
 def subject_rows():
-    return pd.DataFrame(
-        {
-            "name": ["MobileNet"] * 3 + ["VGG16"] * 3,
-            "subject": ["1", "2", "H3"] * 2,
-            "label": ["ALL blast", "ALL blast", "normal"] * 2,
-            "n": [100, 25, 4] * 2,
-            "accuracy": [0.9, 1.0, 0.5, 0.8, 1.0, 0.25],
-        }
+    subjects = pd.DataFrame(
+        {"subject": ["1", "2", "H3"], "label": ["ALL blast", "ALL blast", "normal"], "n": [100, 25, 4]}
     )
+    accuracy = {"MobileNet": [0.9, 1.0, 0.5], "VGG16": [0.8, 1.0, 0.25]}
+    return pd.concat([subjects.assign(name=name, accuracy=of) for name, of in accuracy.items()], ignore_index=True)
 
 
 def pairs():
@@ -69,31 +65,26 @@ def pairs():
     return all_pairs(pd.DataFrame({"MobileNet": image < 180, "VGG16": image < 179, "ResNet50": image < 100}))
 
 
-def figures():
-    """Return every figure, with data and, where possible, without."""
-    truth, p = scores()
-    runs = {"MobileNet": (truth, p), "VGG16": scores(1)}
-    table = reliability(np.maximum(p, 1 - p), (p >= 0.5) == truth)
-    return {
-        "history": history_figure({"MobileNet": history(5)}, "loss", BACKBONE_OF),
-        "history, empty": history_figure({"MobileNet": pd.DataFrame(columns=COLUMNS)}, "accuracy", BACKBONE_OF),
-        "forest": forest_figure(forest_rows()),
-        "forest, empty": forest_figure(forest_rows().head(0)),
-        "confusion": confusion_figure(np.array([[33, 2], [3, 32]]), ["ALL blast", "normal"]),
-        "roc": roc_figure(runs, BACKBONE_OF),
-        "roc, empty": roc_figure({}, {}),
-        "pr": pr_figure(runs, BACKBONE_OF),
-        "reliability": reliability_figure({"MobileNet": table}, BACKBONE_OF),
-        "reliability, empty": reliability_figure({}, {}),
-        "decision": decision_figure({"MobileNet": net_benefit(truth, p)}, BACKBONE_OF),
-        "decision, empty": decision_figure({}, {}),
-        "subject": subject_figure(subject_rows(), BACKBONE_OF),
-        "subject, empty": subject_figure(subject_rows().head(0), BACKBONE_OF),
-        "pairs": pairs_figure(pairs()),
-    }
-
-
-FIGURES = figures()
+TRUTH, P = scores()
+TABLE = reliability(np.maximum(P, 1 - P), (P >= 0.5) == TRUTH)
+RUNS = {"MobileNet": (TRUTH, P), "VGG16": scores(1)}
+FIGURES = {  # every figure, with data and, where possible, without
+    "history": history_figure({"MobileNet": history(5)}, "loss", BACKBONE_OF),
+    "history, empty": history_figure({"MobileNet": pd.DataFrame(columns=COLUMNS)}, "accuracy", BACKBONE_OF),
+    "forest": forest_figure(forest_rows()),
+    "forest, empty": forest_figure(forest_rows().head(0)),
+    "confusion": confusion_figure(np.array([[33, 2], [3, 32]]), ["ALL blast", "normal"]),
+    "roc": roc_figure(RUNS, BACKBONE_OF),
+    "roc, empty": roc_figure({}, {}),
+    "pr": pr_figure(RUNS, BACKBONE_OF),
+    "reliability": reliability_figure({"MobileNet": TABLE}, BACKBONE_OF),
+    "reliability, empty": reliability_figure({}, {}),
+    "decision": decision_figure({"MobileNet": net_benefit(TRUTH, P)}, BACKBONE_OF),
+    "decision, empty": decision_figure({}, {}),
+    "subject": subject_figure(subject_rows(), BACKBONE_OF),
+    "subject, empty": subject_figure(subject_rows().head(0), BACKBONE_OF),
+    "pairs": pairs_figure(pairs()),
+}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -108,16 +99,12 @@ def test_every_figure_has_alt_text_a_height_and_a_transparent_background(name):
     assert go.Figure(figure.to_dict()) == figure  # every attribute is valid and serializable
 
 
-def test_every_backbone_has_its_own_color_and_symbol():
+def test_every_backbone_has_its_own_color_and_symbol_and_two_runs_of_one_have_different_symbols():
     for style in (color, symbol):
         assert len({style(name) for name in (*BACKBONES, None)}) == len(BACKBONES) + 1
     assert PUBLISHED_GREY not in map(color, BACKBONES)
     assert (color("an imported network"), symbol(None)) == (OTHER_COLOR, OTHER_SYMBOL)
-
-
-def test_two_runs_of_one_backbone_have_different_symbols():
-    chosen = symbols({"first": "vgg16", "second": "vgg16", "other": "resnet50"})
-    assert len(set(chosen.values())) == 3
+    assert len(set(symbols({"first": "vgg16", "second": "vgg16", "other": "resnet50"}).values())) == 3
 
 
 def trace(figure, name):
@@ -140,43 +127,29 @@ def test_the_ring_marks_the_epoch_whose_weights_are_kept(metric, value):
     assert (ring.x[0], ring.y[0]) == (3, pytest.approx(value))
 
 
-def test_a_single_epoch_is_drawn_as_points():
-    figure = history_figure({"MobileNet": history(1)}, "loss", BACKBONE_OF)
-    assert all(len(t.x) == 1 and "markers" in t.mode for t in figure.data)
-
-
-def test_a_diverged_run_is_drawn_as_far_as_it_has_finite_values():
+def test_a_diverged_run_is_drawn_as_far_as_it_has_finite_values_and_does_not_flatten_the_other_curves():
     broken = history(4).assign(loss=np.nan, val_loss=np.nan, val_accuracy=0.5)
     assert alt_text(history_figure({"MobileNet": broken}, "loss", BACKBONE_OF)).endswith("No finished epoch yet.")
     assert len(trace(history_figure({"MobileNet": broken}, "accuracy", BACKBONE_OF), "MobileNet").x) == 4
-
-
-def test_a_diverged_loss_does_not_flatten_the_other_curves():
     away = history(4).assign(loss=[2.0, 1e3, 1e9, 6e14])
     figure = history_figure({"MobileNet": history(4), "VGG16": away}, "loss", BACKBONE_OF)
     assert figure.layout.yaxis.range == (0, 5)
     assert "loss up to 5" in figure.layout.yaxis.title.text
     nothing = history(4).assign(loss=np.inf, val_loss=np.inf)
-    for calm in (
-        {"MobileNet": history(4), "VGG16": nothing},
-        {"MobileNet": history(4)},
-        {"VGG16": away},
-        {"MobileNet": history(4), "VGG16": history(2)},
-    ):
-        assert history_figure(calm, "loss", BACKBONE_OF).layout.yaxis.range is None
+    for calm in ({"VGG16": nothing}, {}, {"VGG16": history(2)}):
+        assert history_figure({"MobileNet": history(4), **calm}, "loss", BACKBONE_OF).layout.yaxis.range is None
+    assert history_figure({"VGG16": away}, "loss", BACKBONE_OF).layout.yaxis.range is None
 
 
-def test_zoom_survives_new_epochs_but_is_not_shared_by_loss_and_accuracy():
-    before, after = (history_figure({"MobileNet": history(n)}, "loss", BACKBONE_OF) for n in (3, 4))
-    assert before.layout.uirevision == after.layout.uirevision
-    assert before.layout.uirevision != history_figure({"x": history(3)}, "accuracy", {}).layout.uirevision
-    assert before.layout.height == after.layout.height == history_figure({}, "loss", {}).layout.height
-
-
-def test_the_browser_does_not_keep_the_axes_of_a_figure_without_points():
-    empty, first = (history_figure(runs, "loss", {}) for runs in ({}, {"MobileNet": history(1)}))
+def test_zoom_survives_new_epochs_but_not_an_empty_figure_and_is_not_shared_by_loss_and_accuracy():
+    empty, *shown = (history_figure({"MobileNet": history(n)} if n else {}, "loss", BACKBONE_OF) for n in (0, 1, 3, 4))
     assert empty.layout.xaxis.range == (0, 20)
-    assert empty.layout.uirevision != first.layout.uirevision
+    zooms = {figure.layout.uirevision for figure in shown}
+    assert len(zooms) == 1
+    assert zooms.isdisjoint(
+        {empty.layout.uirevision, history_figure({"x": history(3)}, "accuracy", {}).layout.uirevision}
+    )
+    assert {figure.layout.height for figure in shown} == {empty.layout.height}
 
 
 def test_the_suggested_learning_rate_is_labeled_at_its_line():
@@ -185,18 +158,15 @@ def test_the_suggested_learning_rate_is_labeled_at_its_line():
     assert (line.x0, label.x, label.text) == (1e-3, -3, "0.001")  # on a log axis, labels are placed at the logarithm
 
 
-def test_steps_after_the_last_finished_epoch_continue_the_curve():
+def test_steps_grow_the_curve_before_the_first_epoch_ends_and_after_the_last_and_an_epoch_without_them_is_a_point():
     figure = history_figure({"MobileNet": history(2)}, "loss", BACKBONE_OF, {"MobileNet": steps(25)})
-    x = list(trace(figure, "MobileNet, training").x)
-    assert x == pytest.approx([1, 2, 2.1, 2.2, 2.3, 2.4, 2.5])
-
-
-def test_the_curve_grows_before_the_first_epoch_ends():
+    assert list(trace(figure, "MobileNet, training").x) == pytest.approx([1, 2, 2.1, 2.2, 2.3, 2.4, 2.5])
     empty = pd.DataFrame(columns=COLUMNS)
-    figure = history_figure({"MobileNet": empty}, "loss", BACKBONE_OF, {"MobileNet": steps(7)})
-    assert len(figure.data) == 1
-    assert len(figure.data[0].x) == 7
-    assert figure.data[0].showlegend
+    (curve,) = history_figure({"MobileNet": empty}, "loss", BACKBONE_OF, {"MobileNet": steps(7)}).data
+    assert len(curve.x) == 7
+    assert curve.showlegend
+    single = history_figure({"MobileNet": history(1)}, "loss", BACKBONE_OF)
+    assert all(len(t.x) == 1 and "markers" in t.mode for t in single.data)
 
 
 def test_the_forest_shows_published_rows_in_open_gray_at_the_bottom():
@@ -210,11 +180,7 @@ def test_the_forest_shows_published_rows_in_open_gray_at_the_bottom():
     low, high = paper.x[0] - paper.error_x.arrayminus[0], paper.x[0] + paper.error_x.array[0]
     assert (round(low, 3), round(high, 3)) == (0.843, 0.969)
     assert "mine 90.0% (80.0 to 95.0) of 1,867 images" in alt_text(figure)
-
-
-def test_a_forest_row_without_an_interval_has_no_error_bar():
-    row = forest_rows().tail(1).assign(low=np.nan, high=np.nan)
-    figure = forest_figure(row)
+    figure = forest_figure(forest_rows().tail(1).assign(low=np.nan, high=np.nan))  # no interval
     assert figure.data[0].error_x.visible is False
     assert "mine 90.0% of 1,867" in alt_text(figure)
 
@@ -236,41 +202,33 @@ def test_a_confusion_matrix_has_counts_percentages_and_clickable_squares(normali
     assert [tuple(pair) for pair in squares.customdata][1] == ("ALL blast", "normal")
     assert (squares.x[1], squares.y[1]) == ("normal", "ALL blast")  # x predicted, y truth
     assert f"ALL blast predicted as normal: 2 ({shares[1]})" in alt_text(figure)
-
-
-def test_a_confusion_matrix_can_have_an_empty_class():
-    figure = confusion_figure(np.array([[5, 0], [0, 0]]), ["ALL blast", "normal"])
-    assert figure.data[1].text[3] == "<b>0</b><br>0.0%"
+    empty_class = confusion_figure(np.array([[5, 0], [0, 0]]), ["ALL blast", "normal"], normalise)
+    assert empty_class.data[1].text[3] == "<b>0</b><br>0.0%"
 
 
 def test_the_areas_of_the_curves_agree_with_scikit_learn():
-    truth, p = scores()
-    assert f"AUC {roc_auc_score(truth, p):.3f}" in FIGURES["roc"].data[0].name
-    assert f"AP {average_precision_score(truth, p):.3f}" in FIGURES["pr"].data[0].name
-    assert len(FIGURES["roc"].data[0].x) <= 400
-    thinned = np.trapezoid(FIGURES["roc"].data[0].y, FIGURES["roc"].data[0].x)
-    assert thinned == pytest.approx(roc_auc_score(truth, p), abs=0.002)
+    curve = FIGURES["roc"].data[0]
+    assert f"AUC {roc_auc_score(TRUTH, P):.3f}" in curve.name
+    assert f"AP {average_precision_score(TRUTH, P):.3f}" in FIGURES["pr"].data[0].name
+    assert len(curve.x) <= 400
+    assert np.trapezoid(curve.y, curve.x) == pytest.approx(roc_auc_score(TRUTH, P), abs=0.002)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.37, 1.0])
 def test_a_threshold_is_marked_at_its_sensitivity(threshold):
-    truth, p = scores()
-    called = p >= threshold
-    name = f"MobileNet at {threshold:.2f}"
-    point = trace(roc_figure({"MobileNet": (truth, p)}, BACKBONE_OF, {"MobileNet": threshold}), name)
-    assert point.y[0] == pytest.approx(recall_score(truth, called), abs=0.005)
-    assert 1 - point.x[0] == pytest.approx(recall_score(~truth, ~called), abs=0.005)
-    point = trace(pr_figure({"MobileNet": (truth, p)}, BACKBONE_OF, {"MobileNet": threshold}), name)
-    assert point.x[0] == pytest.approx(recall_score(truth, called))
-    assert point.y[0] == pytest.approx(precision_score(truth, called, zero_division=1))
+    called, name, runs = threshold <= P, f"MobileNet at {threshold:.2f}", {"MobileNet": (TRUTH, P)}
+    point = trace(roc_figure(runs, BACKBONE_OF, {"MobileNet": threshold}), name)
+    assert point.y[0] == pytest.approx(recall_score(TRUTH, called), abs=0.005)
+    assert 1 - point.x[0] == pytest.approx(recall_score(~TRUTH, ~called), abs=0.005)
+    point = trace(pr_figure(runs, BACKBONE_OF, {"MobileNet": threshold}), name)
+    assert point.x[0] == pytest.approx(recall_score(TRUTH, called))
+    assert point.y[0] == pytest.approx(precision_score(TRUTH, called, zero_division=1))
 
 
 def test_the_reliability_diagram_draws_its_table():
-    truth, p = scores()
-    table = reliability(np.maximum(p, 1 - p), (p >= 0.5) == truth)
     drawn = trace(FIGURES["reliability"], "MobileNet")
-    assert list(drawn.y) == pytest.approx(table["accuracy"].tolist())
-    assert list(drawn.y + drawn.error_y.array) == pytest.approx(table["accuracy_high"].tolist())
+    assert list(drawn.y) == pytest.approx(TABLE["accuracy"].tolist())
+    assert list(drawn.y + drawn.error_y.array) == pytest.approx(TABLE["accuracy_high"].tolist())
 
 
 def test_subjects_are_sorted_worst_first_and_sized_by_their_images():

@@ -57,49 +57,33 @@ def test_wilson_refuses_impossible_counts(k, n):
         wilson(k, n)
 
 
-def test_two_classes_agree_with_scikit_learn(binary):
-    labels, probabilities, _ = binary
-    result = evaluate(labels, probabilities, CLASSES, "all")
-    predictions = np.where(probabilities[:, 0] >= 0.5, "all", "hem")
-    truth = labels == "all"
-    expected = {
-        "n": 300,
-        "correct": sk.accuracy_score(labels, predictions, normalize=False),
-        "accuracy": sk.accuracy_score(labels, predictions),
-        "balanced_accuracy": sk.balanced_accuracy_score(labels, predictions),
-        "sensitivity": sk.recall_score(labels, predictions, pos_label="all"),
-        "specificity": sk.recall_score(labels, predictions, pos_label="hem"),
-        "precision": sk.precision_score(labels, predictions, pos_label="all"),
-        "f1": sk.f1_score(labels, predictions, pos_label="all"),
-        "f1_weighted": sk.f1_score(labels, predictions, average="weighted"),
-        "f1_macro": sk.f1_score(labels, predictions, average="macro"),
-        "roc_auc": sk.roc_auc_score(truth, probabilities[:, 0]),
-        "average_precision": sk.average_precision_score(truth, probabilities[:, 0]),
-        "brier": sk.brier_score_loss(truth, probabilities[:, 0]),
-    }
-    assert {name: result[name] for name in expected} == pytest.approx(expected)
-    assert result["confusion"] == sk.confusion_matrix(labels, predictions, labels=CLASSES).tolist()
-    assert result["sensitivity_n"] == truth.sum()
-    assert result["sensitivity_wilson"] == pytest.approx(wilson(result["confusion"][0][0], int(truth.sum())))
-
-
-def test_three_classes_agree_with_scikit_learn(three):
-    labels, probabilities = three
-    result = evaluate(labels, probabilities, THREE, "pre")
-    predictions = np.array(THREE)[probabilities.argmax(axis=1)]
-    expected = {
-        "accuracy": sk.accuracy_score(labels, predictions),
-        "balanced_accuracy": sk.balanced_accuracy_score(labels, predictions),
-        "sensitivity": sk.recall_score(labels == "pre", predictions == "pre"),
-        "specificity": sk.recall_score(labels != "pre", predictions != "pre"),
-        "precision": sk.precision_score(labels == "pre", predictions == "pre"),
-        "f1": sk.f1_score(labels == "pre", predictions == "pre"),
-        "f1_weighted": sk.f1_score(labels, predictions, average="weighted"),
-        "f1_macro": sk.f1_score(labels, predictions, average="macro"),
-        "roc_auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr", labels=THREE),
-        "brier": sk.brier_score_loss(labels, probabilities, labels=THREE, scale_by_half=True),
-    }
-    assert {name: result[name] for name in expected} == pytest.approx(expected)
+def test_metrics_agree_with_scikit_learn(binary, three):
+    for classes, positive, (labels, probabilities, *_) in ((CLASSES, "all", binary), (THREE, "pre", three)):
+        result = evaluate(labels, probabilities, classes, positive)
+        predictions = np.array(classes)[probabilities.argmax(axis=1)]
+        truth, called, p = labels == positive, predictions == positive, probabilities[:, classes.index(positive)]
+        ranked = (truth, p) if len(classes) == 2 else (labels, probabilities)
+        expected = {
+            "n": len(labels),
+            "correct": sk.accuracy_score(labels, predictions, normalize=False),
+            "accuracy": sk.accuracy_score(labels, predictions),
+            "balanced_accuracy": sk.balanced_accuracy_score(labels, predictions),
+            "sensitivity": sk.recall_score(truth, called),
+            "specificity": sk.recall_score(~truth, ~called),
+            "precision": sk.precision_score(truth, called),
+            "f1": sk.f1_score(truth, called),
+            "f1_weighted": sk.f1_score(labels, predictions, average="weighted"),
+            "f1_macro": sk.f1_score(labels, predictions, average="macro"),
+            "roc_auc": sk.roc_auc_score(*ranked, multi_class="ovr"),
+            "brier": sk.brier_score_loss(labels, probabilities, labels=classes, scale_by_half=True),
+        }
+        if len(classes) == 2:
+            expected["average_precision"] = sk.average_precision_score(truth, p)
+            assert expected["brier"] == pytest.approx(sk.brier_score_loss(truth, p))
+        assert {name: result[name] for name in expected} == pytest.approx(expected)
+        assert result["confusion"] == sk.confusion_matrix(labels, predictions, labels=classes).tolist()
+        assert result["sensitivity_n"] == truth.sum()
+        assert result["sensitivity_wilson"] == pytest.approx(wilson(int(called[truth].sum()), int(truth.sum())))
 
 
 def test_a_threshold_changes_rates_but_not_areas(binary):
@@ -173,32 +157,26 @@ def test_one_image_is_evaluated_without_a_warning():
     assert (result["accuracy"], result["f1_macro"], result["f1"]) == (1, 1, 1)
     assert result["brier_interval"] is None
     json.dumps(result, allow_nan=False)
-
-
-def test_f1_of_a_class_that_neither_occurs_nor_is_predicted_is_none():
+    # A class that neither occurs nor is predicted has no F1.
     assert evaluate(["hem"], [[0.2, 0.8]], CLASSES, "all")["f1"] is None
 
 
 @pytest.mark.parametrize(
-    ("labels", "probabilities", "classes", "threshold", "sentence"),
+    ("labels", "probabilities", "classes", "options", "sentence"),
     [
-        ([], np.empty((0, 2)), CLASSES, None, "no images"),
-        (["all", "ALL"], [[0.5, 0.5]] * 2, CLASSES, None, "found ALL"),
-        (["all"], [[0.5, 0.5]] * 2, CLASSES, None, "1 labels and 2 rows"),
-        (["all"], [[0.5, 0.2, 0.3]], CLASSES, None, "a column for each"),
-        (["all"], [[np.nan, 0.5]], CLASSES, None, "missing or infinite"),
-        (["early"], [[0.5, 0.2, 0.3]], THREE, 0.5, "threshold needs two classes"),
-        (["all"], [[1.0]], ("all",), None, "Two or more classes"),
+        ([], np.empty((0, 2)), CLASSES, {}, "no images"),
+        (["all", "ALL"], [[0.5, 0.5]] * 2, CLASSES, {}, "found ALL"),
+        (["all"], [[0.5, 0.5]] * 2, CLASSES, {}, "1 labels and 2 rows"),
+        (["all"], [[0.5, 0.2, 0.3]], CLASSES, {}, "a column for each"),
+        (["all"], [[np.nan, 0.5]], CLASSES, {}, "missing or infinite"),
+        (["early"], [[0.5, 0.2, 0.3]], THREE, {"threshold": 0.5}, "threshold needs two classes"),
+        (["all"], [[1.0]], ("all",), {}, "Two or more classes"),
+        (["all", "hem"], [[0.5, 0.5]] * 2, CLASSES, {"subjects": ["1"]}, "2 labels and 1 subjects"),
     ],
 )
-def test_input_that_cannot_be_evaluated_is_refused(labels, probabilities, classes, threshold, sentence):
+def test_input_that_cannot_be_evaluated_is_refused(labels, probabilities, classes, options, sentence):
     with pytest.raises(DataError, match=sentence):
-        evaluate(labels, np.asarray(probabilities), classes, classes[0], threshold)
-
-
-def test_subjects_of_another_length_are_refused():
-    with pytest.raises(DataError, match="2 labels and 1 subjects"):
-        evaluate(["all", "hem"], np.full((2, 2), 0.5), CLASSES, "all", subjects=["1"])
+        evaluate(labels, np.asarray(probabilities), classes, classes[0], **options)
 
 
 def test_the_threshold_itself_counts_as_positive():
@@ -218,6 +196,10 @@ def test_calibration_error_by_hand():
         pytest.approx([0.9, 1.0, 2, 0.95, 1.0]),
     ]
     assert table.loc[0, ["accuracy_low", "accuracy_high"]].tolist() == pytest.approx(wilson(1, 2))
+    # The edge of a bin belongs to the bin below.
+    confidence, correct = np.array([0.8, 0.85]), np.array([True, False])
+    assert calibration_error(confidence, correct, bins=10) == pytest.approx((0.2 + 0.85) / 2)
+    assert reliability(confidence, correct, bins=10)["high"].tolist() == pytest.approx([0.8, 0.9])
 
 
 def test_calibration_error_is_the_weighted_gap_of_the_reliability_table(binary):
@@ -251,11 +233,6 @@ def test_the_sensitivity_threshold_is_the_highest_that_reaches_the_target(binary
     assert (p[truth] >= next_higher).mean() < target
 
 
-def test_a_threshold_needs_both_classes():
-    with pytest.raises(DataError, match="both classes"):
-        threshold_for(np.array([True, True]), np.array([0.2, 0.9]))
-
-
 def test_net_benefit_by_hand():
     # At 0.5 two of two blasts and one of two normal cells are positive: 2/4 − 1/4 · 1.
     table = net_benefit(np.array([True, True, False, False]), np.array([0.9, 0.5, 0.6, 0.1]))
@@ -265,19 +242,17 @@ def test_net_benefit_by_hand():
     assert (row["net_benefit"], row["everyone"]) == pytest.approx((0.5 - 0.25 * 0.25, 0.5 - 0.5 * 0.25))
 
 
-@pytest.mark.parametrize(
-    ("positive", "negative", "threshold"), [([0.4, 0.4], [0.2, 0.2], 0.3), ([0.9], [0.5, 0.4, 0.2], 0.7)]
-)
-def test_a_threshold_lies_halfway_between_two_probabilities(positive, negative, threshold):
-    is_positive = [True] * len(positive) + [False] * len(negative)
-    assert threshold_for(is_positive, [*positive, *negative]) == pytest.approx(threshold)
-    assert threshold_for(is_positive, [*positive, *negative], "sensitivity", 1.0) == pytest.approx(threshold)
-
-
-def test_the_edge_of_a_bin_belongs_to_the_bin_below():
-    confidence, correct = np.array([0.8, 0.85]), np.array([True, False])
-    assert calibration_error(confidence, correct, bins=10) == pytest.approx((0.2 + 0.85) / 2)
-    assert reliability(confidence, correct, bins=10)["high"].tolist() == pytest.approx([0.8, 0.9])
+def test_a_threshold_lies_halfway_between_two_probabilities_or_on_the_lowest_and_needs_both_classes():
+    for positive, negative, sensitive, youden in (
+        ([0.4, 0.4], [0.2, 0.2], 0.3, 0.3),
+        ([0.9], [0.5, 0.4, 0.2], 0.7, 0.7),
+        ([0.9, 0.2], [0.5], 0.2, 0.7),
+    ):
+        is_positive = [True] * len(positive) + [False] * len(negative)
+        assert threshold_for(is_positive, [*positive, *negative]) == pytest.approx(youden)
+        assert threshold_for(is_positive, [*positive, *negative], "sensitivity", 1.0) == pytest.approx(sensitive)
+    with pytest.raises(DataError, match="both classes"):
+        threshold_for(np.array([True, True]), np.array([0.2, 0.9]))
 
 
 def test_the_interval_of_the_brier_score_leaves_out_one_subject_at_a_time():
@@ -290,13 +265,3 @@ def test_the_interval_of_the_brier_score_leaves_out_one_subject_at_a_time():
     left_out = np.array([errors[subjects != subject].mean() for subject in range(5)])
     assert result["brier"] == pytest.approx(errors.mean())
     assert result["brier_interval"] == pytest.approx(jackknife_interval(errors.mean(), left_out, np.full(5, 8)))
-
-
-def test_the_lowest_probability_can_be_the_threshold():
-    blasts, p = np.array([True, False, True]), np.array([0.9, 0.5, 0.2])
-    assert threshold_for(blasts, p, "sensitivity", 1.0) == pytest.approx(0.2)
-
-
-def test_a_bin_has_whole_cells():
-    table = reliability(np.array([0.9, 0.9]), np.array([True, False]))
-    assert table[["n", "accuracy"]].to_numpy().tolist() == [[2, 0.5]]

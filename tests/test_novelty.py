@@ -23,19 +23,20 @@ def novelty():
     return Novelty.fit(cells(600, 1), cells(300, 2))
 
 
-def test_most_new_cells_are_accepted_and_other_images_are_rejected(novelty):
+def test_most_new_cells_are_accepted_and_other_images_and_broken_features_are_rejected(novelty):
     assert 0.95 <= np.mean(novelty.score(cells(2000, 3)) <= novelty.limit) < 1
-    rng = np.random.default_rng(4)
-    noise, spike, nothing = rng.uniform(0, 4, (50, 200)), np.eye(200)[:50], np.zeros((1, 200))
+    assert np.mean(novelty.score(cells(300, 2)) <= novelty.limit) == pytest.approx(0.99, abs=1 / 300)  # validation
+    noise, spike, nothing = np.random.default_rng(4).uniform(0, 4, (50, 200)), np.eye(200)[:50], np.zeros((1, 200))
     for other in (noise, spike, nothing):
         assert (novelty.score(other) > novelty.limit).all()
+    broken = cells(3, 9)
+    broken[0, 5], broken[1, 7] = np.nan, np.inf
+    assert list(novelty.score(broken) > novelty.limit) == [True, True, False]
+    few = Novelty.fit(cells(12, 1), cells(4, 2))
+    assert (few.score(noise) > few.limit).all()
 
 
-def test_the_limit_accepts_99_percent_of_the_validation_cells(novelty):
-    assert np.mean(novelty.score(cells(300, 2)) <= novelty.limit) == pytest.approx(0.99, abs=1 / 300)
-
-
-def test_the_score_is_the_mahalanobis_distance_under_the_fitted_covariance(novelty):
+def test_the_score_is_the_mahalanobis_distance_of_the_directions_of_highest_variance(novelty):
     from scipy.spatial.distance import mahalanobis
 
     directions = novelty.directions.astype(float)
@@ -45,35 +46,20 @@ def test_the_score_is_the_mahalanobis_distance_under_the_fitted_covariance(novel
     unit = some / np.linalg.norm(some, axis=1, keepdims=True)
     distances = [mahalanobis(row, novelty.mean, np.linalg.inv(covariance)) for row in unit]
     assert novelty.score(some) == pytest.approx(distances, rel=1e-2)  # directions are stored in 16 bits
-
-
-def test_the_directions_are_those_of_highest_variance(novelty):
+    assert novelty.score(3 * some) == pytest.approx(novelty.score(some))
     ways, _ = np.linalg.qr(np.random.default_rng(99).normal(0, 0.3, (3, 200)).T)
     share = np.linalg.norm(ways.T @ novelty.directions[:, :3].astype(float)) ** 2 / 3
     assert share > 0.95
 
 
-def test_the_score_ignores_the_length_of_the_features(novelty):
-    some = cells(5, 6)
-    assert novelty.score(3 * some) == pytest.approx(novelty.score(some))
-
-
-def test_a_saved_model_scores_the_same_when_loaded(novelty, tmp_path):
+def test_a_saved_model_scores_the_same_and_the_same_fit_writes_the_same_bytes_which_stay_few(novelty, tmp_path):
     novelty.save(tmp_path)
-    loaded = Novelty.load(tmp_path)
+    loaded, written = Novelty.load(tmp_path), (tmp_path / FILE).read_bytes()
     assert loaded.limit == novelty.limit
     assert np.array_equal(loaded.score(cells(20, 7)), novelty.score(cells(20, 7)))
-
-
-def test_the_same_fit_writes_the_same_bytes(novelty, tmp_path):
-    (tmp_path / "again").mkdir()
-    novelty.save(tmp_path)
-    Novelty.fit(cells(600, 1), cells(300, 2)).save(tmp_path / "again")
-    assert (tmp_path / FILE).read_bytes() == (tmp_path / "again" / FILE).read_bytes()
-
-
-def test_the_file_of_the_widest_network_stays_small(tmp_path):
-    Novelty.fit(cells(400, 1, width=2048), cells(100, 2, width=2048)).save(tmp_path)
+    Novelty.fit(cells(600, 1), cells(300, 2)).save(tmp_path)
+    assert (tmp_path / FILE).read_bytes() == written
+    Novelty.fit(cells(400, 1, width=2048), cells(100, 2, width=2048)).save(tmp_path)  # the widest network
     assert (tmp_path / FILE).stat().st_size < 300_000
 
 
@@ -93,11 +79,6 @@ def test_flattened_feature_maps_are_averaged_over_positions(novelty):
     assert novelty.score(maps.reshape(4, -1)) == pytest.approx(novelty.score(maps.mean(axis=(1, 2))))
 
 
-def test_a_dozen_training_cells_are_enough_to_reject_noise(tmp_path):
-    novelty = Novelty.fit(cells(12, 1), cells(4, 2))
-    assert (novelty.score(np.random.default_rng(4).uniform(0, 4, (20, 200))) > novelty.limit).all()
-
-
 def test_identical_features_are_accepted_and_others_rejected():
     same = np.ones((20, 50))
     novelty = Novelty.fit(same, same)
@@ -105,13 +86,6 @@ def test_identical_features_are_accepted_and_others_rejected():
     assert novelty.score(np.eye(50)[:3]).min() > novelty.limit
     dead = Novelty.fit(np.zeros((20, 50)), np.zeros((9, 50)))
     assert (dead.score(np.zeros((3, 50))) <= dead.limit).all()
-
-
-def test_features_with_nan_or_infinity_are_rejected(novelty):
-    broken = cells(3, 9)
-    broken[0, 5], broken[1, 7] = np.nan, np.inf
-    novel = novelty.score(broken) > novelty.limit
-    assert list(novel) == [True, True, False]
 
 
 @pytest.mark.slow
@@ -148,14 +122,12 @@ def test_the_fit_sees_the_whole_networks_features_at_every_split_point(train_fro
     batches = Batches(config, stored or images, dataset, part)
     novelty = results.novelty(model, suffix, batches, lambda fraction, words: heard.append(fraction))
 
-    if pooling == "blocks":
-        maps = keras.Model(model.input, model.get_layer("pool").output).predict(images, verbose=0)
-    else:
-        maps = keras.Model(model.input, model.get_layer("pool").input).predict(images, verbose=0).mean(axis=(1, 2))
+    pool = model.get_layer("pool")
+    whole, before = (keras.Model(model.input, x).predict(images, verbose=0) for x in (pool.output, pool.input))
+    maps = whole if pooling == "blocks" else before.mean(axis=(1, 2))
     expected = Novelty.fit(maps[part == "train"], maps[part == "validation"])
     assert novelty.mean == pytest.approx(expected.mean, abs=1e-5)
     assert novelty.limit == pytest.approx(expected.limit, rel=1e-2)
-    whole = keras.Model(model.input, model.get_layer("pool").output).predict(images, verbose=0)
     assert novelty.score(whole) == pytest.approx(expected.score(maps), rel=1e-2)
     assert heard and max(heard) <= 1
 

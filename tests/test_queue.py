@@ -1,15 +1,14 @@
 """The queue: one after the other, in order, and the dead block nobody. Real processes, light ones."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
-from filelock import FileLock
 from waiting import until
 
 from leukodash import settings
@@ -80,23 +79,15 @@ def test_runs_take_turns_in_the_order_of_their_arrival(checkpoints, waiter):
     assert turns(checkpoints) == names
 
 
-def test_a_killed_waiter_blocks_nobody(checkpoints, waiter):
-    waiter("first")
-    doomed = waiter("second")
-    waiter("third")
+def test_a_killed_waiter_blocks_nobody_and_a_killed_holder_frees_its_device(checkpoints, waiter):
+    _, doomed, holder, _ = (waiter(name) for name in ("first", "second", "third", "fourth"))
     doomed.kill()
     doomed.wait()
     let_go(checkpoints, "first")
-    until(lambda: "third" in turns(checkpoints))
-    assert turns(checkpoints) == ["first", "third"]
-    assert queue.waiting() == []
-
-
-def test_a_killed_holder_frees_its_device(checkpoints, waiter):
-    holder = waiter("first")
-    waiter("second")
+    until(lambda: turns(checkpoints) == ["first", "third"])
+    assert queue.waiting() == ["fourth"]  # the ticket of the dead is gone
     holder.kill()
-    until(lambda: "second" in turns(checkpoints))
+    until(lambda: turns(checkpoints) == ["first", "third", "fourth"])
 
 
 def test_a_waiter_that_is_asked_to_stop_leaves_the_line(checkpoints, waiter):
@@ -137,18 +128,6 @@ def test_nvidias_own_program_counts_the_gpus_and_one_that_fails_counts_none(stat
     assert queue.devices() == expected
 
 
-def test_those_ahead_are_counted_from_the_first_that_lives(checkpoints):
-    names = ["1_dead", "2_first", "3_second", "4_mine", "5_later_one"]
-    with contextlib.ExitStack() as stack:
-        for name in names:
-            (checkpoints / name).touch()
-            if name != "1_dead":
-                stack.enter_context(FileLock(checkpoints / name))
-        assert queue._ahead(checkpoints, checkpoints / "4_mine") == 2
-        assert not (checkpoints / "1_dead").exists()
-        assert queue._ahead(checkpoints, checkpoints / "2_first") == 0
-
-
 def test_waiting_runs_are_named_whatever_is_in_their_names(checkpoints):
     (checkpoints / ".queue").mkdir()
     for name in ("2_b_c", "1_a", "cpu-0.lock"):
@@ -182,6 +161,7 @@ def test_only_a_run_that_was_requested_earlier_and_is_starting_goes_first(checkp
 
 
 AUTOGROUP = "from pathlib import Path; weight = Path('/proc/self/autogroup'); "
+STEP_BACK = "from leukodash.jobs.queue import lower_priority; lower_priority(); "
 TELL = "import os; print(os.nice(0), *weight.read_text().split()[-1:] if weight.exists() else [])"
 
 
@@ -193,9 +173,7 @@ def said(code, *, own):
 
 def test_a_run_steps_back_behind_the_pages_and_never_takes_somebodys_terminal_with_it():
     before = said("", own=False)
-    mine, sessions = (
-        said("from leukodash.jobs.queue import lower_priority; lower_priority(); ", own=own) for own in (False, True)
-    )
+    mine, sessions = (said(STEP_BACK, own=own) for own in (False, True))
     assert int(mine[0]) == int(sessions[0]) == min(int(before[0]) + settings.NICE, 19)
     assert mine[1:] == said("", own=False)[1:] == before[1:]
 
@@ -208,7 +186,7 @@ def test_a_run_steps_back_with_its_whole_session():
         able = False
     if not able:
         pytest.skip("This system does not weigh sessions, or does not let them be weighed.")
-    assert said("from leukodash.jobs.queue import lower_priority; lower_priority(); ", own=True)[1:] == [number]
+    assert said(STEP_BACK, own=True)[1:] == [number]
 
 
 def test_a_session_is_weighed_again_while_linux_has_too_many_such_requests_and_then_left_alone(monkeypatch):
@@ -228,11 +206,5 @@ def test_a_session_is_weighed_again_while_linux_has_too_many_such_requests_and_t
     assert len(pauses) == 2 and all(0.05 <= pause <= 0.5 for pause in pauses)
     queue.lower_priority()
     assert len(requests) == 3 + 20
-
-
-def test_a_system_that_forbids_a_lower_priority_keeps_no_run_from_training(monkeypatch):
-    def forbidden(_):
-        raise PermissionError
-
-    monkeypatch.setattr(queue.os, "nice", forbidden)
-    queue.lower_priority()
+    monkeypatch.setattr(queue.os, "nice", Mock(side_effect=PermissionError))
+    queue.lower_priority()  # a system that forbids it keeps no run from training

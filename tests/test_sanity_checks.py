@@ -52,9 +52,6 @@ def drawn_cells(count):
     return [demo_cell(rng, number % 2 == 0, subject_stain(rng)) for number in range(count)]
 
 
-# ------------------------------------------------------------------------------------------------ localization
-
-
 def test_the_mask_of_a_generated_cell_matches_the_drawing():
     for image, nucleus, cell in drawn_cells(6):
         found = cell_mask(image)
@@ -96,33 +93,26 @@ def test_masks_are_known_only_for_generated_cells_that_look_like_their_file(tmp_
     assert generated_masks(tmp_path, first, image) is None
 
 
-# ----------------------------------------------------------------------------------------- deletion and insertion
-
-
 @pytest.mark.slow
 def test_curves_of_a_perfect_and_of_an_inverted_map_have_the_areas_worked_out_by_hand():
     # The relevant quarter is fully covered after a quarter of the steps: a triangle of area 1/8.
     from leukodash.explain.sanity_checks import area
 
-    curves = curves_of(QUARTER)
+    curves, inverted = curves_of(QUARTER), curves_of(~QUARTER)
     assert area(curves.shares, curves.deletion) == pytest.approx(1 / 8, abs=1e-3)
     assert area(curves.shares, curves.insertion) == pytest.approx(7 / 8, abs=1e-3)
     assert curves.gain == pytest.approx(3 / 4, abs=2e-3)
-    assert max(curves.random_gains) < 0.6
-    assert judge_deletion(curves).passed is True
-
-    inverted = curves_of(~QUARTER)
     assert inverted.gain == pytest.approx(-3 / 4, abs=2e-3)
+    assert max(curves.random_gains) < 0.6
     assert min(inverted.random_gains) > inverted.gain
-    assert judge_deletion(inverted).passed is False
+    assert [judge_deletion(of).passed for of in (curves, inverted)] == [True, False]
 
     # From the original to black, and from the blurred image to the original
     assert (curves.shares[0], curves.shares[-1]) == (0, 1)
-    for deletion in (curves.deletion, *curves.random_deletion):
-        assert (deletion[0], deletion[-1]) == (1, 0)
-    for insertion in (curves.insertion, *curves.random_insertion):
-        assert insertion[0] < 0.05
-        assert insertion[-1] == 1
+    deletions = np.vstack([curves.deletion, curves.random_deletion])
+    insertions = np.vstack([curves.insertion, curves.random_insertion])
+    assert (deletions[:, [0, -1]] == [1, 0]).all()
+    assert (insertions[:, 0] < 0.05).all() and (insertions[:, -1] == 1).all()
 
 
 @pytest.mark.slow
@@ -143,9 +133,6 @@ def test_random_orders_start_on_the_cell_at_the_resolution_of_the_map():
     assert curves.gain >= max(curves.random_gains) > 0.3
     even = curves_of(np.ones((4, 4)), SeesAnything, image)
     assert even.gain < min(even.random_gains)
-
-
-# ------------------------------------------------------------------------------------------------ randomization
 
 
 @pytest.mark.slow
@@ -173,7 +160,7 @@ def untrained_run(folder, **settings):
 
 
 @pytest.mark.slow
-def test_randomizing_the_head_changes_class_maps_but_not_eigen_cam(tmp_path):
+def test_randomizing_the_head_changes_class_maps_but_not_eigen_cam_and_needs_layers_left_untrained(tmp_path):
     from leukodash.explain.sanity_checks import randomization_test
 
     served, heard = untrained_run(tmp_path, train_from="head"), []
@@ -191,49 +178,36 @@ def test_randomizing_the_head_changes_class_maps_but_not_eigen_cam(tmp_path):
     assert np.abs(grad.untrained - grad.own).max() > 0.1
     assert grad.untrained_similarity < eigen.untrained_similarity
 
-
-@pytest.mark.slow
-def test_a_run_that_trained_every_layer_has_no_separate_untrained_maps(tmp_path):
-    from leukodash.explain.sanity_checks import randomization_test
-
-    served = untrained_run(tmp_path, train_from="all")
-    images, before = [image for image, *_ in drawn_cells(2)], [weights.copy() for weights in served.model.get_weights()]
-    found = randomization_test(served, images, "gradcam", "hem", draws=1)
+    every = untrained_run(tmp_path, train_from="all")
+    before = [weights.copy() for weights in every.model.get_weights()]
+    found = randomization_test(every, images, "gradcam", "hem", draws=1)
     assert found.untrained is found.untrained_similarity is None
-    np.testing.assert_array_equal(found.own, served.classify_with_maps(images, target="hem")[1])
-    for weights, same in zip(before, served.model.get_weights(), strict=True):
+    np.testing.assert_array_equal(found.own, every.classify_with_maps(images, target="hem")[1])
+    for weights, same in zip(before, every.model.get_weights(), strict=True):
         np.testing.assert_array_equal(weights, same)  # the run's own weights are unchanged
 
 
-# ------------------------------------------------------------------------------------------------ verdict
-
-
 def test_localization_passes_halfway_between_a_uniform_and_the_ideal_map():
-    cell = np.zeros((10, 10), bool)
-    cell[:5] = True  # half of the image: at full resolution, 75% of the heat must lie on it
+    cell = np.arange(100).reshape(10, 10) < 50  # half of the image: at full resolution, 75% of the heat must lie on it
     heat = cell * 1.0
     words = "100% of the heat lies on the cell, which fills 50% of the image. A map of 10 × 10 pixels could reach 100%."
     assert judge_localization(heat, cell) == Check(True, words)
-    assert judge_localization(heat + ~cell * 0.33, cell).passed is True
-    assert judge_localization(heat + ~cell * 0.34, cell).passed is False
+    assert [judge_localization(heat + ~cell * rest, cell).passed for rest in (0.33, 0.34)] == [True, False]
     assert judge_localization(heat, None).passed is None
-    nucleus = cell.copy()
-    nucleus[:, 5:] = False
+    nucleus = cell & (np.arange(10) < 5)
     assert "50% lies on the nucleus, which fills 25%" in judge_localization(heat, cell, nucleus).words
 
 
 def test_a_coarse_map_is_compared_with_the_ideal_coarse_map():
     cell = np.zeros((90, 90), bool)
     cell[40:50, 40:50] = True
-    best = np.zeros((3, 3))
-    best[1, 1] = 1
+    best = np.float64([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     np.testing.assert_array_equal(ideal_map(cell, (3, 3)) > 0, best > 0)
-    found = judge_localization(best, cell)
-    assert found.passed is True
     assert heat_fraction_inside(best, cell) < 0.2
-    assert judge_localization(1 - best, cell).passed is False
-    assert "larger input size" in judge_localization(1 - best, cell).words
-    assert "larger input size" not in found.words
+    for heat, passed in ((best, True), (1 - best, False)):
+        found = judge_localization(heat, cell)
+        assert found.passed is passed
+        assert ("larger input size" in found.words) != passed
 
 
 def test_deletion_passes_only_if_every_random_order_does_worse():
@@ -250,32 +224,26 @@ def test_randomization_fails_if_either_map_stays_similar():
         assert ("the trained layers" in found.words) == (untrained is not None)
 
 
-@pytest.mark.parametrize(
-    ("passed", "level", "words"),
-    [
+def test_the_verdict_counts_only_checks_that_could_be_made():
+    for passed, level, words in (
         ([True, True, True], "good", "passes all 3 checks"),
         ([None, True, True], "good", "passes all 2 checks"),
         ([True, False, True], "partly", "with caution: it fails 1 of 3 checks"),
         ([None, False, True], "partly", "fails 1 of 2 checks"),
         ([False, False, True], "bad", "Do not trust this map: it fails 2 of 3 checks"),
-    ],
-)
-def test_the_verdict_counts_only_checks_that_could_be_made(passed, level, words):
-    found_level, sentence = verdict([Check(result, "") for result in passed])
-    assert found_level == level
-    assert words in sentence
-
-
-# ------------------------------------------------------------------------------------------------ figure and page
+    ):
+        found_level, sentence = verdict([Check(result, "") for result in passed])
+        assert found_level == level
+        assert words in sentence
 
 
 def test_the_figure_gives_the_probabilities_at_a_quarter_of_the_image():
     shares = np.linspace(0, 1, 5)
     falls, rises, even = 1 - shares, shares, np.full((3, 5), 0.5)
     figure = curves_figure(shares, falls, rises, even, even, "vgg16", "ALL blast")
-    assert [trace.name for trace in figure.data] == [
-        "hottest pixels covered first", "random pixels covered", "hottest pixels shown first", "random pixels shown",
-    ]  # fmt: skip
+    names = [trace.name for trace in figure.data]
+    assert names[::2] == ["hottest pixels covered first", "hottest pixels shown first"]
+    assert names[1::2] == ["random pixels covered", "random pixels shown"]
     np.testing.assert_array_equal(figure.data[0].y, falls)
     np.testing.assert_array_equal(figure.data[2].y, rises)
     for words in ("it is 75%", "50% in random order", "it is 25% and 50%"):

@@ -11,17 +11,11 @@ from leukodash.errors import DataError
 def table(subjects, cells_each=10, folds=1):
     """Return cells of subjects named as in C-NMC (H… is hem), all images different, in alternating folds."""
     rows = [
-        {
-            "file": f"{subject}_{number}.png",
-            "label": "hem" if subject.startswith("H") else "all",
-            "subject": subject,
-            "fold": place % folds,
-            "sha256": f"{subject}_{number}",
-        }
-        for place, subject in enumerate(subjects)
+        (f"{name}_{number}.png", "hem" if name.startswith("H") else "all", name, place % folds, f"{name}_{number}")
+        for place, name in enumerate(subjects)
         for number in range(cells_each)
     ]
-    return pd.DataFrame(rows).astype({"fold": "Int64"})
+    return pd.DataFrame(rows, columns=["file", "label", "subject", "fold", "sha256"]).astype({"fold": "Int64"})
 
 
 @pytest.fixture
@@ -50,12 +44,17 @@ def shares(part):
     return part.value_counts(normalize=True)
 
 
-def test_a_split_by_subject_keeps_subjects_together_and_fractions(cells):
-    part = make_split(cells, Split())
-    assert part.groupby(cells["subject"]).nunique().max() == 1
-    assert find_leaks(cells, part) == []
-    np.testing.assert_allclose(shares(part)[["train", "validation", "test"]], [0.65, 0.15, 0.2], atol=0.06)
-    assert (pd.crosstab(part, cells["label"]) > 0).all(axis=None)
+def test_a_split_by_subject_keeps_subjects_together_and_fractions_and_has_every_class_in_every_part(cells):
+    both_classes = cells.assign(subject=cells["subject"].str.removeprefix("H"))
+    third = cells["subject"].isin(["3", "4", "5", "H10", "H11"])
+    for some in (cells, both_classes, cells.assign(label=cells["label"].mask(third, "Pre"))):
+        part = make_split(some, Split())
+        assert part.groupby(some["subject"]).nunique().max() == 1
+        assert find_leaks(some, part) == []
+        by_class = pd.crosstab(part, some["label"])
+        assert by_class.shape == (3, some["label"].nunique()) and (by_class > 0).all(axis=None)
+        if some is cells:
+            np.testing.assert_allclose(shares(part)[["train", "validation", "test"]], [0.65, 0.15, 0.2], atol=0.06)
 
 
 @pytest.mark.parametrize("kind", ["subject", "fold", "image", "counts"])
@@ -91,69 +90,52 @@ def test_subjects_linked_by_identical_images_stay_together(cells):
         assert len(part_of(cells, part, "0") | part_of(cells, part, "1") | part_of(cells, part, "2")) == 1
 
 
-def test_subjects_with_cells_of_both_classes_can_be_split(cells):
-    mixed = cells.assign(subject=cells["subject"].str.removeprefix("H"))
-    part = make_split(mixed, Split())
-    assert part.groupby(mixed["subject"]).nunique().max() == 1
-    assert (pd.crosstab(part, mixed["label"]) > 0).all(axis=None)
-
-
-def mixed_subjects(hem_cells):
-    """Return six subjects of 40 blasts, of whom the first also have these numbers of normal cells."""
-    names = [str(number) for number in range(6)]
+@pytest.mark.parametrize(
+    ("hem_cells", "fractions"),
+    [
+        ([5, 5], {"test": 0}),
+        ([5, 5, 10], {"test": 0.5, "validation": 0.2}),  # half are of the first two subjects, which would leave one
+    ],
+)
+def test_every_class_is_in_every_part_where_only_as_many_subjects_have_it(hem_cells, fractions):
+    names = [str(number) for number in range(6)]  # 40 blasts each; the first also have these numbers of normal cells
     normals = [table([name], count).assign(label="hem") for name, count in zip(names, hem_cells, strict=False)]
     cells = pd.concat([table(names, 40), *normals], ignore_index=True)
-    return cells.assign(sha256=cells.index.astype(str))
-
-
-def test_a_class_of_two_subjects_is_in_both_parts():
-    cells = mixed_subjects([5, 5])
+    cells["sha256"] = cells.index.astype(str)
     for seed in range(5):
-        part = make_split(cells, Split(test=0, seed=seed))
-        assert pd.crosstab(part, cells["label"])["hem"].to_list() == [5, 5]
+        part = make_split(cells, Split(seed=seed, **fractions))
+        assert sorted(pd.crosstab(part, cells["label"])["hem"]) == hem_cells
 
 
-def test_the_test_part_leaves_every_class_to_the_other_parts():
-    cells = mixed_subjects([5, 5, 10])  # half of these cells are of the first two subjects, which would leave one
-    for seed in range(5):
-        part = make_split(cells, Split(test=0.5, validation=0.2, seed=seed))
-        assert (pd.crosstab(part, cells["label"])["hem"] > 0).to_list() == [True] * 3
-
-
-def test_validation_is_a_fraction_of_all_cells(cells):
-    part = make_split(cells, Split(test=0.5, validation=0.25))
-    assert shares(part).to_dict() == {"test": 0.5, "train": 0.25, "validation": 0.25}
-
-
-def test_three_classes_can_be_split(cells):
-    three = cells.assign(label=cells["label"].where(cells["subject"].str.len() < 3, "Pre"))
-    three.loc[three["subject"].isin(["3", "4", "5"]), "label"] = "Pre"
-    part = make_split(three, Split())
-    assert pd.crosstab(part, three["label"]).shape == (3, 3)
-    assert (pd.crosstab(part, three["label"]) > 0).all(axis=None)
-
-
-def test_too_few_subjects_are_refused_with_the_number_needed():
-    with pytest.raises(DataError, match=r"needs 3 or more subjects of every class.*'hem' has 2"):
-        make_split(table(["1", "2", "3", "H1", "H2"]), Split())
+def test_cells_that_cannot_be_split_are_refused_with_what_is_missing(cells, no_subjects):
+    six, fold = ["1", "2", "3", "H1", "H2", "H3"], Split(kind="fold")
+    few_cells = pd.DataFrame({"label": ["all"] * 2 + ["hem"] * 20})
+    for refused, split, sentence in (
+        (table(six[:5]), Split(), r"needs 3 or more subjects of every class.*'hem' has 2"),
+        (table(["1", "2", "H1"]), Split(test=0), r"needs 2 or more subjects of every class.*'hem' has 1"),
+        (make_identical(table(six), "H1_0.png", "H2_0.png"), Split(), "'hem' has 2"),
+        (no_subjects, Split(), r"split by image, or add a subjects.csv"),
+        (cells, Split(kind="fold", test_fold=7), "no fold 7 to test on: the data set has 0, 1, 2"),
+        (cells.assign(fold=pd.array([pd.NA] * len(cells), "Int64")), fold, "two or more fold folders"),
+        (cells.assign(fold=cells["fold"].mask(cells.index == 0)), fold, "two or more fold folders"),
+        (cells[(cells["fold"] != 2) | (cells["label"] == "all")], fold, "Fold 2 has no cell of 'hem'"),
+        (
+            cells[~cells["subject"].isin([f"H{n}" for n in range(4, 12)])],
+            Split(folds=5),
+            "5 or more subjects.*'hem' has 4",
+        ),
+        (few_cells, Split(kind="image"), "'all' has too few cells for all parts"),
+        (few_cells, Split(kind="counts", counts=(10, 2, 2)), "'all' has too few cells for all parts"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            make_split(refused, split)
     make_split(table(["1", "2", "H1", "H2"]), Split(test=0))
-    with pytest.raises(DataError, match=r"needs 2 or more subjects of every class.*'hem' has 1"):
-        make_split(table(["1", "2", "H1"]), Split(test=0))
-
-
-def test_subjects_with_identical_images_count_as_one():
-    few = make_identical(table(["1", "2", "3", "H1", "H2", "H3"]), "H1_0.png", "H2_0.png")
-    with pytest.raises(DataError, match="'hem' has 2"):
-        make_split(few, Split())
-
-
-def test_cells_without_subjects_cannot_be_split_by_subject(no_subjects):
-    with pytest.raises(DataError, match=r"split by image, or add a subjects.csv"):
-        make_split(no_subjects, Split())
 
 
 @pytest.mark.parametrize("kind", ["subject", "image"])
-def test_a_test_fraction_of_zero_gives_no_test_part(cells, kind):
+def test_validation_is_a_fraction_of_all_cells_and_a_test_fraction_of_zero_gives_no_test_part(cells, kind):
+    halves = make_split(cells, Split(kind=kind, test=0.5, validation=0.25))
+    assert shares(halves).to_dict() == {"test": 0.5, "train": 0.25, "validation": 0.25}
     part = make_split(cells, Split(kind=kind, test=0, validation=0.25))
     assert set(part) == {"train", "validation"}
     assert shares(part)["validation"] == pytest.approx(0.25, abs=0.02)
@@ -186,16 +168,6 @@ def test_folds_without_subjects_are_split_by_image(no_subjects):
     assert set(part[no_subjects["fold"] == 0]) == {"train", "validation", "unused"}
 
 
-def test_an_unusable_test_fold_is_refused(cells):
-    with pytest.raises(DataError, match="no fold 7 to test on: the data set has 0, 1, 2"):
-        make_split(cells, Split(kind="fold", test_fold=7))
-    with pytest.raises(DataError, match="two or more fold folders"):
-        make_split(cells.assign(fold=pd.array([pd.NA] * len(cells), "Int64")), Split(kind="fold"))
-    one_class = cells[(cells["fold"] != 2) | (cells["label"] == "all")]
-    with pytest.raises(DataError, match="Fold 2 has no cell of 'hem'"):
-        make_split(one_class, Split(kind="fold"))
-
-
 def test_a_split_by_image_reproduces_mamaevs_numbers(cells):
     # Mamaev 2023: 2,397 ALL and 1,130 normal cells, 80/20: 2,822 in training and 705 in validation.
     fold_0 = pd.DataFrame({"label": ["all"] * 2397 + ["hem"] * 1130})
@@ -213,19 +185,33 @@ def test_a_split_by_counts_reproduces_dhuri_and_guindes_numbers():
     assert counts.loc["validation"].to_list() == counts.loc["test"].to_list() == [35, 35]
 
 
-@pytest.mark.parametrize(("available", "expected"), [(1544, (1508, 18, 18)), (100, (98, 1, 1)), (3, (1, 1, 1))])
-def test_too_few_cells_keep_the_proportions_of_the_counts(available, expected):
+@pytest.mark.parametrize(
+    ("counts", "available", "expected"),
+    [
+        ((6036, 70, 70), 1544, (1508, 18, 18)),
+        ((6036, 70, 70), 100, (98, 1, 1)),
+        ((6036, 70, 70), 3, (1, 1, 1)),
+        ((240, 120, 40), 50, (30, 15, 5)),
+    ],
+)
+def test_too_few_cells_keep_the_proportions_of_the_counts(counts, available, expected):
     few = pd.DataFrame({"label": ["all"] * available + ["hem"] * (available + 5)})
-    counts = pd.crosstab(make_split(few, Split(kind="counts", counts=(6036, 70, 70))), few["label"])
+    found = pd.crosstab(make_split(few, Split(kind="counts", counts=counts)), few["label"])
     for part, number in zip(("train", "validation", "test"), expected, strict=True):
-        assert counts.loc[part].to_list() == [number, number]
-    assert counts.loc["unused"].to_list() == [0, 5]
+        assert found.loc[part].to_list() == [number, number]
+    assert found.loc["unused"].to_list() == [0, 5]
 
 
-@pytest.mark.parametrize("split", [Split(kind="image"), Split(kind="counts", counts=(10, 2, 2))])
-def test_too_few_cells_are_refused(split):
-    with pytest.raises(DataError, match="'all' has too few cells for all parts"):
-        make_split(pd.DataFrame({"label": ["all"] * 2 + ["hem"] * 20}), split)
+@pytest.mark.parametrize(
+    ("split", "parts"),
+    [
+        (Split(kind="counts", counts=(1, 1, 0)), ["train", "validation"]),
+        (Split(kind="image", validation=0.001, test=0.001), ["validation", "test"]),
+    ],
+)
+def test_the_smallest_parts_have_one_cell_of_each_class(no_subjects, split, parts):
+    by_class = pd.crosstab(make_split(no_subjects, split), no_subjects["label"])
+    assert by_class.loc[parts].to_numpy().tolist() == [[1, 1], [1, 1]]
 
 
 def test_the_parts_have_the_index_of_the_cells(cells):
@@ -237,7 +223,7 @@ def test_the_parts_have_the_index_of_the_cells(cells):
     assert find_leaks(some, make_split(some, Split())) == []
 
 
-def test_leaks_are_found_among_used_cells():
+def test_leaks_are_found_among_used_cells_and_of_identical_images_without_subjects(no_subjects):
     cells = table(["1", "2", "3", "H1"], cells_each=2)
     make_identical(cells, "2_1.png", "3_1.png")
     part = pd.Series(["test", "train", "train", "train", "unused", "validation", "test", "unused"])
@@ -245,9 +231,6 @@ def test_leaks_are_found_among_used_cells():
         Leak("subject", "1", ("train", "test"), ("1_1.png", "1_0.png")),
         Leak("image", "2 = 3", ("train", "validation"), ("2_1.png", "3_1.png")),
     ]
-
-
-def test_identical_images_leak_without_subjects(no_subjects):
     make_identical(no_subjects, "0_0.png", "H5_3.png")
     part = pd.Series("train", index=no_subjects.index).mask(no_subjects["file"] == "H5_3.png", "test")
     assert find_leaks(no_subjects, part) == [Leak("image", None, ("train", "test"), ("0_0.png", "H5_3.png"))]
@@ -311,55 +294,18 @@ def test_folds_of_subjects_test_every_cell_once(cells):
     assert not make_split(cells, Split(folds=5, seed=1)).equals(parts[0])
 
 
-def test_more_folds_than_subjects_of_a_class_are_refused(cells):
-    few = cells[~cells["subject"].isin([f"H{n}" for n in range(4, 12)])]
-    with pytest.raises(DataError, match=r"5 folds need 5 or more subjects.*'hem' has 4"):
-        make_split(few, Split(folds=5))
-
-
 @pytest.mark.real
-def test_real_cells_are_divided_into_folds_of_subjects(real_cnmc):
+def test_real_cells_leak_by_image_and_not_by_subject_and_folds_test_each_of_them_once(real_cnmc):
     cells = load_dataset(real_cnmc).cells
-    parts = in_folds(cells, 5)
-    assert (np.sum([part == "test" for part in parts], axis=0) == 1).all()
-    assert all(find_leaks(cells, part) == [] for part in parts)
-    for part in parts:
-        tested = (part == "test").groupby(cells["label"]).mean()
-        assert tested.between(0.1, 0.35).all()
-
-
-@pytest.mark.real
-def test_real_cells_leak_by_image_and_not_by_subject(real_cnmc):
-    cells = load_dataset(real_cnmc).cells
-    for seed in range(3):
-        part = make_split(cells, Split(seed=seed))
-        assert find_leaks(cells, part) == []
-        by_class = pd.crosstab(part, cells["label"], normalize="columns")
-        assert by_class.loc["test"].between(0.16, 0.25).all()
+    folds = in_folds(cells, 5)
+    assert (np.sum([part == "test" for part in folds], axis=0) == 1).all()
+    seeds = [make_split(cells, Split(seed=seed)) for seed in range(3)]
+    for parts, low, high in ((folds, 0.1, 0.35), (seeds, 0.16, 0.25)):
+        for part in parts:
+            assert find_leaks(cells, part) == []
+            assert (part == "test").groupby(cells["label"]).mean().between(low, high).all()
     leaks = find_leaks(cells, make_split(cells, Split(kind="image")))
     assert {leak.kind for leak in leaks} == {"subject", "image"}
-
-
-def test_counts_of_three_sizes_are_scaled_to_the_rarer_class(no_subjects):
-    few = no_subjects.groupby("label").head(50)
-    part = make_split(few, Split(kind="counts", counts=(240, 120, 40)))
-    assert part.value_counts().to_dict() == {"train": 60, "validation": 30, "test": 10}
-
-
-def test_the_smallest_counts_leave_one_cell_of_each_class_in_each_part(no_subjects):
-    part = make_split(no_subjects, Split(kind="counts", counts=(1, 1, 0)))
-    assert pd.crosstab(part, no_subjects["label"]).loc[["train", "validation"]].to_numpy().tolist() == [[1, 1], [1, 1]]
-
-
-def test_a_tiny_share_is_one_cell_of_each_class(no_subjects):
-    part = make_split(no_subjects, Split(kind="image", validation=0.001, test=0.001))
-    assert pd.crosstab(part, no_subjects["label"]).loc[["validation", "test"]].to_numpy().tolist() == [[1, 1], [1, 1]]
-
-
-def test_folds_that_some_cells_lack_are_refused(cells):
-    cells.loc[0, "fold"] = pd.NA
-    with pytest.raises(DataError, match="two or more fold folders"):
-        make_split(cells, Split(kind="fold"))
 
 
 def test_the_share_of_the_test_part_follows_from_the_folds():

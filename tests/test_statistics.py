@@ -46,18 +46,15 @@ def clustered():
     return pd.DataFrame(right), subject.astype(str)
 
 
-def test_images_of_unknown_subject_are_groups_of_their_own():
+def test_images_of_unknown_subject_are_groups_of_their_own_and_so_is_every_image_of_fewer_than_two_subjects():
     codes, by_subject = groups(["1", None, "1", "2", np.nan], 5)
     assert by_subject
     assert codes[0] == codes[2]
     assert len(set(codes)) == 4
-
-
-@pytest.mark.parametrize("subjects", [None, ["1"] * 4, [None] * 4])
-def test_with_fewer_than_two_subjects_every_image_is_a_group(subjects):
-    codes, by_subject = groups(subjects, 4)
-    assert not by_subject
-    assert sorted(codes) == [0, 1, 2, 3]
+    for subjects in (None, ["1"] * 4, [None] * 4):
+        codes, by_subject = groups(subjects, 4)
+        assert not by_subject
+        assert sorted(codes) == [0, 1, 2, 3]
 
 
 def test_many_subjects_are_merged_reproducibly_into_a_hundred_groups():
@@ -103,18 +100,15 @@ def test_the_design_effect_of_independent_cells_is_about_one_and_of_copies_their
     assert design_effect(rng.random(600) < 0.7, subjects) == pytest.approx(1, abs=0.4)
     assert design_effect(np.ones(600, bool), subjects) is None
     assert design_effect(one, [None] * 60) is None
+    assert design_effect(np.zeros(6, bool), ["1", "1", "2", "2", "3", "3"]) is None
 
 
-def test_without_subjects_the_accuracy_has_wilsons_interval():
-    correct = np.arange(70) < 65
-    assert accuracy_interval(correct, None) == pytest.approx(wilson(65, 70))
-    assert accuracy_interval(correct, ["1"] * 70) == pytest.approx(wilson(65, 70))
+def test_accuracy_has_wilsons_interval_of_the_images_without_subjects_and_of_the_subjects_if_perfect():
+    for subjects in (None, ["1"] * 70):
+        assert accuracy_interval(np.arange(70) < 65, subjects) == pytest.approx(wilson(65, 70))
+    assert accuracy_interval(np.ones(700, bool), np.repeat(np.arange(7), 100)) == pytest.approx(wilson(7, 7))
+    assert accuracy_interval(np.ones(3), None)[1] == 1.0
     assert accuracy_interval([], None) is None
-
-
-def test_the_interval_of_a_perfect_accuracy_depends_on_the_number_of_subjects():
-    low, high = accuracy_interval(np.ones(700, bool), np.repeat(np.arange(7), 100))
-    assert (low, high) == pytest.approx(wilson(7, 7))
 
 
 def test_a_metric_that_depends_on_one_subject_has_no_interval():
@@ -136,17 +130,14 @@ def test_the_test_by_subject_has_fewer_false_positives_than_mcnemar():
     assert alarms["McNemar"] > 0.2
 
 
-def test_mcnemar_is_one_for_every_table_with_65_and_64_of_70_correct():
-    both = np.arange(59, 65)
-    assert mcnemar_exact(65 - both, 64 - both).tolist() == [1.0] * 6
-
-
 @pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (10, 2), (120, 90)])
 def test_mcnemar_agrees_with_statsmodels_and_a_binomial_test(only_a, only_b):
     p = float(mcnemar_exact(only_a, only_b))
     assert p == pytest.approx(mcnemar([[5, only_a], [only_b, 5]], exact=True).pvalue)
     if only_a + only_b:
         assert p == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
+    both = np.arange(59, 65)  # every table with 65 and 64 of 70 correct
+    assert mcnemar_exact(65 - both, 64 - both).tolist() == [1.0] * 6
 
 
 def test_a_pair_is_counted_correctly():
@@ -177,7 +168,8 @@ def test_with_equal_subjects_the_difference_is_a_paired_t_test():
     assert row["subjects"] == 20
 
 
-def test_all_pairs_together_equal_each_pair_alone(clustered):
+def test_all_pairs_together_equal_each_pair_alone_and_are_corrected_by_holm(clustered):
+    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])  # by hand
     correct, subjects = clustered
     table = all_pairs(correct, subjects)
     assert [(row["a"], row["b"]) for _, row in table.iterrows()] == [("a", "b"), ("a", "c"), ("b", "c")]
@@ -211,24 +203,13 @@ def test_a_comparison_needs_two_runs_and_an_image(correct):
         all_pairs(correct)
 
 
-def test_holm_by_hand():
-    assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
-
-
-def test_cochrans_q_by_its_formula(clustered):
+def test_cochrans_q_follows_its_formula_and_is_mcnemars_for_two_runs_and_zero_if_all_agree(clustered):
     right = clustered[0].to_numpy(dtype=int)
     k, columns, rows = right.shape[1], right.sum(axis=0), right.sum(axis=1)
     q = (k - 1) * (k * (columns**2).sum() - right.sum() ** 2) / (k * right.sum() - (rows**2).sum())
     assert cochran_q(clustered[0]) == pytest.approx((q, stats.chi2.sf(q, k - 1)))
-
-
-def test_cochrans_q_of_two_runs_is_mcnemars_statistic():
-    q, p = cochran_q(make_runs(100, 40, 20, 40))
     symmetry = SquareTable(np.array([[100, 40], [20, 40]])).symmetry()
-    assert (q, p) == pytest.approx((symmetry.statistic, symmetry.pvalue))
-
-
-def test_cochrans_q_of_runs_that_agree_everywhere_is_zero():
+    assert cochran_q(make_runs(100, 40, 20, 40)) == pytest.approx((symmetry.statistic, symmetry.pvalue))
     assert cochran_q(make_runs(50, 0, 0, 20)) == (0.0, 1.0)
 
 
@@ -238,40 +219,32 @@ def test_runs_that_no_test_separates_share_a_rank(clustered):
     assert pairs["separated"].tolist() == [False, True, True]
     places = ranks(correct.mean(), pairs)
     assert places.to_dict() == {"a": 1, "b": 1, "c": 3}
-    n = f"{len(correct):,}"
-    assert standings(places, len(correct), 20) == (
-        f"a and b cannot be told apart on these {n} images of 20 subjects; c falls behind."
-    )
+    expected = f"a and b cannot be told apart on these {len(correct):,} images of 20 subjects; c falls behind."
+    assert standings(places, len(correct), 20) == expected
+    tied = pd.Series(1, index=["a", "b", "c"])
+    assert standings(tied, 70) == "a, b and c cannot be told apart on these 70 images."
 
 
 def test_standings_of_the_papers_table():
-    correct = pd.DataFrame(
-        {name: np.arange(70) < k for name, k in [("VGG16", 65), ("MobileNet", 64), ("ResNet50", 36)]}
-    )
+    right = {"VGG16": 65, "MobileNet": 64, "ResNet50": 36}
+    correct = pd.DataFrame({name: np.arange(70) < k for name, k in right.items()})
     places = ranks(correct.mean(), all_pairs(correct))
-    assert (
-        standings(places, 70) == "VGG16 and MobileNet cannot be told apart on these 70 images; ResNet50 falls behind."
-    )
-    assert standings(places[["VGG16", "MobileNet"]], 70).endswith("on these 70 images.")
+    both = "VGG16 and MobileNet cannot be told apart on these 70 images"
+    assert standings(places, 70) == f"{both}; ResNet50 falls behind."
+    assert standings(places[["VGG16", "MobileNet"]], 70) == f"{both}."
     assert standings(places[["VGG16", "ResNet50"]], 70) == "VGG16 is the most accurate on these 70 images."
 
 
-def test_a_verdict_gives_the_number_of_images_needed():
+def test_a_verdict_names_the_better_run_or_the_number_of_images_or_subjects_needed(clustered):
     row = all_pairs(make_runs(61, 4, 3, 2)).iloc[0]
     assert verdict(row) == "a and b: no detectable difference on 70 images; about 3,800 images would be needed."
-
-
-def test_a_verdict_names_the_better_run_first():
     row = all_pairs(make_runs(30, 2, 30, 8)).iloc[0]
     assert verdict(row).startswith("b is more accurate than a by 40.0 points (")
     assert 0 < row["high"] * -100 < 40 < row["low"] * -100
-
-
-def test_a_verdict_on_subjects_counts_subjects(clustered):
     correct, subjects = clustered
-    row = all_pairs(correct, subjects).iloc[0]
-    assert verdict(row).endswith("such subjects would be needed.")
-    assert f"{len(correct):,} images of 20 subjects" in verdict(row)
+    words = verdict(all_pairs(correct, subjects).iloc[0])
+    assert words.endswith("such subjects would be needed.")
+    assert f"{len(correct):,} images of 20 subjects" in words
 
 
 @pytest.mark.parametrize(("discordant", "cells"), [(1 / 70, 548), (7 / 70, 3844), (0.144898, 5571)])
@@ -287,20 +260,12 @@ def test_the_cells_needed_detect_the_difference_in_80_percent_of_samples():
     assert np.mean(np.abs(z) > stats.norm.ppf(0.975)) == pytest.approx(0.8, abs=0.025)
 
 
-def test_more_power_and_smaller_differences_need_more_cells():
+def test_more_power_and_smaller_differences_need_more_cells_and_impossible_ones_are_refused():
     assert all(a < b for a, b in pairwise(cells_needed(np.array([0.1, 0.05, 0.02, 0]), 0.1)))
     assert cells_needed(0.05, 0.2, power=0.9) > cells_needed(0.05, 0.2)
     assert cells_needed(-0.05, 0.2) == cells_needed(0.05, 0.2)
-
-
-def test_fewer_discordant_images_than_the_difference_are_refused():
     with pytest.raises(DataError, match="between the difference in accuracy and 1"):
         cells_needed(0.2, 0.1)
-
-
-def test_a_list_of_three_has_commas_and_an_and():
-    assert statistics._list(["a", "b", "c"]) == "a, b and c"
-    assert statistics._list(["a"]) == "a"
 
 
 def test_the_logit_adds_half_a_cell_to_each_side():
@@ -311,11 +276,3 @@ def test_eighty_percent_power_takes_as_many_more_subjects_as_lehrs_constant_says
     times = statistics._times_more(np.array([0.1, 0.0]), np.array([0.01, 0.01]))
     assert times[0] == pytest.approx(7.849, abs=1e-3)  # (1.960 + 0.842)² · 0.01 / 0.1²
     assert times[1] == np.inf
-
-
-def test_an_interval_of_cells_that_are_all_right_ends_at_one():
-    assert accuracy_interval(np.ones(3), None)[1] == 1.0
-
-
-def test_cells_that_are_all_wrong_have_no_design_effect():
-    assert design_effect(np.zeros(6, bool), ["1", "1", "2", "2", "3", "3"]) is None

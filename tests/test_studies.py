@@ -1,6 +1,7 @@
 """Studies: which runs they ask for, how those are found again, and the page that is made from them."""
 
 import shutil
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
@@ -15,16 +16,7 @@ from leukodash.errors import RunError
 from leukodash.runs.migrations import stored_config
 from leukodash.runs.run_folder import create_run, list_runs, published_runs
 from leukodash.studies import catalogue as studies
-from leukodash.studies.catalogue import (
-    STUDIES,
-    Study,
-    StudyRun,
-    configs,
-    done,
-    find_matching_run,
-    record_study_run,
-    share,
-)
+from leukodash.studies.catalogue import STUDIES, Study, StudyRun, configs, done, find_matching_run, record_study_run
 from leukodash.studies.results_page import results_page, together
 
 
@@ -87,17 +79,12 @@ def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder
 
 def test_a_run_that_fails_keeps_no_other_study_from_being_trained(folder, small, monkeypatch):
     studies.STUDIES["another"] = studies.STUDIES["small"]
-    watched = []
-
-    def watch(run):
-        watched.append(run)
-        raise RunError("It failed.")
-
+    watch = Mock(side_effect=RunError("It failed."))
     monkeypatch.setattr("leukodash.jobs.launch.start", lambda config, **_: create_run(config))
     monkeypatch.setattr("leukodash.jobs.launch.resume", lambda run: run)
     monkeypatch.setattr("leukodash.cli.study_commands.watch", watch)
     assert main(["study", "--data", str(folder)]) == 2
-    assert len(watched) == 2
+    assert watch.call_count == 2
 
 
 def answers_for(name, label, *runs):
@@ -224,9 +211,9 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
     second.weights.write_bytes(bytes(100))
     answers_for("dhuri-guinde", "as published", small, large, second)
     page, there = results_page(done()), tmp_path / "shared"
-    assert share(there) == sum(path.stat().st_size for path in there.iterdir())
+    assert studies.share(there) == sum(path.stat().st_size for path in there.iterdir())
     archive = (there / "dhuri-guinde.tar.xz").read_bytes()
-    share(there)
+    studies.share(there)
     assert (there / "dhuri-guinde.tar.xz").read_bytes() == archive
     monkeypatch.setenv("LEUKODASH_PUBLISHED", str(there))
     kept = {run.id: run for run in published_runs()}
@@ -243,14 +230,17 @@ def test_shared_runs_are_small_tell_nothing_of_the_machine_and_make_the_same_pag
 
 
 def test_a_study_has_the_users_runs_beside_the_published_ones_on_the_same_cells(publish):
+    def answers():
+        return [row.run.id[-4:] for row in done()["honest"]]
+
     answers_for("honest", "by image", made_run(seed=0))
     publish()
     answers_for("honest", "by image", made_run(seed=1))
-    assert [row.run.id[-4:] for row in done()["honest"]] == ["0001", "0000"]
+    assert answers() == ["0001", "0000"]
     answers_for("honest", "by image", done()["honest"][1].run)  # as `study --data` does for a run that is there
-    assert [row.run.id[-4:] for row in done()["honest"]] == ["0001", "0000"]
+    assert answers() == ["0001", "0000"]
     answers_for("honest", "by image", made_run(seed=2, config={"fingerprint": "b" * 64}))
-    assert [row.run.id[-4:] for row in done()["honest"]] == ["0002"]
+    assert answers() == ["0002"]
 
 
 def test_a_run_of_two_studies_is_published_and_counted_once(publish, tmp_path, capsys):

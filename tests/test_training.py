@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def same_results(a, b):
     return weights and answers and histories[0].equals(histories[1]) and novelty[0] == novelty[1]
 
 
-def test_a_run_ends_with_every_file_of_the_design(pretend_weights, train, demo):
+def test_a_run_ends_with_every_file_of_the_design_and_scikit_learns_metrics_of_its_predictions(
+    pretend_weights, train, demo
+):
     run = train()
     assert run.state == "finished"
     assert tuple(run.history.columns) == HISTORY_COLUMNS
@@ -47,10 +50,6 @@ def test_a_run_ends_with_every_file_of_the_design(pretend_weights, train, demo):
     assert (run.path / "trained.weights.h5").stat().st_size < 20_000
     assert not run.metrics["random_start"] and run.metrics["generated"]
     assert not run.steps.empty
-
-
-def test_the_numbers_are_those_that_scikit_learn_gets_from_the_predictions(pretend_weights, train):
-    run = train()
     test = run.predictions[run.predictions["part"] == "test"]
     is_blast = test["label"] == "all"
     assert run.metrics["n"] == len(test)
@@ -83,8 +82,9 @@ def test_a_run_in_float16_learns_what_float32_learns_with_its_loss_scaled(preten
     assert np.allclose(short.history["learning_rate"], exact.history["learning_rate"])
 
 
-def test_the_same_seed_gives_the_same_run_and_another_seed_another(pretend_weights, train):
-    first, second, other = train(), train(), train(seed=1)
+def test_the_same_seed_gives_the_same_run_and_another_seed_another_from_the_same_features(pretend_weights, train):
+    runs = first, second, other = train(), train(), train(seed=1)
+    assert [run.metrics["features_computed"] for run in runs] == [True, False, False]
     assert same_results(first, second)
     assert not same_results(first, other)
 
@@ -154,7 +154,8 @@ def test_a_run_killed_at_any_moment_resumes_exactly(pretend_weights, train, demo
     run = jobs.start(unbroken.config)
     for rows in (1, 60):
         until(lambda rows=rows: len(run.history) > rows or run.state not in ("queued", "running"))
-        kill(run)
+        os.kill(run.status["pid"], signal.SIGKILL)
+        until(lambda: not run.alive())
         assert run.state == "lost"
         jobs.resume(run)
     until(lambda: run.state not in ("queued", "running"))
@@ -165,10 +166,7 @@ def test_a_run_killed_at_any_moment_resumes_exactly(pretend_weights, train, demo
 def test_without_pretrained_weights_the_whole_network_is_trained_and_marked(train, monkeypatch):
     from leukodash.training import fit
 
-    def none_to_be_had(*_):
-        raise WeightsError("There is no network.")
-
-    monkeypatch.setattr(fit, "obtain_weights", none_to_be_had)
+    monkeypatch.setattr(fit, "obtain_weights", Mock(side_effect=WeightsError("There is no network.")))
     run = train(epochs=1)
     assert run.metrics["random_start"] and run.trained.weights == "random"
     assert "conv1" in run.model["trained_layers"]
@@ -188,40 +186,29 @@ def test_a_data_set_that_changed_since_is_refused(pretend_weights, train, demo, 
 def test_a_training_that_diverges_fails_with_a_sentence(pretend_weights, train):
     run = train(learning_rate=10.0, optimizer="sgd", train_from="conv2", epochs=3)
     assert run.state == "failed"
-    assert (
-        "Training diverged: the loss is NaN or infinite in epoch 1. Start again with a learning rate below 10"
-        in run.status["error"]
-    )
+    expected = "Training diverged: the loss is NaN or infinite in epoch 1. Start again with a learning rate below 10"
+    assert expected in run.status["error"]
 
 
-def test_a_validation_loss_that_is_nan_in_one_epoch_leaves_the_best_of_the_others(pretend_weights, train, monkeypatch):
-    losses = iter([0.8, 0.7, float("nan")])
-    validation_losses(monkeypatch, losses)
-    run = train()
-    assert run.state == "finished"
-    assert (run.metrics["best_epoch"], run.metrics["best_val_loss"]) == (2, 0.7)
-    assert np.isnan(run.history["val_loss"].iloc[-1])
-
-
-def test_a_validation_loss_that_is_never_finite_fails_with_a_sentence(pretend_weights, train, monkeypatch):
-    validation_losses(monkeypatch, iter([float("nan"), float("inf"), float("nan")]))
-    run = train()
-    assert run.state == "failed"
-    assert "Training diverged: the validation loss is NaN or infinite in every epoch." in run.status["error"]
-
-
-def test_a_run_whose_best_validation_loss_explodes_is_marked(pretend_weights, train, monkeypatch):
+def test_validation_losses_that_are_nan_infinite_or_huge_do_not_count_or_fail_the_run_or_mark_it(
+    pretend_weights, train, monkeypatch
+):
     from leukodash.runs.leaderboard import marks
-
-    validation_losses(monkeypatch, iter([3e30, 2e30, 4e30]))
-    assert "training diverged: validation loss 2e+30" in marks(train().metrics)
-    monkeypatch.undo()
-
-
-def validation_losses(monkeypatch, losses):
     from leukodash.training import evaluate
 
-    monkeypatch.setattr(evaluate, "loss_and_accuracy", lambda *_: (next(losses), 0.5))
+    def train_with(*losses):
+        monkeypatch.setattr(evaluate, "loss_and_accuracy", Mock(side_effect=[(loss, 0.5) for loss in losses]))
+        return train()
+
+    last_nan = train_with(0.8, 0.7, np.nan)
+    assert last_nan.state == "finished"
+    assert (last_nan.metrics["best_epoch"], last_nan.metrics["best_val_loss"]) == (2, 0.7)
+    assert np.isnan(last_nan.history["val_loss"].iloc[-1])
+    never_finite = train_with(np.nan, np.inf, np.nan)
+    assert never_finite.state == "failed"
+    expected = "Training diverged: the validation loss is NaN or infinite in every epoch."
+    assert expected in never_finite.status["error"]
+    assert "training diverged: validation loss 2e+30" in marks(train_with(3e30, 2e30, 4e30).metrics)
 
 
 def test_a_history_survives_a_kill_while_it_is_rewritten(tmp_path, monkeypatch):
@@ -232,12 +219,8 @@ def test_a_history_survives_a_kill_while_it_is_rewritten(tmp_path, monkeypatch):
     with path.open("a") as file:
         file.write("2")  # a kill in the middle of a row
     before = path.read_text()
-
-    def killed(*_, **__):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(fit.csv, "writer", killed)
+        patch.setattr(fit.csv, "writer", Mock(side_effect=KeyboardInterrupt))  # a kill while the rest is written
         fit._Rows(path, ("epoch", "loss"), lambda row: True)
     assert path.read_text() in (before, "epoch,loss\n1,0.5\n")
     fit._Rows(path, ("epoch", "loss"), lambda row: True).append(2, 0.4)
@@ -294,10 +277,6 @@ def test_validation_cells_stand_in_where_there_is_no_test_part_and_are_called_so
     assert run.metrics["leaks"] > 0
 
 
-def test_a_second_run_of_the_same_frozen_network_computes_no_features(pretend_weights, train):
-    assert [train(seed=seed).metrics["features_computed"] for seed in (0, 1)] == [True, False]
-
-
 def test_jax_trains_too(pretend_weights, demo, monkeypatch):
     """Fresh layers and dropout are drawn differently by each backend: the loss must fall, not equal another's."""
     pytest.importorskip("jax")
@@ -310,8 +289,3 @@ def test_jax_trains_too(pretend_weights, demo, monkeypatch):
     validation = run.predictions[run.predictions["part"] == "validation"]
     loss = log_loss(validation["label"] == "all", validation[["p_hem", "p_all"]].to_numpy())
     assert loss == pytest.approx(run.history["val_loss"].min(), rel=1e-3)
-
-
-def kill(run):
-    os.kill(run.status["pid"], signal.SIGKILL)
-    until(lambda: not run.alive())
