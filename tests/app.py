@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 
+from playwright.sync_api import TimeoutError as TooLate
 from playwright.sync_api import expect
 
 from benchmarks.server import ROOT, Server
@@ -44,6 +45,20 @@ def until(page, condition, seconds=RUN_SECONDS):
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         page.wait_for_timeout(100)
+
+
+def click_until(page, click, shown):
+    """Click until the locator `shown` is visible: a click is lost where the page is just being drawn anew."""
+
+    def opened():
+        click()
+        try:
+            shown.first.wait_for(timeout=5000)
+        except TooLate:
+            return False
+        return True
+
+    until(page, opened, PAGE_SECONDS)
 
 
 def fits(page):

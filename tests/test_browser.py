@@ -53,7 +53,7 @@ def test_a_newcomer_trains_compares_and_classifies(page, server, look):
 
     page.goto(server.url)
     page.get_by_role("button", name=START).click()
-    page.wait_for_function(FIRST_POINT)
+    page.wait_for_function(FIRST_POINT, timeout=1000 * RUN_SECONDS)
     page.reload()  # loses nothing
     (run,) = server.runs()
     ended = page.locator(f".st-key-more-{run.id}")

@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from app import PAGE_SECONDS, expect, fits, server_with, until
+from app import click_until, expect, fits, server_with
 from made_runs import made_run
-from playwright.sync_api import TimeoutError as TooLate
 from trained_runs import train_here
 
 from leukodash.data.dataset import load_dataset
@@ -117,16 +116,11 @@ def test_a_click_on_a_square_of_a_confusion_matrix_opens_its_images(app, page):
     opened = page.get_by_text(re.compile("normal cells that MobileNet predicts as ALL blast"))
     expect(squares).to_have_count(4)  # blast·blast, blast·normal, normal·blast, normal·normal
 
-    def click_opens():
+    def click():
         box = squares.nth(2).bounding_box()
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        try:
-            opened.wait_for(timeout=5000)
-        except TooLate:  # the page was still being drawn, and the square has moved
-            return False
-        return True
 
-    until(page, click_opens, PAGE_SECONDS)
+    click_until(page, click, opened)
     count = int(opened.inner_text().split()[0])
     assert count > 0
     expect(page.get_by_role("img", name=re.compile("^Cell, normal"))).to_have_count(min(count, 14))
