@@ -122,7 +122,7 @@ def test_a_refused_file_is_named(tmp_path):
     with pytest.raises(ImageError, match=r"'x.png' cannot be read \(No such file"):
         read_image(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes(b"no image at all")
-    with pytest.raises(ImageError, match="'x.png' is not an image"):
+    with pytest.raises(ImageError, match=r"'x.png' is not an image"):
         read_image(tmp_path / "x.png")
 
 
