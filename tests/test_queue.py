@@ -21,7 +21,7 @@ from leukodash.jobs.queue import wait_for_device
 from leukodash.runs.locks import Stopped
 folder = Path(sys.argv[1])
 try:
-    with wait_for_device(folder) as device:
+    with wait_for_device(folder, lambda ahead: (folder / f"{ahead}-ahead").touch()) as device:
         with (folder.parent / "order").open("a") as file:
             file.write(f"{folder.name} {device}\\n")
         while (folder / "hold").exists():
@@ -81,8 +81,10 @@ def test_runs_take_turns_in_the_order_of_their_arrival(checkpoints, waiter):
 
 def test_a_killed_waiter_blocks_nobody_and_a_killed_holder_frees_its_device(checkpoints, waiter):
     _, doomed, holder, _ = (waiter(name) for name in ("first", "second", "third", "fourth"))
+    until((checkpoints / "fourth" / "2-ahead").exists)
     doomed.kill()
     doomed.wait()
+    until((checkpoints / "fourth" / "1-ahead").exists)
     let_go(checkpoints, "first")
     until(lambda: turns(checkpoints) == ["first", "third"])
     assert queue.waiting() == ["fourth"]  # the ticket of the dead is gone
