@@ -29,6 +29,14 @@ def pillow(image, form, **options):
     return stream.getvalue()
 
 
+def zipped(members, method=zipfile.ZIP_DEFLATED):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
 def chunk(kind, data=b"", length=None, crc=None):
     """Return a PNG chunk, with a wrong length or checksum if given."""
     crc = zlib.crc32(kind + data) if crc is None else crc
@@ -49,25 +57,24 @@ def deflated(count):
     return b"".join(pieces) + packer.flush()
 
 
-def tiff(tags, pixels=b"", following=0, start=8):
-    """Return a little-endian TIFF with one directory; tags: number → value or (type, values)."""
+def tiff(pixels=bytes(6000), following=0, start=8, **changes):
+    """Return an uncompressed RGB TIFF of 50 × 40 pixels, with tags overwritten or, if None, removed.
+
+    A change is a tag's value or (type, values), such as `t256=7` for the width.
+    """
+    tags = {256: 50, 257: 40, 258: (3, [8, 8, 8]), 259: 1, 262: 2, 273: 8, 277: 3, 278: 40, 279: 6000}
+    tags |= {int(name[1:]): value for name, value in changes.items()}
+    tags = {number: tags[number] for number in sorted(tags) if tags[number] is not None}
     entries, outside = [], b""
     after = 8 + 2 + 12 * len(tags) + 4
-    for number in sorted(tags):
-        kind, values = tags[number] if isinstance(tags[number], tuple) else (4, [tags[number]])
+    for number, value in tags.items():
+        kind, values = value if isinstance(value, tuple) else (4, [value])
         data = b"".join(struct.pack("<H" if kind == 3 else "<I", value) for value in values)
         if len(data) > 4:
             data, outside = struct.pack("<I", after + len(outside)), outside + data
         entries.append(struct.pack("<HHI", number, kind, len(values)) + data.ljust(4, b"\0"))
     directory = struct.pack("<H", len(tags)) + b"".join(entries) + struct.pack("<I", following)
     return struct.pack("<2sHI", b"II", 42, start) + directory + outside + pixels
-
-
-def plain_tiff(pixels=bytes(6000), **changes):
-    """Return an uncompressed RGB TIFF of 50 × 40 pixels, with tags overwritten or, if None, removed."""
-    tags = {256: 50, 257: 40, 258: (3, [8, 8, 8]), 259: 1, 262: 2, 273: 8, 277: 3, 278: 40, 279: 6000}
-    tags |= {int(name[1:]): value for name, value in changes.items()}
-    return tiff({number: value for number, value in tags.items() if value is not None}, pixels)
 
 
 def bmp(width=50, height=40, bits=24, compression=0, header=40, offset=54, colors=0, pixels=bytes(6080)):
@@ -89,15 +96,15 @@ def slow_jpeg(scans=2000):
     return data[:last] + data[last:-2] * scans + data[-2:]
 
 
-def riff(*parts, size=None):
+def riff(*parts):
     body = b"WEBP" + b"".join(kind + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
                               for kind, data in parts)  # fmt: skip
-    return b"RIFF" + struct.pack("<I", len(body) if size is None else size) + body
+    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def canvas(width, height, flags=0):
+def canvas(width, height):
     """Return the header chunk of an extended WebP."""
-    return b"VP8X", bytes([flags, 0, 0, 0]) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    return b"VP8X", bytes(4) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
 
 
 def frames(form, count=3, **options):
@@ -107,14 +114,11 @@ def frames(form, count=3, **options):
 
 def _other_files():
     """Yield files of other types and what their sentence calls them."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as members:
-        members.writestr(zipfile.ZipInfo("cell.png"), opencv(NOISE, "png"))
     yield "page.png", b"<!DOCTYPE html><script>alert(document.cookie)</script>", "an HTML, SVG or XML file"
     yield "marked.png", b"\xef\xbb\xbf\r\n <svg onload=alert(1)></svg>", "an HTML, SVG or XML file"
     yield "data.jpg", b'{"label": "all"}', "a JSON file"
     yield "paper.png", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF"
-    yield "slides.jpg", archive.getvalue(), "a ZIP archive or an Office document"
+    yield "slides.jpg", b"PK\3\4\x14\0" + bytes(24), "a ZIP archive or an Office document"
     yield "packed.png", b"\x1f\x8b\x08\0\0\0\0\0", "a gzip archive"
     yield "rare.png", b"Rar!\x1a\x07\x01\0", "a RAR archive"
     yield "seven.png", b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"
@@ -135,14 +139,12 @@ def _too_large():
         yield f"{side} claimed.png", png(side, side)
     yield "30000 gray bits.png", png(30_000, 30_000, 1, 0, deflated(30_000 * 3_751))
     yield "9000 gray bits.png", png(9_000, 9_000, 1, 0, deflated(9_000 * 1_126))
-    yield "wide.png", png(2**31 - 1, 1)
     for side in (8_000, 65_500):
         yield f"{side} claimed.jpg", jpeg(5, ">HH", side, side)
-    yield "30000 claimed.bmp", bmp(30_000, 30_000)
     yield "30000 upside down.bmp", bmp(30_000, -30_000)
     yield "30000 runs.bmp", bmp(30_000, 30_000, 8, 1, colors=2, offset=62)
     for side in (30_000, 2**32 - 1):
-        yield f"{side} claimed.tif", plain_tiff(t256=side, t257=side, t278=side)
+        yield f"{side} claimed.tif", tiff(t256=side, t257=side, t278=side)
     for side in (16_383, 2**24):
         yield f"{side} claimed.webp", riff(canvas(side, side))
 
@@ -150,7 +152,7 @@ def _too_large():
 def _damaged():
     for ending in ENDINGS:
         whole = opencv(NOISE, ending)
-        for kept in (0.01, 0.3):
+        for kept in (0.01, 0.3, 0.95):
             yield f"cut at {kept:.0%}.{ending}", whole[: int(len(whole) * kept)]
     signature, end = b"\x89PNG\r\n\x1a\n", chunk(b"IEND")
     yield "no width.png", png(0, 40)
@@ -165,19 +167,16 @@ def _damaged():
     yield "no header.png", signature + chunk(b"IDAT", deflated(7000)) + end
     yield "short header.png", signature + chunk(b"IHDR", b"\0\0\0\x32")
     yield "wrong letters.png", png()[:33] + b"\0\0\0\1\1\2\3\4x" + bytes(4)
-    yield "double.tif", plain_tiff(t258=(3, [64]), t277=1, t262=1, t339=(3, [3]))
-    yield "three bits.tif", plain_tiff(t258=(3, [3]), t277=1, t262=1)
-    yield "two million channels.tif", plain_tiff(t277=2_000_000)
-    yield "unknown packing.tif", plain_tiff(t259=50_505)
-    yield "unknown colors.tif", plain_tiff(t262=9_999)
-    yield "no width.tif", plain_tiff(t256=None)
-    yield "no strips.tif", plain_tiff(t273=None, t279=None)
-    yield "strips beyond the end.tif", plain_tiff(t273=2**31)
-    yield "noise packed.tif", plain_tiff(NOISE.tobytes(), t259=5)
-    yield "noise deflated.tif", plain_tiff(NOISE.tobytes(), t259=8)
-    yield "huge tiles.tif", plain_tiff(t322=2**20, t323=2**20, t324=8, t325=6000, t259=8, t273=None, t279=None)
-    yield "directory at the start.tif", tiff({}, start=0)
-    yield "directory beyond the end.tif", tiff({256: 50}, start=2**31)
+    yield "double.tif", tiff(t258=(3, [64]), t277=1, t262=1, t339=(3, [3]))
+    yield "two million channels.tif", tiff(t277=2_000_000)
+    yield "unknown packing.tif", tiff(t259=50_505)
+    yield "no width.tif", tiff(t256=None)
+    yield "no strips.tif", tiff(t273=None, t279=None)
+    yield "strips beyond the end.tif", tiff(t273=2**31)
+    yield "noise packed.tif", tiff(NOISE.tobytes(), t259=5)
+    yield "huge tiles.tif", tiff(t322=2**20, t323=2**20, t324=8, t325=6000, t259=8, t273=None, t279=None)
+    yield "directory at the start.tif", tiff(start=0)
+    yield "directory beyond the end.tif", tiff(start=2**31)
     yield "big and broken.tif", b"II\x2b\0\x08\0\0\0" + b"\xff" * 8 + bytes(20)
     yield "no height.bmp", bmp(50, 0)
     yield "64 bits.bmp", bmp(bits=64)
@@ -194,10 +193,8 @@ def _damaged():
     yield "no frame.jpg", jpeg(1, "B", 0xFE)
     yield "only marks.jpg", b"\xff\xd8\xff" + b"\xff" * 3000
     yield "no picture.webp", riff(canvas(50, 40))
-    yield "no frames.webp", riff(canvas(50, 40, 2), (b"ANIM", bytes(6)))
     yield "noise.webp", riff((b"VP8 ", NOISE.tobytes()))
     yield "no pixels for its large canvas.webp", riff(canvas(7_000, 7_000), (b"VP8L", b"\x2f" + bytes(10)))
-    yield "endless.webp", riff((b"VP8 ", b""), size=2**32 - 1)
     for name in (  # with a special meaning to browsers, shells, spreadsheets, file systems or terminals
         "<script>alert(1)</script>.png", '"><img src=x onerror=alert(1)>.png', "![x](http://evil).png",
         "[a](javascript:alert(1)).jpg", "$\\href{javascript:alert(1)}{x}$.png", ":red[x] :material/home:.png",
@@ -236,10 +233,9 @@ def odd_uploads():
         ("impossible rotation.jpg", pillow(looped, "JPEG", exif=rotated), False),
         ("broken exif.jpg", pillow(looped, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(9)), False),
         ("more pixels than claimed.png", png(pixels=deflated(3 * 10**7)), False),
-        ("a hundred thousand depths.tif", plain_tiff(t258=(3, [8] * 100_000)), False),
+        ("a hundred thousand depths.tif", tiff(t258=(3, [8] * 100_000)), False),
         ("lossy called lossless.webp", opencv(NOISE, "webp").replace(b"VP8 ", b"VP8L", 1), False),
         ("junk behind the end.png", opencv(NOISE, "png") + b"<script>" * 1000, False),
         ("page in a comment.jpg", pillow(looped, "JPEG", comment=b"<script>alert(1)</script>"), False),
-        ("directory in a circle.tif", tiff({256: 50, 257: 40, 258: (3, [8]), 259: 1, 262: 1, 273: 8, 277: 1, 278: 40,
-                                            279: 2000}, bytes(2200), following=8), False),
-    ]  # fmt: skip
+        ("directory in a circle.tif", tiff(following=8), False),
+    ]

@@ -43,13 +43,10 @@ def test_the_cnmc_layout_gives_label_subject_fold_and_hash_and_a_record_marks_ge
 
 
 def test_the_case_of_folders_names_and_extensions_does_not_matter(tmp_path):
-    write(
-        tmp_path, "Fold_0/ALL/uid_11_10_1_ALL.BMP", "FOLD_1/Hem/Uid_h24_7_5_heM.Jpeg", "fold_1/all/UID_1_1_1_all.webp"
-    )
-    dataset = load_dataset(tmp_path)
-    assert dataset.classes == ("all", "hem")
-    assert sorted(dataset.cells["subject"]) == ["1", "11", "H24"]
-    assert sorted(dataset.cells["fold"]) == [0, 1, 1]
+    write(tmp_path, "Fold_0/ALL/uid_11_10_1_ALL.BMP", "FOLD_1/Hem/Uid_h24_7_5_heM.Jpeg", "fold_1/all/UID_1_1_1_all.tif")
+    cells = load_dataset(tmp_path).cells
+    found = sorted(zip(cells["label"], cells["subject"], cells["fold"], strict=True))
+    assert found == [("all", "1", 1), ("all", "11", 0), ("hem", "H24", 1)]
 
 
 def test_folds_can_be_one_folder_below_next_to_unlabeled_images(cnmc, tmp_path):
@@ -61,8 +58,8 @@ def test_folds_can_be_one_folder_below_next_to_unlabeled_images(cnmc, tmp_path):
 
 
 def test_demo_cells_next_to_class_folders_do_not_hide_them(tmp_path):
-    write(tmp_path, "blast/1.png", "normal/1.png", "demo/generated.json", "demo/fold_0/all/UID_1_1_1_all.png")
-    write(tmp_path, "demo/fold_0/hem/UID_H1_1_1_hem.png")
+    demo = ("demo/generated.json", "demo/fold_0/all/UID_1_1_1_all.png", "demo/fold_0/hem/UID_H1_1_1_hem.png")
+    write(tmp_path, "blast/1.png", "normal/1.png", *demo)
     assert load_dataset(tmp_path).classes == ("blast", "normal")
     assert find_datasets(tmp_path) == [tmp_path, tmp_path / "demo"]
 
@@ -107,27 +104,22 @@ def test_incomplete_subjects_are_refused(tmp_path, table, words):
         load_dataset(tmp_path)
 
 
+CNMC = "fold_0/all/UID_11_10_1_all.bmp fold_1/hem/UID_H24_7_5_hem.bmp "
+
+
 @pytest.mark.parametrize(
-    ("file", "words"),
+    ("files", "words"),
     [
-        ("fold_0/all/cell.bmp", "1 of 5 file names contain no subject.*'fold_0/all/cell.bmp'"),
-        ("fold_0/all/UID_H9_1_1_hem.bmp", "UID_H9_1_1_hem.bmp' is in the folder of the other class"),
+        (CNMC + "fold_0/all/cell.bmp", "1 of 3 file names contain no subject.*'fold_0/all/cell.bmp'"),
+        (CNMC + "fold_0/all/UID_H9_1_1_hem.bmp", "UID_H9_1_1_hem.bmp' is in the folder of the other class"),
+        ("", "There is no folder"),
+        ("fold/notes.txt", "No cell images were found"),
+        ("blast/1.png fold/notes.txt", "has one class, 'blast'.*expected fold_0/all/UID_11_10_1_all.bmp"),
     ],
 )
-def test_files_without_a_subject_or_in_the_folder_of_the_other_class_are_refused(cnmc, file, words):
-    write(cnmc, file)
+def test_folders_that_are_not_a_data_set_are_refused(tmp_path, files, words):
     with pytest.raises(DataError, match=words):
-        load_dataset(cnmc)
-
-
-def test_a_missing_folder_an_empty_one_and_one_class_are_refused(tmp_path):
-    with pytest.raises(DataError, match="There is no folder"):
-        load_dataset(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="No cell images were found"):
-        load_dataset(tmp_path)
-    write(tmp_path, "blast/1.png", "fold/notes.txt")
-    with pytest.raises(DataError, match=r"has one class, 'blast'.*expected fold_0/all/UID_11_10_1_all.bmp"):
-        load_dataset(tmp_path)
+        load_dataset(write(tmp_path / "cells", *files.split()))
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path):
@@ -140,33 +132,29 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
         load_dataset(tmp_path)
 
 
-def test_known_files_are_not_read_again(cnmc):
-    first = load_dataset(cnmc)
-    file = cnmc / first.cells["file"][0]
-    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
-    file.write_bytes(b"?" * file.stat().st_size)
-    os.utime(file, ns=times)  # a change that only reading the file again would detect
-    assert load_dataset(cnmc).fingerprint == first.fingerprint
-    os.utime(file, ns=(times[0], times[1] + 1))
-    assert load_dataset(cnmc).fingerprint != first.fingerprint
-
-
-def test_a_damaged_index_is_rebuilt_and_progress_is_reported_only_if_there_is_work(cnmc, tmp_path):
+def test_known_files_are_not_read_again_unless_the_index_is_damaged(cnmc, tmp_path):
     calls = []
-    first = load_dataset(cnmc, lambda fraction, words: calls.append((fraction, words)))
+    first = load_dataset(cnmc, lambda *args: calls.append(args))
+    file = cnmc / first.cells["file"][0]
+    content, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_bytes(b"?" * len(content))
+    os.utime(file, ns=times)  # a change that only reading the file again would detect
     assert load_dataset(cnmc, lambda *_: pytest.fail("read again")).fingerprint == first.fingerprint
     assert calls == [(1.0, "reading cells, 4 of 4")]
     (index,) = (tmp_path / "cache" / "index").iterdir()
     index.write_text("fold_0/all\n\0,,")
-    assert load_dataset(cnmc).fingerprint == first.fingerprint
+    changed = load_dataset(cnmc).fingerprint
+    assert changed != first.fingerprint
     assert len(index.read_text().splitlines()) == 4
+    file.write_bytes(content)
+    os.utime(file, ns=(times[0], times[1] + 1))
+    assert load_dataset(cnmc).fingerprint == first.fingerprint
 
 
 def test_the_fingerprint_depends_on_content_name_fold_and_subject_and_not_on_the_folder(cnmc, tmp_path):
     cell = cnmc / "fold_0/all/UID_11_10_1_all.bmp"
-    table = (
-        "file,subject\nUID_13_10_1_all.bmp,13\nUID_12_1_1_all.bmp,13\nUID_H24_7_5_hem.bmp,H24\nUID_h3_1_2_hem.bmp,H3\n"
-    )
+    subjects = {"UID_13_10_1_all.bmp": 13, "UID_12_1_1_all.bmp": 13, "UID_H24_7_5_hem.bmp": 2, "UID_h3_1_2_hem.bmp": 3}
+    table = "\n".join(["file,subject", *(f"{file},{subject}" for file, subject in subjects.items())])
     fingerprints = [load_dataset(cnmc).fingerprint]
     for change in (
         lambda: cell.write_text("other content"),
@@ -224,10 +212,10 @@ def test_a_new_layout_is_one_function(tmp_path, monkeypatch):
     """The example in docs/extending.md: all/<subject>/<file> and hem/<subject>/<file>."""
 
     def subject_folders(root):
-        classes = [folder for folder in module._subfolders(root) if folder.name in module.LABEL_TITLES]
         return [
             module._ClassFolder(path, folder.name, subject=path.name)
-            for folder in classes
+            for folder in module._subfolders(root)
+            if folder.name in module.LABEL_TITLES
             for path in module._image_folders(folder)
         ]
 

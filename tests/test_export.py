@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -35,9 +36,6 @@ np.save(sys.argv[3], model.predict_on_batch(np.load(sys.argv[2])))
 """
 
 
-# ---------------------------------------------------------------------------------------------- the files
-
-
 @pytest.fixture(scope="module")
 def cells():
     """50 generated cells, uint8 (50, 64, 64, 3)."""
@@ -46,7 +44,7 @@ def cells():
 
 
 @pytest.fixture
-def spread_run(tmp_path, cells):
+def spread_run(cells):
     """Return a function that makes a run with random weights whose probabilities spread from 0 to 1."""
 
     def make(backbone, **settings):
@@ -54,12 +52,11 @@ def spread_run(tmp_path, cells):
 
         from leukodash.models.build import build, save_trained
 
-        common = {"input_size": 64, "weights": "random", "train_from": "all", "batchnorm": "trained", "head": ()}
-        config = RunConfig(data="/nowhere", backbone=backbone, **{**common, **settings})
+        start = {"weights": "random", "train_from": "all", "batchnorm": "trained", "head": ()}
+        config = RunConfig(data="/nowhere", backbone=backbone, input_size=64, **start, **settings)
         model = build(config, 2, None)
         pooled = keras.Model(model.input, model.get_layer("pool").output)(cells[:20].astype(np.float32)).numpy()
-        units = config.outputs or 2
-        kernel = np.random.default_rng(0).standard_normal((pooled.shape[1], units)) / pooled.std()
+        kernel = np.random.default_rng(0).standard_normal((pooled.shape[1], config.outputs or 2))
         kernel *= 2 / (pooled @ kernel).std(axis=0)
         model.get_layer("logits").set_weights([kernel, -(pooled @ kernel).mean(axis=0)])
         run = create_run(config)
@@ -72,12 +69,13 @@ def spread_run(tmp_path, cells):
     return make
 
 
-def app_answers(run, cells):
+def check_probabilities(probabilities, run, cells):
+    """The app gives these probabilities of the cells."""
     from leukodash.inference.classifier import load
 
-    answers = load(run).predict(cells)
-    assert np.ptp(answers[:, 0]) > 0.3  # otherwise any file would agree
-    return answers
+    expected = load(run).predict(cells)
+    assert np.ptp(expected[:, 0]) > 0.3  # otherwise any file would agree
+    np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
 def check_failed(run, format, words):
@@ -101,7 +99,7 @@ def test_onnx_runtime_gives_the_apps_probabilities_and_the_file_has_no_rare_oper
     run = spread_run("googlenet", outputs=3)  # Mamaev's third unit is removed
     made = export(run, "onnx", tmp_path / "out")
     (found,) = runtime.InferenceSession(str(made.path)).run(["probabilities"], {"cell": cells.astype(np.float32)})
-    np.testing.assert_allclose(found, app_answers(run, cells), atol=1e-4)
+    check_probabilities(found, run, cells)
     model = onnx.load(made.path)
     assert not {node.op_type for node in model.graph.node} & {"ReverseSequence", "Loop", "If", "Scan"}
     notes = {entry.key: entry.value for entry in model.metadata_props}
@@ -118,7 +116,7 @@ def test_the_file_of_a_run_that_averages_views_says_so_and_is_checked_on_all_vie
     model = keras.saving.load_model(made.path)
     turned = [np.rot90(some, k, axes=(1, 2)) for some in (cells, cells[:, :, ::-1]) for k in range(4)]
     mean = np.mean([model.predict_on_batch(some.astype(np.float32)) for some in turned], axis=0)
-    np.testing.assert_allclose(mean, app_answers(run, cells), atol=1e-4)
+    check_probabilities(mean, run, cells)
     assert np.abs(model.predict_on_batch(cells.astype(np.float32)) - mean).max() > 1e-3
     assert (made.views, zipped_notes(made)["views"]) == (8, 8)
     assert made.words.startswith("The app averages 8 views of a cell; this file classifies one. Checked on")
@@ -135,31 +133,31 @@ def test_the_litert_interpreter_gives_the_apps_probabilities(spread_run, cells, 
     interpreter.allocate_tensors()
     interpreter.set_tensor(taken["index"], cells.astype(np.float32))
     interpreter.invoke()
-    np.testing.assert_allclose(interpreter.get_tensor(given["index"]), app_answers(run, cells), atol=1e-4)
+    check_probabilities(interpreter.get_tensor(given["index"]), run, cells)
     assert zipped_notes(made) == metadata(run)
 
 
 @pytest.mark.slow
-def test_a_keras_file_with_layers_of_leukodash_loads_without_leukodash(spread_run, cells, tmp_path):
-    run = spread_run("googlenet")
-    made = export(run, "keras", tmp_path / "out")
+def test_the_export_process_caches_a_keras_file_that_loads_without_leukodash(spread_run, cells, tmp_path):
+    run = spread_run("googlenet")  # which has layers of LeukoDash
+    assert export_jobs.main([str(run.path), "keras"]) == 0
+    start_export(run, "keras")  # nothing to do
+    job = job_status(run, "keras")
+    assert (job.state, job.exported.path.name) == ("ready", f"{run.id}.keras")
+    assert "to within" in job.exported.words
+    assert zipped_notes(job.exported) == metadata(run)
     np.save(tmp_path / "cells.npy", cells.astype(np.float32))
-    command = [sys.executable, "-c", PLAIN_KERAS, made.path, tmp_path / "cells.npy", tmp_path / "found.npy"]
+    command = [sys.executable, "-c", PLAIN_KERAS, job.exported.path, tmp_path / "cells.npy", tmp_path / "found.npy"]
     subprocess.run(command, check=True, cwd=tmp_path, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), app_answers(run, cells), atol=1e-4)
-    assert zipped_notes(made) == metadata(run)
-    assert made.path.name == f"{run.id}.keras"
+    check_probabilities(np.load(tmp_path / "found.npy"), run, cells)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [0.01, np.nan])
 def test_a_file_that_gives_different_probabilities_is_discarded(wrong, spread_run, tmp_path, monkeypatch):
-    def outputs(path, images):
-        assert path.is_file()
-        return right.outputs(path, images) + wrong
-
     right = FORMATS["keras"]
-    monkeypatch.setitem(FORMATS, "keras", dataclasses.replace(right, outputs=outputs))
+    changed = dataclasses.replace(right, outputs=lambda *args: right.outputs(*args) + wrong)
+    monkeypatch.setitem(FORMATS, "keras", changed)
     with pytest.raises(RunError, match=r"different probabilities from the app .* discarded"):
         export(spread_run("alexnet"), "keras", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
@@ -170,13 +168,14 @@ def test_a_run_in_bfloat16_is_exported_in_float32_and_the_difference_is_reported
     if not cpu_has_bfloat16():
         pytest.skip("this machine serves bfloat16 runs in float32")
     run = spread_run("alexnet")
-    exact = app_answers(run, cells)
-    run.write("model.json", run.model | {"precision": "bfloat16"})
+    exact = run.model
+    run.write("model.json", exact | {"precision": "bfloat16"})
     made = export(run, "keras", tmp_path)
     assert made.precision == "bfloat16"
     assert made.difference <= 1e-4 < made.app_difference
     assert "computes this run in bfloat16" in made.words
-    np.testing.assert_allclose(FORMATS["keras"].outputs(made.path, cells.astype(np.float32)), exact, atol=1e-4)
+    run.write("model.json", exact)
+    check_probabilities(FORMATS["keras"].outputs(made.path, cells.astype(np.float32)), run, cells)
 
 
 @pytest.mark.slow
@@ -224,9 +223,6 @@ def test_an_unknown_format_or_a_run_without_trained_layers_raises_an_error(tmp_p
     check_failed(made_run(seed=2), "keras", "no trained layers")
 
 
-# ---------------------------------------------------------------------------------------------- export jobs
-
-
 @pytest.fixture
 def children(monkeypatch):
     """The export processes that were started; each ends when the test sets its exit status."""
@@ -267,8 +263,7 @@ def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
     children[0].code = -9
     check_failed(run, "onnx", "perhaps for lack of memory")
     start_export(run, "onnx")
-    assert len(children) == 2
-    assert job_status(run, "onnx").state == "running"
+    assert (len(children), job_status(run, "onnx").state) == (2, "running")
 
 
 def test_without_tf2onnx_the_app_says_what_to_install(tmp_path, monkeypatch):
@@ -295,16 +290,15 @@ def test_an_export_is_refused_if_memory_is_too_low(children, monkeypatch):
 
 
 def test_memory_left_is_limited_by_the_container(tmp_path):
-    machine = tmp_path / "meminfo"
+    machine, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    assert memory_left(tmp_path, machine) is None
     machine.write_text("MemTotal: 9000000 kB\nMemAvailable:    4000000 kB\n")
-    assert memory_left(tmp_path / "none", machine) == 4_096_000_000
-    (tmp_path / "memory.max").write_text("2700000000\n")
     (tmp_path / "memory.current").write_text("1500000000\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 300000000\n")
-    assert memory_left(tmp_path, machine) == 1_500_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory_left(tmp_path, machine) == 4_096_000_000
-    assert memory_left(tmp_path / "none", tmp_path / "none") is None
+    assert memory_left(tmp_path / "none", machine) == 4_096_000_000
+    for most, left in (("2700000000", 1_500_000_000), ("max", 4_096_000_000)):
+        limit.write_text(most + "\n")
+        assert memory_left(tmp_path, machine) == left
 
 
 def test_the_oldest_exports_are_evicted_and_the_newest_is_kept(tmp_path, monkeypatch):
@@ -317,25 +311,9 @@ def test_the_oldest_exports_are_evicted_and_the_newest_is_kept(tmp_path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
-@pytest.mark.slow
-def test_the_export_process_leaves_a_checked_file_in_the_cache(spread_run):
-    run = spread_run("alexnet")
-    assert export_jobs.main([str(run.path), "keras"]) == 0
-    job = job_status(run, "keras")
-    assert job.state == "ready"
-    assert job.exported.path.is_file()
-    assert "to within" in job.exported.words
-    start_export(run, "keras")  # nothing to do
-    assert job_status(run, "keras").state == "ready"
-
-
 def test_a_failed_export_leaves_its_error_message(monkeypatch):
     run = finished_run()
-
-    def fail(*_):
-        raise ValueError("no such operation\nand much more")
-
     export_jobs._export_folder(run).mkdir(parents=True)
-    monkeypatch.setattr(export_jobs, "export", fail)
+    monkeypatch.setattr(export_jobs, "export", Mock(side_effect=ValueError("no such operation\nand much more")))
     assert export_jobs.main([str(run.path), "litert"]) == 2
     check_failed(run, "litert", r"could not be made: ValueError: no such operation$")

@@ -1,4 +1,3 @@
-import io
 import itertools
 import shutil
 import threading
@@ -8,6 +7,7 @@ import cv2
 import filelock
 import numpy as np
 import pytest
+from bad_uploads import ENDINGS, opencv, pillow
 from PIL import Image
 
 from leukodash import settings
@@ -20,31 +20,12 @@ RED = np.full((8, 12, 3), (200, 30, 40), np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
 
 
-def encoded(image, extension):
-    """Return an image encoded by OpenCV, independent of Pillow, which reads it."""
-    return cv2.imencode(extension, image[:, :, ::-1] if image.ndim == 3 else image)[1].tobytes()
-
-
-def saved(image, form, **options):
-    stream = io.BytesIO()
-    image.save(stream, form, **options)
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize("extension", [".bmp", ".png", ".tif"])
-def test_lossless_images_are_read_as_rgb(extension, tmp_path):
-    (tmp_path / f"cell{extension}").write_bytes(encoded(NOISE, extension))
-    image = read_image(tmp_path / f"cell{extension}")
-    assert (image.dtype, image.flags.writeable) == (np.uint8, True)
-    np.testing.assert_array_equal(image, NOISE)
-
-
-@pytest.mark.parametrize("extension", [".png", ".tif"])
-def test_sixteen_bits_become_eight(extension):
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_become_eight(ending):
     gray = np.linspace(0, 65535, 12 * 8).astype(np.uint16).reshape(8, 12)
-    np.testing.assert_array_equal(read_image(encoded(gray, extension))[:, :, 1], np.round(gray / 257))
+    np.testing.assert_array_equal(read_image(opencv(gray, ending))[:, :, 1], np.round(gray / 257))
     color = NOISE.astype(np.uint16) * 257
-    np.testing.assert_array_equal(read_image(encoded(color, extension)), NOISE)
+    np.testing.assert_array_equal(read_image(opencv(color, ending)), NOISE)
 
 
 SMOOTH = cv2.GaussianBlur(cv2.resize(NOISE, (60, 48)), (0, 0), 3)
@@ -57,53 +38,53 @@ def formats():
     color, gray = Image.fromarray(SMOOTH), Image.fromarray(SMOOTH).convert("L")
     palette, two_tone, cmyk = color.quantize(64), gray.convert("1"), color.convert("CMYK")
     for image in (color, gray, palette, two_tone, color.convert("RGBA")):
-        yield f"bmp {image.mode}", saved(image, "BMP"), 0
+        yield f"bmp {image.mode}", pillow(image, "BMP"), 0
     for image in (gray, palette, two_tone):
-        yield f"png {image.mode}", saved(image, "PNG"), 0
-    yield "png four bits", saved(gray.quantize(16), "PNG", bits=4), 0
-    for extension, deep in itertools.product((".png", ".tif"), (SMOOTH.astype(np.uint16) * 257 + 128, GRADIENT)):
-        yield f"{extension} 16 bits {deep.shape}", encoded(deep, extension), 1
+        yield f"png {image.mode}", pillow(image, "PNG"), 0
+    yield "png four bits", pillow(gray.quantize(16), "PNG", bits=4), 0
+    for ending, deep in itertools.product(("png", "tif"), (SMOOTH.astype(np.uint16) * 257 + 128, GRADIENT)):
+        yield f"{ending} 16 bits {deep.shape}", opencv(deep, ending), 1
     for subsampling, progressive in itertools.product(("4:4:4", "4:2:2", "4:2:0"), (False, True)):
         options = {"quality": 90, "subsampling": subsampling, "progressive": progressive}
-        yield f"jpeg {options}", saved(color, "JPEG", **options), 2
-    yield "jpeg gray", saved(gray, "JPEG"), 2
-    yield "jpeg cmyk", saved(cmyk, "JPEG", quality=95), 4
+        yield f"jpeg {options}", pillow(color, "JPEG", **options), 2
+    yield "jpeg gray", pillow(gray, "JPEG"), 2
+    yield "jpeg cmyk", pillow(cmyk, "JPEG", quality=95), 4
     for packing in (None, "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"):
-        yield f"tiff {packing}", saved(color, "TIFF", compression=packing), 0
-    yield "tiff jpeg", saved(color, "TIFF", compression="jpeg"), 4
-    yield "tiff palette", saved(palette, "TIFF"), 0
-    yield "tiff fax", saved(two_tone, "TIFF", compression="group4"), 0
-    yield "webp", saved(color, "WEBP", quality=90), 2
-    yield "webp lossless", saved(color, "WEBP", lossless=True), 0
+        yield f"tiff {packing}", pillow(color, "TIFF", compression=packing), 0
+    yield "tiff jpeg", pillow(color, "TIFF", compression="jpeg"), 4
+    yield "tiff palette", pillow(palette, "TIFF"), 0
+    yield "tiff fax", pillow(two_tone, "TIFF", compression="group4"), 0
+    yield "webp", pillow(color, "WEBP", quality=90), 2
+    yield "webp lossless", pillow(color, "WEBP", lossless=True), 0
     for turn, form in zip(range(2, 9), ["JPEG", "PNG", "WEBP", "TIFF"] * 2, strict=False):
         exif = Image.Exif()
         exif[0x0112] = turn
-        yield f"{form} turned {turn}", saved(color, form, exif=exif, **{"lossless": True} if form == "WEBP" else {}), 2
+        yield f"{form} turned {turn}", pillow(color, form, exif=exif, **{"lossless": True} if form == "WEBP" else {}), 2
 
 
 def test_every_format_is_read_as_by_opencv():
     for name, data, tolerance in formats():
         expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
         image = read_image(data)
-        assert image.shape == expected.shape, name
+        assert (image.shape, image.dtype, image.flags.writeable) == (expected.shape, np.uint8, True), name
         assert np.abs(image.astype(int) - expected).max() <= tolerance, name
 
 
 def test_alpha_is_composited_on_black():
     image = TRANSLUCENT[:, :, [2, 1, 0, 3]]
     deep = image.astype(np.uint16) * 257
-    for extension, pixels in ((".png", image), (".png", deep), (".tif", image), (".tif", deep), (".webp", image)):
-        data = cv2.imencode(extension, pixels, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    for ending, pixels in (("png", image), ("png", deep), ("tif", image), ("tif", deep), ("webp", image)):
+        data = cv2.imencode(f".{ending}", pixels, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
         expected = SMOOTH * (TRANSLUCENT[:, :, 3:] / 255)
-        assert np.abs(read_image(data) - expected).max() <= 1, (extension, pixels.dtype)
+        assert np.abs(read_image(data) - expected).max() <= 1, (ending, pixels.dtype)
 
 
 def test_reading_in_bands_gives_the_same_pixels(monkeypatch):
     pictures = [
-        saved(Image.fromarray(TRANSLUCENT), "PNG"),
-        saved(Image.fromarray(SMOOTH).quantize(64), "PNG", transparency=3),
-        saved(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG"),
-        encoded(GRADIENT, ".png"),
+        pillow(Image.fromarray(TRANSLUCENT), "PNG"),
+        pillow(Image.fromarray(SMOOTH).quantize(64), "PNG", transparency=3),
+        pillow(Image.fromarray(SMOOTH).convert("CMYK"), "JPEG"),
+        opencv(GRADIENT, "png"),
     ]
     at_once = [read_image(data) for data in pictures]
     monkeypatch.setattr(images, "BAND", 60 * 7)  # the last band is shorter
@@ -112,9 +93,8 @@ def test_reading_in_bands_gives_the_same_pixels(monkeypatch):
 
 
 def test_the_first_frame_of_several_is_read():
-    frames = [Image.fromarray(RED), Image.fromarray(255 - RED)]
     for form in ("TIFF", "PNG", "MPO"):  # the last is a JPEG of several pictures
-        data = saved(frames[0], form, save_all=True, append_images=frames[1:])
+        data = pillow(Image.fromarray(RED), form, save_all=True, append_images=[Image.fromarray(255 - RED)])
         assert np.abs(read_image(data).astype(int) - RED).max() < 10
 
 
@@ -130,8 +110,8 @@ def test_a_refused_file_is_named(tmp_path):
 def test_damaged_bytes_raise_only_image_errors():
     random = np.random.default_rng(1)
     refused = 0
-    for extension in (".bmp", ".png", ".jpg", ".tif", ".webp"):
-        whole = encoded(NOISE, extension)
+    for ending in ENDINGS:
+        whole = opencv(NOISE, ending)
         for _ in range(100):
             data = bytearray(whole)
             for place in random.integers(0, min(len(data), 100), 3):
@@ -141,13 +121,6 @@ def test_damaged_bytes_raise_only_image_errors():
             except ImageError:
                 refused += 1
     assert refused > 50
-
-
-def test_a_huge_image_is_refused_by_its_header(monkeypatch):
-    data = saved(Image.new("1", (9000, 9000)), "PNG")
-    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("pixels were decoded"))
-    with pytest.raises(ImageError, match="has 9,000 × 9,000 pixels, over the limit of 50 million"):
-        read_image(data)
 
 
 def test_an_untrusted_name_is_shortened_and_sanitized():
@@ -179,7 +152,7 @@ def cells(tmp_path):
         (root / label).mkdir(parents=True)
         for number in range(5):
             image = NOISE[20 * row : 20 * row + 20, 5 * number : 5 * number + 24]
-            (root / label / f"{number}.png").write_bytes(encoded(image, ".png"))
+            (root / label / f"{number}.png").write_bytes(opencv(image, "png"))
     return root
 
 
@@ -204,13 +177,14 @@ def test_the_store_holds_every_cell_in_order_and_is_written_once(cells, monkeypa
     np.testing.assert_array_equal(cell_store(dataset, 16), store)
 
 
-def test_the_key_depends_on_size_and_content(cells):
+def test_the_key_depends_on_size_and_content_and_a_cell_that_changed_after_indexing_is_not_stored(cells):
     dataset = load_dataset(cells)
     keys = {cell_store_key(dataset, 16), cell_store_key(dataset, 17)}
-    (cells / "blast" / "0.png").write_bytes(encoded(RED, ".png"))
+    (cells / "blast" / "0.png").write_bytes(opencv(RED, "png"))
+    with pytest.raises(DataError, match=r"'blast/0.png' changed after it was indexed"):
+        cell_store(dataset, 16)
     keys.add(cell_store_key(load_dataset(cells), 16))
-    assert len(keys) == 3
-    assert all(len(key) == 64 for key in keys)
+    assert [len(key) for key in keys] == [64] * 3
 
 
 def test_unreadable_cells_are_named_and_no_file_remains(cells):
@@ -224,13 +198,6 @@ def test_unreadable_cells_are_named_and_no_file_remains(cells):
     assert "'blast/3.png'" not in message
     assert message.endswith("And 1 more.")
     assert {path.suffix for path in (settings.cache() / "cells").iterdir()} <= {".lock"}
-
-
-def test_a_cell_that_changed_after_indexing_is_not_stored(cells):
-    dataset = load_dataset(cells)
-    (cells / "blast" / "0.png").write_bytes(encoded(RED, ".png"))
-    with pytest.raises(DataError, match=r"'blast/0.png' changed after it was indexed"):
-        cell_store(dataset, 16)
 
 
 def test_a_full_disk_is_reported_before_anything_is_written(cells, monkeypatch):
