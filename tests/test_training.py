@@ -232,14 +232,14 @@ def test_a_stop_is_honoured_while_the_novelty_measure_is_fitted(pretend_weights,
 
     unbroken = train(epochs=1)
     run = create_run(unbroken.config)
-    real, to_stop = evaluate.mean_over_places, [run]
+    real, to_stop = evaluate.mean_over_positions, [run]
 
     def stop_once(maps, channels):
         if to_stop:
             (to_stop.pop().path / "stop").touch()
         return real(maps, channels)
 
-    monkeypatch.setattr(evaluate, "mean_over_places", stop_once)
+    monkeypatch.setattr(evaluate, "mean_over_positions", stop_once)
     train(run)
     assert run.state == "stopped" and run.status["stage"] == "evaluating"
     train(run)
