@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from app import PAGE_SECONDS, RUN_SECONDS, START, expect, server_with, still, until
+from app import PAGE_SECONDS, RUN_SECONDS, START, click_until, expect, server_with, still, until
 
 from leukodash.data.demo_cells import RECORD, make_demo
 
@@ -63,10 +63,9 @@ def number(page, label, value):
 
 
 def vary(page, setting, values):
-    page.get_by_text("Try several values").click()
     box = page.locator(".st-key-vary").get_by_role("combobox")
-    box.click()
-    expect(page.get_by_role("option").first).to_be_visible()  # until it opens, the list discards what is typed
+    click_until(page, page.get_by_text("Try several values").click, box)
+    click_until(page, box.click, page.get_by_role("option"))  # until it opens, the list discards what is typed
     box.fill(setting)
     page.get_by_role("option", name=setting, exact=True).click()
     field = page.get_by_role("textbox", name="Values")
@@ -75,8 +74,9 @@ def vary(page, setting, values):
 
 
 def menu(page, run, item):
-    page.locator(f".st-key-more-{run.id} button").first.click()
-    page.locator(f".st-key-{item}-{run.id} button").click()
+    entry = page.locator(f".st-key-{item}-{run.id} button")
+    click_until(page, page.locator(f".st-key-more-{run.id} button").first.click, entry)
+    entry.click()
 
 
 def listed(page, runs):
@@ -95,13 +95,12 @@ def wait_for_curve(page, points):
 
 def test_a_sweep_is_started_watched_stopped_resumed_changed_and_deleted(page, server):
     tick(page, "alexnet", "mobilenet%2Calexnet")
+    tick(page, "mobilenet", "alexnet")
     vary(page, "Learning rate", "0.01, 0.001")
-    page.get_by_role("button", name=re.compile("Start 4 runs$")).click()
-    until(page, lambda: len(server.runs()) == 4, PAGE_SECONDS)
+    page.get_by_role("button", name=re.compile("Start 2 runs$")).click()
+    until(page, lambda: len(server.runs()) == 2, PAGE_SECONDS)
     runs = {run.title: run for run in server.runs()}
-    assert set(runs) == {
-        f"{name} · learning rate {rate}" for name in ("MobileNet", "AlexNet") for rate in (0.01, 0.001)
-    }
+    assert set(runs) == {f"AlexNet · learning rate {rate}" for rate in (0.01, 0.001)}
 
     last = runs["AlexNet · learning rate 0.001"]  # its row says when it starts
     expect(page.locator(f".st-key-stop-{last.id} button")).to_be_visible()
@@ -111,15 +110,13 @@ def test_a_sweep_is_started_watched_stopped_resumed_changed_and_deleted(page, se
     wait_for_curve(page, 2)
     until(page, lambda: all(run.state == "finished" for run in server.runs()))
     listed(page, server.runs())
-    order = sorted(server.runs(), key=lambda run: run.status["started"])
-    assert [run.config.backbone for run in order] == ["mobilenet"] * 2 + ["alexnet"] * 2
-    assert sum(run.metrics["features_computed"] for run in order) == 2
+    assert sum(run.metrics["features_computed"] for run in server.runs()) == 1
 
     menu(page, last, "again")
     expect(page.get_by_text(f"Filled from {last.title}")).to_be_visible()
     number(page, "Epochs", 3)
     page.get_by_role("button", name=START).click()
-    until(page, lambda: len(server.runs()) == 5, PAGE_SECONDS)
+    until(page, lambda: len(server.runs()) == 3, PAGE_SECONDS)
     assert server.runs()[0].config == last.config.changed(epochs=3)
     until(page, lambda: server.runs()[0].state == "finished")
     listed(page, server.runs())
@@ -127,7 +124,7 @@ def test_a_sweep_is_started_watched_stopped_resumed_changed_and_deleted(page, se
     menu(page, last, "delete")
     page.get_by_role("button", name="Undo").click()
     listed(page, [last])
-    assert len(server.runs()) == 5
+    assert len(server.runs()) == 3
 
 
 def test_curves_are_updated_without_a_blink_and_keep_the_zoom(page, server):
