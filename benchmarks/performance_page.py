@@ -21,7 +21,8 @@ changes what is measured.
 
 `make bench` measures everything and writes JSON to `benchmarks/results/`. `python -m benchmarks --write
 docs/performance.md` copies those figures to `docs/performance.json` and makes this page from it; `--quick` measures the
-shorter part anew (about 12 minutes). Each row has the date of its measurement.
+shorter part anew (about 12 minutes). Each row has the date of its measurement. Rows of 2026-11-22 were measured as
+ratios; their seconds of *plain* and *tuned* in the JSON are computed from these.
 
 The figures below: {machine};
 no GPU, ImageNet weights, {cells}, nothing else running.
