@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-header pyproject.toml
 
-.PHONY: app test test-fast lint bench lock clean
+.PHONY: app test test-fast lint bench screenshots lock clean
 
 app: .venv/.installed
 	$(BIN)/python -m leukodash app
@@ -23,6 +23,9 @@ lint: .venv/.installed-dev
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
+
+screenshots: .venv/.installed-dev
+	$(BIN)/python -m pytest tests/test_browser.py --screenshots
 
 # The newest versions that pyproject.toml allows, for every supported Python and system.
 lock: .venv/.installed-dev
