@@ -59,7 +59,7 @@ def test_a_newcomer_trains_compares_and_classifies(page, server, look):
     ended = page.locator(f".st-key-more-{run.id}")
     expect(ended).to_be_visible(timeout=1000 * RUN_SECONDS)
     assert run.state == "finished"
-    look("train", ended)
+    look("train", page.locator(".st-key-curve-accuracy .legend"))
 
     go_to("Data")
     subjects = page.get_by_text("subjects").first
