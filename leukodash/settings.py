@@ -36,6 +36,11 @@ def published() -> Path:
     return _folder("LEUKODASH_PUBLISHED", shipped("checkpoints/published"))
 
 
+def asset(path: str) -> Path:
+    """Return a file or folder of the real things that come with LeukoDash: cells, smears and weights."""
+    return Path(__file__).parent / "assets" / path
+
+
 def weights() -> Path | None:
     """Folder of pretrained weight files that is searched before downloading (``LEUKODASH_WEIGHTS``)."""
     value = os.environ.get("LEUKODASH_WEIGHTS")

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def page_head(title: str, sentence: str) -> None:
+    """Begin a page: its title, and one sentence (Markdown) on what it is for. Every page begins with this."""
+    st.title(title, anchor=False)
+    st.markdown(sentence)
+
+
 @st.cache_resource(show_spinner=False)
 def libraries_loaded(which: str) -> None:
     """Exclude everything imported so far from garbage collection, once for each set of libraries.
@@ -50,10 +56,10 @@ def demo_folder() -> Path:
 
 
 def dataset_folders() -> list[Path]:
-    """Return the available data sets, the user's own before the generated one."""
+    """Return the available data sets: the user's own, then the generated one, then the sample cells."""
     demo = demo_folder()
     own = [folder for folder in find_datasets(settings.data_root()) if folder.resolve() != demo.resolve()]
-    return [*own, demo]
+    return [*own, demo, settings.asset("cells")]
 
 
 DEPTH = 3  # folder levels of a data set: C-NMC training set, fold, class
@@ -89,6 +95,8 @@ def _folders(folder: Path, depth: int) -> Iterator[Path]:
 
 def dataset_title(folder: Path) -> str:
     """Return the display name of a data set; generated cells are always marked as such."""
+    if folder == settings.asset("cells"):
+        return "Sample cells (48 of C-NMC)"
     return "Demo cells (generated)" if (folder / "generated.json").is_file() else folder.name
 
 

@@ -8,6 +8,7 @@ from streamlit.navigation.page import StreamlitPage
 
 # URL path, title, icon, and the module whose `show` draws the page.
 _PAGES = {
+    "home": ("Home", ":material/home:", "leukodash.app.home_page"),
     "train": ("Train", ":material/model_training:", "leukodash.app.train.train_page"),
     "compare": ("Compare", ":material/leaderboard:", "leukodash.app.compare.compare_page"),
     "classify": ("Classify", ":material/biotech:", "leukodash.app.classify.classify_page"),
@@ -31,7 +32,7 @@ def open_app() -> None:
 def page(name: str) -> StreamlitPage:
     """Return the page at a URL path ("train", "compare", …), for the menu or as the target of a link."""
     title, icon, module = _PAGES[name]
-    return st.Page(partial(_show, module), title=title, icon=icon, url_path=name, default=name == "train")
+    return st.Page(partial(_show, module), title=title, icon=icon, url_path=name, default=name == "home")
 
 
 def _show(module: str) -> None:

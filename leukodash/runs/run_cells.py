@@ -21,11 +21,22 @@ def data_of(run: Run) -> Path | None:
 
 
 def cell_paths(run: Run, files: Iterable[str]) -> dict[str, Path]:
-    """Return the images of a run's cells by the run's file names, without the cells that are not on this machine."""
+    """Return the images of a run's cells by the run's file names, without the cells that are not on this machine.
+
+    Cells of C-NMC that are nowhere else may be among the sample cells that come with LeukoDash.
+    """
     root, names = _located(run)
-    if root is None:
-        return {}
-    return {file: root / (file if names is None else names[file]) for file in files if names is None or file in names}
+    if root is not None and names is None:
+        return {file: root / file for file in files}
+    folder = settings.asset("cells")
+    samples = {} if run.metrics.get("generated") else _cells_by_name(folder, layout_stamp(folder))
+    paths = {}
+    for file in files:
+        if root is not None and names is not None and file in names:
+            paths[file] = root / names[file]
+        elif sample := samples.get(cnmc_name(file) or ""):
+            paths[file] = folder / sample
+    return paths
 
 
 def cell_identities(cells: pd.DataFrame) -> pd.Series:
