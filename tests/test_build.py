@@ -164,7 +164,7 @@ def test_batch_normalization_everywhere_is_trained_in_frozen_blocks_too(build):
 
 
 def test_a_third_output_unit_is_left_out_of_the_probabilities():
-    from leukodash.models.build import class_probabilities
+    from leukodash.models.head import class_probabilities
 
     logits = np.array([[1.0, 1.0, 50.0], [2.0, 0.0, -3.0]])
     expected = [[0.5, 0.5], [1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))]]

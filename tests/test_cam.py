@@ -147,7 +147,7 @@ def test_a_two_layer_network_gives_the_activations_and_gradients_worked_out_by_h
     gradient_model = two_layers(GRADIENTS, -GRADIENTS, 9 * GRADIENTS)  # the third output is of no class
     images = np.stack([ACTIVATIONS, np.zeros_like(ACTIVATIONS)])
     images[1, 1, 1, 1] = 1  # its gradient is -1, so the second class is likelier
-    logits, activations, gradients, pooled = gradient_model.gradients(images, np.full(2, PREDICTED))
+    logits, activations, gradients, pooled, _ = gradient_model.gradients(images, np.full(2, PREDICTED))
     assert list(logits[:, :2].argmax(axis=1)) == [0, 1]
     assert logits[0, 0] == (ACTIVATIONS * GRADIENTS).sum()
     np.testing.assert_array_equal(pooled, images.reshape(2, 8))
@@ -215,7 +215,7 @@ def test_gradients_at_any_layer_equal_those_of_the_whole_network(layer, pooling,
 
     model = network("resnet50", precision, input_size=32, pooling=pooling)
     images = np.random.default_rng(2).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    logits, activations, gradients, pooled = GradientModel(model, layer, 2).gradients(images, np.array([1, 1]))
+    logits, activations, gradients, pooled, _ = GradientModel(model, layer, 2).gradients(images, np.array([1, 1]))
 
     whole = keras.Model(model.input, [model.get_layer(name).output for name in (layer, "logits", "pool")])
     with tf.GradientTape() as tape:
@@ -236,7 +236,7 @@ def test_every_backbone_gives_heat_maps_at_its_layer(backbone):
     images = np.random.default_rng(3).integers(0, 256, (2, size, size, 3)).astype(np.float32)
     images[:, :, : size // 2] = 0  # something to see on one side only
     gradient_model = GradientModel(network(backbone), BACKBONES[backbone].cam_layer, 2)
-    (logits, activations, gradients, pooled), others = (gradient_model.gradients(images, np.full(2, c)) for c in (0, 1))
+    (logits, activations, gradients, pooled, _), others = (gradient_model.gradients(images, np.full(2, c)) for c in (0, 1))
     alone = gradient_model.logits(images)
     np.testing.assert_allclose(logits, alone[0], atol=1e-4 * np.abs(logits).max())
     np.testing.assert_allclose(pooled, alone[1], atol=1e-4 * np.abs(pooled).max())

@@ -12,7 +12,6 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from made_runs import made_run
-from streamlit.testing.v1 import AppTest
 
 from leukodash.config.run_config import RunConfig
 from leukodash.data.demo_cells import demo_cell, subject_stain
@@ -20,7 +19,7 @@ from leukodash.data.images import read_image, square
 from leukodash.errors import RunError
 from leukodash.export import export_jobs
 from leukodash.export import model_export as exporting
-from leukodash.export.export_formats import FORMATS, METADATA, NOTICE, missing_packages
+from leukodash.export.export_formats import FORMATS, METADATA, NOTICE
 from leukodash.export.export_jobs import job_status, memory_left, start_export
 from leukodash.export.model_export import Exported, export, metadata
 from leukodash.inference.decision import decision
@@ -264,16 +263,6 @@ def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
     check_failed(run, "onnx", "perhaps for lack of memory")
     start_export(run, "onnx")
     assert (len(children), job_status(run, "onnx").state) == (2, "running")
-
-
-def test_without_tf2onnx_the_app_says_what_to_install(tmp_path, monkeypatch):
-    assert missing_packages("onnx") == missing_packages("keras") == ""
-    monkeypatch.setattr("leukodash.export.export_formats.find_spec", lambda name: None)
-    with pytest.raises(RunError, match="pip install tf2onnx"):
-        export(finished_run(), "onnx", tmp_path)
-    page = AppTest.from_function(show_export, args=(finished_run(seed=1),)).run()
-    assert [info.value for info in page.info] == [missing_packages("onnx")]
-    assert len(page.button) == len(FORMATS) - 1
 
 
 def show_export(run):

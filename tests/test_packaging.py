@@ -46,7 +46,7 @@ def test_what_the_package_imports_is_what_it_declares():
     imported = set(imported_packages("leukodash")) - sys.stdlib_module_names - {"leukodash"}
     optional = {"jax", "torch"}  # other backends of Keras, used only where they are there already
     needed = {canonicalize_name(name) for module in imported - optional for name in installed.get(module, [module])}
-    assert needed | {"tf2onnx"} == names(CORE + EXTRAS["export"])  # Keras imports tf2onnx for ONNX exports
+    assert needed == names(CORE)
 
 
 def pinned(file):
@@ -55,7 +55,7 @@ def pinned(file):
 
 @pytest.mark.parametrize(
     ("file", "declared"),
-    [("requirements.txt", CORE), ("requirements-dev.txt", CORE + EXTRAS["export"] + EXTRAS["dev"])],
+    [("requirements.txt", CORE), ("requirements-dev.txt", CORE + EXTRAS["dev"])],
 )
 def test_pinned_versions_satisfy_the_project(file, declared):
     versions = [(canonicalize_name(pin.name), str(pin.specifier).removeprefix("==")) for pin in pinned(file)]
@@ -65,9 +65,8 @@ def test_pinned_versions_satisfy_the_project(file, declared):
         assert all(version in requirement.specifier for version in found), requirement
 
 
-def test_the_app_and_its_tests_are_pinned_to_the_same_versions_and_tf2onnx_is_not_among_the_apps():
+def test_the_app_and_its_tests_are_pinned_to_the_same_versions():
     assert set(pinned("requirements.txt")) < set(pinned("requirements-dev.txt"))
-    assert "tf2onnx" not in names(pinned("requirements.txt"))
 
 
 @pytest.fixture(scope="module")

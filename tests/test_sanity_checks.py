@@ -156,7 +156,7 @@ def untrained_run(folder, **settings):
     made = {"classes": ["all", "hem"], "positive": "all"}
     facts = {"title": "A run", "id": "a-run", "published": False, "metrics": {}}
     run = SimpleNamespace(config=config, trained=config, model=made, split=cells, path=folder, **facts)
-    return Classifier(run, build(config, 2, None), "float32")
+    return Classifier(run, "float32", build(config, 2, None))
 
 
 @pytest.mark.slow

@@ -94,7 +94,8 @@ def test_stored_features_and_the_whole_network_learn_the_same(pretend_weights, t
     import keras
 
     from leukodash.data.images import cell_store
-    from leukodash.models.build import build, class_probabilities
+    from leukodash.models.build import build
+    from leukodash.models.head import class_probabilities
     from leukodash.models.weights import find_weights
 
     run = train(head=[], precision="float32")

@@ -8,34 +8,17 @@ is imported when a model is split.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leukodash.cam.gradient_result import PREDICTED, GradientResult
 from leukodash.errors import RunError
 
 if TYPE_CHECKING:
     import keras
 
-PREDICTED = -1  # as a target: the class that the network predicts
-
 Step = Callable[[list[np.ndarray], np.ndarray], tuple[Any, Any, Any]]  # logits, gradients, pooled
-
-
-class GradientResult(NamedTuple):
-    """Result of one forward and one backward pass over n images; all float32, whatever the network's precision.
-
-    Attributes:
-        logits: (n, units).
-        activations: (n, h, w, channels), the layer's feature maps.
-        gradients: (n, h, w, channels), of the target's logit with respect to the activations.
-        pooled: (n, features), output of the layer ``pool``.
-    """
-
-    logits: np.ndarray
-    activations: np.ndarray
-    gradients: np.ndarray
-    pooled: np.ndarray
 
 
 class GradientModel:

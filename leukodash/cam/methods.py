@@ -98,6 +98,12 @@ def score_cam(activations: np.ndarray, _: np.ndarray, masked_probability: Masked
 
 
 METHODS = {
+    "evidence": Method(
+        "Evidence",
+        "adds up what each place contributes to the score of the class, against the other classes",
+        "Zhou et al., 2016; where more than a head was trained, HiResCAM of the last layer",
+        hires_cam,
+    ),
     "gradcam": Method(
         "Grad-CAM",
         "weights each feature map by its average influence on the class score",
@@ -151,7 +157,11 @@ def heat_maps(
         raise RunError(f"There is no heat map method '{method}'. Choose one of {', '.join(METHODS)}.")
     chosen = METHODS[method]
     extra = (masked_probability,) if chosen.needs_predictions else ()
-    raw = chosen.rule(activations, gradients, *extra)
+    return scaled(chosen.rule(activations, gradients, *extra))
+
+
+def scaled(raw: np.ndarray) -> np.ndarray:
+    """Set evidence against the class to 0, and scale each map (n, h, w) to its own maximum: float32, 0 to 1."""
     maps = np.maximum(raw, 0)
     return _divide(maps, maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
 

@@ -8,7 +8,8 @@ import pandas as pd
 
 from leukodash.data.images import square
 from leukodash.inference.classifier import Classifier
-from leukodash.models.build import POOLED, ancestors
+from leukodash.models.backbones import POOLED
+from leukodash.models.build import ancestors
 
 CHANNELS_SHOWN = 12  # per depth
 

@@ -142,7 +142,7 @@ def randomization_test(
     trained = trained_layers(classifier.model)
     frozen = [number for number, layer in enumerate(classifier.model.layers) if layer.weights and layer not in trained]
     untrained, random = [], []
-    twin = Classifier(classifier.run, _random_network(classifier, 1), classifier.precision)
+    twin = Classifier(classifier.run, classifier.precision, _random_network(classifier, 1))
     for draw in range(draws):
         say((1 + 2 * draw) / (1 + 2 * draws), f"random network {draw + 1} of {draws}")
         if draw:

@@ -6,11 +6,9 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -30,6 +28,7 @@ class Format:
         suffix: file extension.
         one_line: what can run the file.
         write: (model, path, metadata) → None.
+        standard_layers: whether its readers know Keras' own layers alone.
         outputs: (path, images float32 (n, size, size, 3)) → probabilities (n, K), by running the file itself.
     """
 
@@ -38,6 +37,7 @@ class Format:
     one_line: str
     write: Callable[[keras.Model, Path, dict[str, Any]], None]
     outputs: Callable[[Path, np.ndarray], np.ndarray]
+    standard_layers: bool = True
 
 
 def _write_keras(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
@@ -46,22 +46,10 @@ def _write_keras(model: keras.Model, path: Path, fields: dict[str, Any]) -> None
 
 
 def _write_onnx(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
-    import keras
-    import onnx
+    from leukodash.models.onnx_graph import write_onnx
 
-    signature = keras.InputSpec(shape=model.input_shape, dtype="float32", name="cell")
-    model.export(path, format="onnx", verbose=False, input_signature=[signature])
-    written = onnx.load(path)
-    (output,) = written.graph.output
-    for node in written.graph.node:
-        node.output[:] = [OUTPUT if name == output.name else name for name in node.output]
-    output.name = OUTPUT
-    for tensor in (written.graph.input[0], output):
-        tensor.type.tensor_type.shape.dim[0].dim_param = "cells"
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-    onnx.helper.set_model_props(written, texts)
-    written.doc_string = NOTICE
-    onnx.save(written, path)
+    write_onnx(path, model.inputs[0], {OUTPUT: model.outputs[0]}, metadata=texts, description=NOTICE)
 
 
 def _write_litert(model: keras.Model, path: Path, fields: dict[str, Any]) -> None:
@@ -83,13 +71,10 @@ def _keras_outputs(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _onnx_outputs(path: Path, images: np.ndarray) -> np.ndarray:
-    # OpenCV is installed anyway and shares no code with the converter; onnx's evaluator takes minutes for VGG16.
-    network = cv2.dnn.readNetFromONNX(str(path))
-    outputs = []
-    for image in images:
-        network.setInput(image[None])
-        outputs.append(network.forward().copy())
-    return np.concatenate(outputs).astype(np.float64)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([OUTPUT], {session.get_inputs()[0].name: images})[0], np.float64)
 
 
 def _litert_outputs(path: Path, images: np.ndarray) -> np.ndarray:
@@ -114,15 +99,15 @@ FORMATS = {
         _write_keras,
         _keras_outputs,
     ),
-    "onnx": Format("ONNX", ".onnx", "ONNX Runtime in Python, C++, C#, Java or a browser", _write_onnx, _onnx_outputs),
+    "onnx": Format(
+        "ONNX",
+        ".onnx",
+        "ONNX Runtime in Python, C++, C#, Java or a browser",
+        _write_onnx,
+        _onnx_outputs,
+        standard_layers=False,
+    ),
     "litert": Format(
         "LiteRT", ".tflite", "phones and small computers (formerly TensorFlow Lite)", _write_litert, _litert_outputs
     ),
 }
-
-
-def missing_packages(format: str) -> str:
-    """Return a sentence on what to install before a format can be written; empty where nothing is missing."""
-    if format == "onnx" and not find_spec("tf2onnx"):
-        return "ONNX files need one more package. Install it with: pip install tf2onnx"
-    return ""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image
 from leukodash.data.views import mean_over_views
 from leukodash.errors import ImageError, RunError
-from leukodash.export.export_formats import FORMATS, NOTICE, missing_packages
+from leukodash.export.export_formats import FORMATS, NOTICE
 from leukodash.inference.decision import decision
 from leukodash.progress import Progress
 from leukodash.runs.run_cells import cell_paths
@@ -88,13 +87,7 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     say = progress or (lambda fraction, words: None)
     if format not in FORMATS:
         raise RunError(f"There is no format '{format}'. Choose one of {', '.join(FORMATS)}.")
-    if missing := missing_packages(format):
-        raise RunError(missing)
     kind = FORMATS[format]
-    # tf2onnx copies all weights two dozen times: 3.9 GB for VGG16, 2.2 GB with these settings. They have no effect once
-    # protobuf is loaded, which is one reason why the app exports in a separate process.
-    os.environ.setdefault("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
-    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
     say(0.0, "loading the network")
     from leukodash.inference.classifier import load
 
@@ -102,7 +95,7 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     say(0.2, "computing reference probabilities")
     cells = check_cells(run, classifier.size)
     app, precision, classes = classifier.predict(cells), classifier.precision, len(classifier.classes)
-    model = float32_model(classifier.model, classes)
+    model = float32_model(classifier.model, classes, kind.standard_layers)
     del classifier  # VGG16 with its paper's head is 568 MB
     views = run.trained.answer_views
     expected = app if precision == "float32" else mean_over_views(model.predict_on_batch, cells, views)
@@ -157,16 +150,16 @@ def check_cells(run: Run, size: int) -> np.ndarray:
     return np.stack([square(image, size) for image in images]).astype(np.float32)
 
 
-def float32_model(model: keras.Model, classes: int) -> keras.Model:
+def float32_model(model: keras.Model, classes: int, standard_layers: bool = True) -> keras.Model:
     """Copy a run's network for other programs: float32 throughout, one output per class, and only Keras layers.
 
-    Two parts are rewritten. Reversing RGB to BGR becomes, with the rest of the preprocessing, a 1×1 convolution: ONNX
-    would express it as ReverseSequence, which OpenCV and browsers lack. And GoogLeNet's normalization, a layer of
-    LeukoDash, becomes the operations that it consists of.
+    Two parts are rewritten. Reversing RGB to BGR becomes, with the rest of the preprocessing, a 1×1 convolution, which
+    every program has. And GoogLeNet's normalization, a layer of LeukoDash, becomes the operations that it consists of.
 
     Args:
         model: from `models.build.build`, in any precision.
         classes: number of classes. Output units beyond them (Mamaev's third) are left out.
+        standard_layers: False to keep GoogLeNet's normalization as a layer.
     """
     import keras
 
@@ -188,7 +181,8 @@ def float32_model(model: keras.Model, classes: int) -> keras.Model:
     def call(layer: keras.Operation, *inputs: Any, **options: Any) -> Any:
         if layer.name == "preprocessing" and reversed_channels:
             return layer(cell)
-        return layer.call(*inputs) if isinstance(layer, LocalResponseNormalization) else layer(*inputs, **options)
+        expanded = standard_layers and isinstance(layer, LocalResponseNormalization)
+        return layer.call(*inputs) if expanded else layer(*inputs, **options)
 
     copy = keras.models.clone_model(model, input_tensors=cell, clone_function=clone, call_function=call)
     for layer in model.layers:

@@ -4,30 +4,40 @@ A run is served in the precision that it was trained in, by the same compiled st
 predictions.csv to about 1e-7, in float32 and in bfloat16. In float32, a VGG16 trained in bfloat16 would be off by up to
 0.025. float32 replaces float16, which only GPUs support (the app leaves them to training), and bfloat16 on processors
 without bfloat16 units, where it takes minutes.
+
+In float32, a run that trained a head over pooled feature maps needs no TensorFlow: its frozen layers are a program
+(`models.program`), its head is a few lines of NumPy. Keras' model is built for what needs gradients of other layers.
 """
+
+from __future__ import annotations
 
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import keras
 import numpy as np
 
-from leukodash.cam.gradients import PREDICTED, GradientModel
-from leukodash.cam.methods import heat_maps, masked_class_probability
+from leukodash.cam.gradient_result import PREDICTED, GradientResult
+from leukodash.cam.methods import heat_maps, masked_class_probability, scaled
+from leukodash.cam.pooled_network import PooledNetwork, keras_network
 from leukodash.data.images import square
 from leukodash.data.views import mean_over_views
 from leukodash.errors import RunError
 from leukodash.evaluation.novelty import Novelty
 from leukodash.jobs.hardware import cpu_has_bfloat16
-from leukodash.models.build import SCALED, build, class_probabilities, load_trained
+from leukodash.models.head import class_probabilities, has_pooled_head, read_head
+from leukodash.models.program import find_program, load_program, pooled_features, write_program
 from leukodash.models.weights import obtain_weights
 from leukodash.progress import Progress
 from leukodash.runs.run_folder import Run
 
+if TYPE_CHECKING:
+    import keras
+
 BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
+POOLED_BATCH = 4  # the maps after every block of 4 cells take 50 MB
 MAX_BATCH_VALUES = 8_000_000  # values in a batch of feature maps: early layers of VGG16 hold 3 million per cell
 
 # Thirty sessions share memory and cores: only one batch or one loading model at a time.
@@ -49,12 +59,25 @@ class Answer:
     novelty: float
 
 
+class Network(Protocol):
+    """What classifies and explains: `cam.pooled_network.PooledNetwork` or `cam.gradients.GradientModel`."""
+
+    def logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...  # noqa: D102
+
+    def gradients(self, images: np.ndarray, target: np.ndarray) -> GradientResult: ...  # noqa: D102
+
+
 class Classifier:
     """A finished run, ready to classify; create it with `load`.
 
+    Args:
+        run: the run.
+        precision: see below.
+        model: its flat Keras model; None to build it when something needs it.
+        pooled: the network, if only a head over pooled feature maps was trained and Keras is not needed to run it.
+
     Attributes:
         run: the run.
-        model: its flat Keras model, which takes raw RGB.
         classes: labels, in the order of the probabilities.
         positive: the class whose sensitivity is reported.
         size: input size in pixels.
@@ -63,25 +86,41 @@ class Classifier:
         views: number of views of a cell that an answer averages; 1 without averaging.
     """
 
-    def __init__(self, run: Run, model: keras.Model, precision: str) -> None:
-        self.run, self.precision, self.model = run, precision, model
+    def __init__(
+        self, run: Run, precision: str, model: keras.Model | None = None, pooled: PooledNetwork | None = None
+    ) -> None:
+        self.run, self.precision, self._model = run, precision, model
         self.classes, self.positive = tuple(run.model["classes"]), run.model["positive"]
-        self.size, self._layer = model.input_shape[1], run.config.spec.cam_layer
+        self.size, self._layer = run.trained.input_size, run.config.spec.cam_layer
         self.novelty = Novelty.load(run.path)
         self.views = run.trained.answer_views
-        self._gradient_models: dict[str, GradientModel] = {}
+        if pooled is None and has_pooled_head(run.trained):
+            pooled = keras_network(self.model, run.trained, len(self.classes))
+        self._pooled, self._networks = pooled, dict[str, Network]()
+
+    @property
+    def model(self) -> keras.Model:
+        """The run's flat Keras model, which takes raw RGB; built on first use."""
+        with _MODEL_LOCK:
+            if self._model is None:
+                self._model = keras_model(self.run, self.precision)
+            return self._model
+
+    @property
+    def needs_keras(self) -> bool:
+        """Whether Keras' model is not built yet, so that other layers and most checks take about ten seconds more."""
+        return self._model is None
 
     @property
     def pools_blocks(self) -> bool:
-        """Whether the head sees the maps behind every block; never true for a run with a random start."""
-        return any(layer.name == SCALED for layer in self.model.layers)
+        """Whether the head sees the maps behind every block."""
+        return self.run.trained.pooling == "blocks"
 
     @property
     def layers(self) -> list[str]:
-        """The layers that a heat map can be computed for, the last one first."""
-        inside = self.model.layers[: self.model.layers.index(self.model.get_layer("pool"))]
-        spatial = [layer for layer in inside if len(layer.output.shape) == 4 and layer.output.shape[1] > 1]
-        return [layer.name for layer in reversed(spatial) if layer.name not in ("cell", "preprocessing")]
+        """The layers that a heat map is offered for, the last one first: those that end a block."""
+        ends = [block.after for block in self.run.config.spec.blocks]
+        return list(dict.fromkeys([self._layer, *reversed(ends)]))
 
     def predict(
         self, images: np.ndarray | Sequence[np.ndarray], progress: Progress | None = None, *, single_view: bool = False
@@ -118,7 +157,7 @@ class Classifier:
 
         Args:
             images: as for `predict`.
-            methods: keys of `cam.methods.METHODS`.
+            methods: keys of `cam.methods.METHODS`; if "evidence" is one, the only one.
             target: the class to explain; by default the predicted class of each image.
             layer: one of `layers`; by default the backbone's last one with spatial dimensions.
 
@@ -132,45 +171,61 @@ class Classifier:
         if target is not None and target not in self.classes:
             raise RunError(f"{self.run.title} has no class '{target}'. Choose one of {', '.join(self.classes)}.")
         wanted = PREDICTED if target is None else self.classes.index(target)
-        gradient_model = self.gradient_model(layer)
-        values = int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:]))  # per cell
-        fit = max(1, min(BATCH, MAX_BATCH_VALUES // values))
+        network = self.network(layer, methods[0])
         answers: dict[str, list[Answer]] = {method: [] for method in methods}
-        for batch in self._batches(images, fit, progress):
+        for batch in self._batches(images, self._fitting(network, layer), progress):
             explained, probabilities = np.full(len(batch), wanted), None
             if self.views > 1:  # the class predicted by all views is explained in the first one
                 probabilities = self._mean_probabilities(batch, self.views)
                 explained = probabilities.argmax(axis=1) if target is None else explained
             with _MODEL_LOCK:
-                evidence = gradient_model.gradients(batch, explained)
-            probabilities = self._probabilities(evidence.logits) if probabilities is None else probabilities
+                result = network.gradients(batch, explained)
+            probabilities = self._probabilities(result.logits) if probabilities is None else probabilities
             explained = probabilities.argmax(axis=1) if target is None else explained
-            novelty = self.novelty.score(evidence.pooled) if self.novelty else np.full(len(batch), np.nan)
+            novelty = self.novelty.score(result.pooled) if self.novelty else np.full(len(batch), np.nan)
             masked_probability = masked_class_probability(
                 batch, explained, lambda images: self._mean_probabilities(images, 1)
             )
             for method in methods:
-                maps = heat_maps(method, evidence.activations, evidence.gradients, masked_probability)
+                if method == "evidence" and result.evidence is not None:
+                    maps = scaled(result.evidence)
+                else:
+                    maps = heat_maps(method, result.activations, result.gradients, masked_probability)
                 answers[method] += map(Answer, probabilities, maps, novelty.tolist())
         return answers
 
-    def gradient_model(self, layer: str | None = None) -> GradientModel:
-        """Return the network, split behind one of its `layers`, by default the last one."""
+    def network(self, layer: str | None = None, method: str = "gradcam") -> Network:
+        """Return what explains one of the network's layers, by default the last one that has a spatial extent.
+
+        Raises RunError for a layer without feature maps.
+        """
+        last = layer in (None, self._layer)
+        if self._pooled and last and (method == "evidence" or self.run.config.spec.cam_layer_is_output):
+            return self._pooled
         layer = layer or self._layer
-        if layer not in self._gradient_models:
+        if layer not in self._networks:
+            from leukodash.cam.gradients import GradientModel
+
             with _MODEL_LOCK:
-                self._gradient_models[layer] = GradientModel(self.model, layer, len(self.classes))
-        return self._gradient_models[layer]
+                self._networks[layer] = GradientModel(self.model, layer, len(self.classes))
+        return self._networks[layer]
 
     def _mean_probabilities(self, batch: np.ndarray, views: int) -> np.ndarray:
         """Return the mean of the probabilities of the first views of float32 images (n, size, size, 3)."""
-        gradient_model = self.gradient_model()
+        network = self._pooled or self.network()
 
         def predict(images: np.ndarray) -> np.ndarray:
             with _MODEL_LOCK:
-                return self._probabilities(gradient_model.logits(images)[0])
+                return self._probabilities(network.logits(images)[0])
 
         return mean_over_views(predict, batch, views)
+
+    def _fitting(self, network: Network, layer: str | None) -> int:
+        """Return how many images fit into a batch, given the size of the layer's feature maps."""
+        if network is self._pooled:
+            return POOLED_BATCH
+        values = int(np.prod(self.model.get_layer(layer or self._layer).output.shape[1:]))
+        return max(1, min(BATCH, MAX_BATCH_VALUES // values))
 
     def _batches(
         self, images: np.ndarray | Sequence[np.ndarray], size: int, progress: Progress | None
@@ -186,10 +241,10 @@ class Classifier:
 
 
 def load(run: Run, progress: Progress | None = None) -> Classifier:
-    """Build the network of a finished run from its config, pretrained weights and trained layers.
+    """Return the classifier of a finished run.
 
-    Runs on the CPU; GPUs are reserved for training. `progress` reports a download of the pretrained weights, if one is
-    needed.
+    Without TensorFlow where the run allows it (see the module). A program that does not exist yet is made by Keras
+    once, from the pretrained weights; `progress` reports a download of these, if one is needed.
 
     Raises:
         RunError: the run has not finished.
@@ -198,18 +253,39 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     made = run.model
     if not run.metrics or not made:
         raise RunError(f"{run.title} has not finished, so it cannot classify yet. Choose a finished run.")
+    config, classes = run.trained, len(made["classes"])
+    precision = "bfloat16" if made["precision"] == "bfloat16" and cpu_has_bfloat16() else "float32"
+    if precision == "bfloat16" or not has_pooled_head(config):
+        return Classifier(run, precision, keras_model(run, precision, progress))
+    model, path = None, find_program(config.spec, config.weights_sha256)
+    if path is None:
+        model = keras_model(run, precision, progress)
+        path = write_program(config.spec, model, config.weights_sha256 or "")
+    head = read_head(run.weights)
+    network = PooledNetwork(pooled_features(load_program(path), config), lambda: head, classes)
+    return Classifier(run, precision, model, network)
+
+
+def keras_model(run: Run, precision: str, progress: Progress | None = None) -> keras.Model:
+    """Build the network of a finished run from its config, pretrained weights and trained layers.
+
+    It runs on the CPU; GPUs are reserved for training. Raises WeightsError as `load` does.
+    """
+    from leukodash.models.build import build, load_trained
+
     config = run.trained
     weights = None if config.weights == "random" else obtain_weights(config.spec, progress, config.weights_sha256)
-    precision = "bfloat16" if made["precision"] == "bfloat16" and cpu_has_bfloat16() else "float32"
     with _MODEL_LOCK:
         _stay_on_cpu()
-        model = build(config, len(made["classes"]), weights, precision)
+        model = build(config, len(run.model["classes"]), weights, precision)
         load_trained(model, run.weights)
-        return Classifier(run, model, precision)
+        return model
 
 
 def _stay_on_cpu() -> None:
     """Hide GPUs from TensorFlow in this process. Child processes, which train, still see them."""
+    import keras
+
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

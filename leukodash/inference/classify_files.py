@@ -46,7 +46,7 @@ class AnswerCache(dict[tuple, Answer]):
 def classify_files(
     classifiers: Sequence[Classifier],
     files: Sequence[Source],
-    method: str = "gradcam",
+    method: str = "evidence",
     cache: MutableMapping[tuple, Answer] | None = None,
     progress: Progress | None = None,
     *,
@@ -117,7 +117,7 @@ def classify_paths(
     overlays: Path | None = None,
     progress: Progress | None = None,
     *,
-    method: str = "gradcam",
+    method: str = "evidence",
     target: str | None = None,
     layer: str | None = None,
     rule: Rule = "likeliest",

@@ -20,6 +20,8 @@ SCALING: dict[str, tuple[Any, Any]] = {
     "divide_by_255": (1 / 255, 0.0),
 }
 BGR = ("caffe", "bvlc")
+# Names of layers: prefix of those that average the maps after a block; the one that normalizes all averages.
+POOLED, SCALED = "pool_", "head_scaled"
 
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -55,6 +57,9 @@ class WeightFile:
         md5: hex digest of the publisher's file, if that is what is published.
         reader: ``"module:name"`` of a function that reads the publisher's file as `weight_conversion.Layers`; None
             for a file in Keras' format, which needs no conversion.
+        shipped: the file below ``leukodash/assets`` with these weights in three bytes a value, if LeukoDash comes
+            with one; see `models.program`.
+        shipped_sha256: hex digest of the file that `shipped` was rounded from: the identity of these weights.
     """
 
     name: str
@@ -64,6 +69,8 @@ class WeightFile:
     sha256: str | None = None
     md5: str | None = None
     reader: str | None = None
+    shipped: str | None = None
+    shipped_sha256: str | None = None
 
     @property
     def published_name(self) -> str:
@@ -92,6 +99,8 @@ class Backbone:
             ImageNet's mean, divided by its standard deviation. ``"none"``: the network does it itself.
         output_shape: (height, width, channels) of the last feature maps at ``input_size``.
         cam_layer: the last layer with a spatial extent that Grad-CAM is taken from.
+        cam_layer_is_output: whether `cam_layer` gives the maps that are pooled; False where a pooling layer or an
+            activation follows.
         blocks: where training can begin, from the input side to the output side.
         activations: values in the outputs of all layers of a run's model for one image at ``input_size``, in millions.
         images_per_second: forward pass at ``input_size`` in (float32, bfloat16), on two cores with bfloat16 units
@@ -121,6 +130,7 @@ class Backbone:
     images_per_second: tuple[float, float]
     bfloat16: bool | None
     weights: WeightFile
+    cam_layer_is_output: bool = True
 
     @property
     def size_mb(self) -> float:
@@ -191,6 +201,8 @@ _ROWS = (
             url=f"{KERAS_FILES}/mobilenet/mobilenet_1_0_224_tf_no_top.h5",
             licence="Apache-2.0",
             size_bytes=17_225_924,  # no checksum is published for this file: its size and layers are checked
+            shipped="mobilenet.onnx",
+            shipped_sha256="7dee85589794aa9f80808ffa5c319135f5b3107a10c63c0c9e60e3e6560ee937",
         ),
     ),
     Backbone(
@@ -210,6 +222,7 @@ _ROWS = (
         preprocessing="caffe",
         output_shape=(7, 7, 512),
         cam_layer="block5_conv3",
+        cam_layer_is_output=False,
         blocks=(
             Block("block2", "block1_pool", 0.87, 802_816),
             Block("block3", "block2_pool", 0.69, 401_408),
@@ -361,6 +374,7 @@ _ROWS = (
         preprocessing="tf",
         output_shape=(7, 7, 1056),
         cam_layer="normal_concat_12",  # the ReLU after it has a name that Keras numbers anew in each process
+        cam_layer_is_output=False,
         blocks=(
             Block("normal_0", "reduction_concat_stem_2", 0.9, 206_976),
             Block("reduction_4", "normal_concat_3", 0.66, 413_952),
@@ -396,6 +410,7 @@ _ROWS = (
         preprocessing="torch",
         output_shape=(6, 6, 256),
         cam_layer="conv5",
+        cam_layer_is_output=False,
         blocks=(
             Block("conv2", "pool1", 0.89, 46_656),
             Block("conv3", "pool2", 0.55, 32_448),

@@ -14,13 +14,11 @@ import keras
 import numpy as np
 
 from leukodash.errors import WeightsError
-from leukodash.models.backbones import ALL, BGR, HEAD, SCALING, constructor
+from leukodash.models.backbones import ALL, BGR, HEAD, POOLED, SCALED, SCALING, constructor
 
 if TYPE_CHECKING:  # config is a higher layer
     from leukodash.config.run_config import RunConfig
 
-# Names of layers: prefix of those that average the maps after a block; the one that normalizes all averages.
-POOLED, SCALED = "pool_", "head_scaled"
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -147,20 +145,6 @@ def load_trained(model: keras.Model, path: Path) -> None:
             f"The trained layers in '{path.name}' of '{path.parent.name}' cannot be read ({_first_line(error)}). "
             "The run folder is incomplete: train the run again."
         ) from error
-
-
-def class_probabilities(logits: np.ndarray, classes: int) -> np.ndarray:
-    """Return the softmax over the classes, without output units beyond them (Mamaev 2023 has a third).
-
-    Args:
-        logits: (n, units), units ≥ classes.
-
-    Returns:
-        (n, classes); each row sums to one.
-    """
-    logits = logits[:, :classes]
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def _preprocess(x: keras.KerasTensor, config: RunConfig) -> keras.KerasTensor:

@@ -8,6 +8,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -65,7 +66,8 @@ def convert(backbone: Backbone, source: Path, target: Path, source_sha256: str) 
             f"{source.name} has {parameters:,} parameters in the convolutions of {backbone.title}, "
             f"which has {backbone.parameters:,}: it is a file of another network."
         )
-    _write(target, layers, source_sha256)
+    pairs = {layer: {"kernel": kernel, "bias": bias} for layer, (kernel, bias) in layers.items()}
+    write_weights(target, pairs, source_sha256)
 
 
 def read_googlenet(source: Path) -> Layers:
@@ -98,18 +100,18 @@ def _to_keras(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.ascontiguousarray(kernel.transpose(2, 3, 1, 0)), bias
 
 
-def _write(target: Path, layers: Layers, source_sha256: str) -> None:
-    """Write layers as Keras' HDF5 weight files have them: a group and a list of weight names for each layer."""
+def write_weights(target: Path, layers: Mapping[str, Mapping[str, np.ndarray]], source_sha256: str) -> None:
+    """Write variables by layer as Keras' HDF5 weight files have them: a group and a list of names for each layer."""
     with h5py.File(target, "w") as file:
         file.attrs["backend"] = "tensorflow"  # the layout of the kernels, not a need for TensorFlow
         file.attrs["keras_version"] = "3"
         file.attrs["source_sha256"] = source_sha256
         file.attrs["layer_names"] = list(layers)
-        for layer, (kernel, bias) in layers.items():
+        for layer, variables in layers.items():
             group = file.create_group(layer)
-            group.attrs["weight_names"] = [f"{layer}/kernel", f"{layer}/bias"]
-            group[f"{layer}/kernel"] = kernel
-            group[f"{layer}/bias"] = bias
+            group.attrs["weight_names"] = [f"{layer}/{name}" for name in variables]
+            for name, values in variables.items():
+                group[f"{layer}/{name}"] = values
 
 
 class _Storage(NamedTuple):

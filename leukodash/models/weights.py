@@ -18,9 +18,10 @@ import h5py
 from filelock import FileLock
 
 from leukodash import settings
+from leukodash.atomic_write import temporary_name
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import Backbone, WeightFile
-from leukodash.models.weight_conversion import convert
+from leukodash.models.weight_conversion import convert, write_weights
 from leukodash.progress import Progress
 
 TIMEOUT_SECONDS = 30  # without receiving a byte
@@ -31,7 +32,8 @@ def find_weights(backbone: Backbone) -> Path | None:
     """Find a backbone's pretrained weights on this machine, ready for `keras.Model.load_weights`.
 
     Returns:
-        The file, or None if it has to be downloaded (or, for GoogLeNet and AlexNet, converted).
+        The file, or None if it has to be downloaded (or, for GoogLeNet and AlexNet, converted). MobileNet's weights
+        come with LeukoDash, in three bytes a value; the full ones are preferred where they are found.
 
     Raises:
         WeightsError: ``LEUKODASH_WEIGHTS`` is not a folder, or its file does not have the checksum in the
@@ -60,7 +62,7 @@ def find_weights(backbone: Backbone) -> Path | None:
     path = _own_folder() / _own_name(backbone)
     if path.is_file() and _stated(path) == sha256_of(path):
         return path
-    return None
+    return _shipped(backbone) if file.shipped else None
 
 
 def obtain_weights(backbone: Backbone, progress: Progress | None = None, sha256: str | None = None) -> Path:
@@ -110,6 +112,25 @@ def identity(path: Path) -> str:
 def sha256_of(path: Path) -> str:
     """Return a file's SHA-256 as 64 hex digits; cached until its size or modification time changes."""
     return _digest(path, "sha256")
+
+
+def _shipped(backbone: Backbone) -> Path | None:
+    """Return the weights that come with LeukoDash, written for Keras on first use; None if the cache is read-only."""
+    from leukodash.models.onnx_graph import read_weights
+
+    file = backbone.weights
+    assert file.shipped is not None and file.shipped_sha256 is not None
+    path = _own_folder() / f"{backbone.name}-shipped-{file.shipped_sha256[:8]}.h5"
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path)
+        write_weights(temporary, read_weights(settings.asset(file.shipped)), file.shipped_sha256)
+        temporary.replace(path)
+    except OSError:
+        return None
+    return path
 
 
 def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:

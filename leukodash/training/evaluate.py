@@ -15,7 +15,8 @@ from leukodash.data.split import describe_split, find_leaks
 from leukodash.evaluation.cell_area import area_auc, cell_area
 from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_positions
-from leukodash.models.build import class_probabilities, frozen_layer, split_model
+from leukodash.models.build import frozen_layer, split_model
+from leukodash.models.head import class_probabilities
 from leukodash.runs.run_folder import cells_hash
 from leukodash.training.batches import Batches
 from leukodash.training.feature_store import Features, release

@@ -25,7 +25,9 @@ from leukodash.data.split import make_split
 from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
 from leukodash.models import build as models
-from leukodash.models.weights import identity, obtain_weights
+from leukodash.models.head import has_pooled_head
+from leukodash.models.program import ProgramPrefix, find_program, load_program, write_program
+from leukodash.models.weights import identity, obtain_weights, sha256_of
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.migrations import SCHEMA, stored_config
 from leukodash.runs.run_folder import HISTORY_COLUMNS, STEP_COLUMNS, Run
@@ -140,13 +142,15 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
     if prefix is not None:
         store = store_folder(
             cells=cell_store_key(dataset, config.input_size),
-            weights=config.weights_sha256,
+            weights=weights and sha256_of(weights),
             backbone=config.backbone,
             after=after,
             pooling=config.pooling if after == "pool" or config.pooling == "blocks" else None,
             preprocessing=config.preprocessing,
             precision=precision,
         )
+        if device.startswith("cpu") and precision == "float32" and after == "pool" and has_pooled_head(config):
+            prefix = _program(config, model, prefix)
     facts = {
         "schema": SCHEMA,
         "config": stored_config(config),
@@ -218,6 +222,13 @@ def _starting_weights(run: Run, progress: Callable[[float, str], None]) -> tuple
         print(f"{error} Continuing with random weights: the whole network is trained.")
         return None, config.as_random_start()
     return weights, config.changed(weights_file=weights.name, weights_sha256=identity(weights))
+
+
+def _program(config: RunConfig, model: keras.Model, prefix: keras.Model) -> ProgramPrefix:
+    """Return the prefix as a program, which pages use too; about twice as fast as TensorFlow in float32."""
+    sha256 = config.weights_sha256 or ""
+    path = find_program(config.spec, sha256) or write_program(config.spec, model, sha256)
+    return ProgramPrefix(load_program(path), config, prefix.outputs[0])
 
 
 def _fidelity(config: RunConfig, weights: Path | None, cells: np.ndarray) -> float:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from leukodash.app.common import choose_one, plain
 from leukodash.errors import LeukoDashError
-from leukodash.export.export_formats import FORMATS, NOTICE, missing_packages
+from leukodash.export.export_formats import FORMATS, NOTICE
 from leukodash.export.export_jobs import Job, job_status, start_export
 from leukodash.export.model_export import CHECKED_CELLS, Exported
 from leukodash.jobs.live_status import curve_names
@@ -46,9 +46,6 @@ def _card(run: Run, format: str, job: Job) -> None:
         return
     if job.exported:
         _offer(run, format, job.exported)
-        return
-    if missing := missing_packages(format):
-        st.info(missing, icon=":material/download:")
         return
     if job.state == "failed":
         st.error(plain(job.words), icon=":material/error:")
