@@ -236,7 +236,8 @@ def test_every_backbone_gives_heat_maps_at_its_layer(backbone):
     images = np.random.default_rng(3).integers(0, 256, (2, size, size, 3)).astype(np.float32)
     images[:, :, : size // 2] = 0  # something to see on one side only
     gradient_model = GradientModel(network(backbone), BACKBONES[backbone].cam_layer, 2)
-    (logits, activations, gradients, pooled, _), others = (gradient_model.gradients(images, np.full(2, c)) for c in (0, 1))
+    results = [gradient_model.gradients(images, np.full(2, c)) for c in (0, 1)]
+    (logits, activations, gradients, pooled, _), others = results
     alone = gradient_model.logits(images)
     np.testing.assert_allclose(logits, alone[0], atol=1e-4 * np.abs(logits).max())
     np.testing.assert_allclose(pooled, alone[1], atol=1e-4 * np.abs(pooled).max())

@@ -102,7 +102,7 @@ def test_an_image_unlike_the_training_cells_is_marked_with_its_score(classifier,
     assert not table["novel"].any()
 
 
-def test_the_ends_of_blocks_are_offered_any_layer_can_be_shown_and_large_layers_use_small_batches(classifier, cells, monkeypatch):
+def test_a_map_of_any_layer_can_be_asked_for_and_large_layers_use_small_batches(classifier, cells, monkeypatch):
     served = classifier()
     assert served.layers == ["conv5", "conv4", "conv3", "pool2", "pool1"]
     images = [read_image(path) for path in cells[:3]]

@@ -83,14 +83,15 @@ def keras_forward(model: keras.Model, config: RunConfig) -> Forward:
     ends = block_outputs(config.spec, model)
     outputs = ends if config.pooling == "blocks" else ends[-1:]
     pool = model.get_layer("pool").output
-    parts = {False: keras.Model(model.input, [pool]), True: keras.Model(model.input, [pool, *outputs])}
+    parts = {False: keras.Model(model.input, pool), True: keras.Model(model.input, [pool, *outputs])}
     for part in parts.values():
         # Where the GPU is hidden, Keras would compile with XLA for the CPU, which takes seconds.
         part.jit_compile = keras.backend.backend() == "jax"
 
     def forward(images: np.ndarray, wanted: bool) -> tuple[np.ndarray, list[np.ndarray]]:
         # The compiled step of training: its outputs equal the stored features to the bit, in bfloat16 too.
-        pooled, *maps = parts[wanted].predict_on_batch(images)
+        values = parts[wanted].predict_on_batch(images)
+        pooled, *maps = values if wanted else [values]
         return np.asarray(pooled, np.float32), [np.asarray(each, np.float32) for each in maps]
 
     return forward
