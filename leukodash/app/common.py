@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from leukodash.inference.classifier import Classifier
 
 T = TypeVar("T")
+CNMC_CREDIT = "C-NMC 2019, Gupta & Gupta, CC BY 3.0."
 
 
 def page_head(title: str, sentence: str) -> None:
