@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from leukodash import settings
 from leukodash.app.common import CNMC_CREDIT, classifier, page_head, plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.navigation import page
@@ -28,10 +29,15 @@ ICONS = {"classify": "biotech", "compare": "leaderboard", "train": "model_traini
 
 
 @st.cache_resource(show_spinner="Opening the published results …")
-def headline() -> tuple[Run, list[Run]]:
-    """Return the run that answers on this page, and those of the headline comparison: all networks of one recipe."""
-    runs = finished(published_runs())
-    group = first_group(test_groups(runs))
+def headline(folder: Path) -> tuple[Run, list[Run]] | None:
+    """Return the run that answers on this page, and those of the headline comparison: all networks of one recipe.
+
+    None if there are no published runs. `folder` is for the cache.
+    """
+    groups = test_groups(finished(published_runs()))
+    if not groups:
+        return None
+    group = first_group(groups)
     usable = [run for run in group.runs if run.weights.is_file() and backbone_of(run) == "mobilenet"]
     return first_run(usable), default_runs(group.runs)
 
@@ -131,11 +137,11 @@ def show() -> None:
     page_head("LeukoDash", "Can a network tell leukemia cells from healthy ones? Try it, and see how far to trust it.")
     left, right = st.columns([2, 3], gap="large")
     try:
-        run, runs = headline()
-        with left:
-            live_cell(run)
-        with right:
-            comparison(runs)
+        if found := headline(settings.published()):
+            with left:
+                live_cell(found[0])
+            with right:
+                comparison(found[1])
     except LeukoDashError as error:
         right.error(plain(str(error)), icon=":material/error:")
     with left:
