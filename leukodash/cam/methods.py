@@ -135,6 +135,9 @@ METHODS = {
     ),
 }
 
+# Once one of these is computed, the others cost next to nothing.
+GRADIENT_METHODS = ("gradcam", "gradcam++", "hirescam", "layercam")
+
 
 def heat_maps(
     method: str, activations: np.ndarray, gradients: np.ndarray, masked_probability: MaskedProbability | None = None

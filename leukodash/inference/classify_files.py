@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from leukodash.cam.methods import GRADIENT_METHODS
 from leukodash.cam.overlay_files import write_overlays
 from leukodash.data.archive import IMAGES, MAX_MEMBERS, MAX_UNPACKED_MB, unpack
 from leukodash.data.dataset import printable
@@ -22,8 +23,6 @@ from leukodash.runs.run_folder import Run
 from leukodash.smears.detection import cut_outs, find_white_cells, looks_like_smear
 
 KEPT_BYTES = 64 * 2**20  # of cached answers: a map of 7 × 7 takes 200 bytes, one of the first layer 200,000
-# Once one of these is computed, the others cost next to nothing.
-GRADIENT_METHODS = ("gradcam", "gradcam++", "hirescam", "layercam")
 
 
 class AnswerCache(dict[tuple, Answer]):
