@@ -58,16 +58,16 @@ def test_identical_files_are_classified_once_and_cached_answers_are_reused(class
     monkeypatch.setattr(served, "answer", lambda images, *rest: asked.append(len(images)) or compute(images, *rest))
     cache = module.AnswerCache()
     files = [cells[0], cells[1], ("again.png", cells[0].read_bytes())]
-    first, maps = module.classify_files([served], files, "gradcam", cache=cache)
+    first, maps = module.classify_files([served], files, cache=cache)
     assert asked == [2]
-    again, same_maps = module.classify_files([served], files, "gradcam", cache=cache)
+    again, same_maps = module.classify_files([served], files, cache=cache)
     assert asked == [2]
     pd.testing.assert_frame_equal(first, again)
     assert maps[0] is same_maps[0] is same_maps[2]
     _, other_maps = module.classify_files([served], files, "layercam", cache=cache)
     assert asked == [2]  # other weights for the same gradients
     np.testing.assert_allclose(other_maps[0], served.classify_with_maps([read_image(cells[0])], "layercam")[1][0])
-    module.classify_files([served], files, "gradcam", rule="validation", cache=cache)
+    module.classify_files([served], files, rule="validation", cache=cache)
     assert asked == [2, 1]  # by classify_with_maps above; a threshold needs no network
     module.classify_files([served], files, target="hem", cache=cache)
     module.classify_files([served], files, layers={served.run.id: "conv2"}, cache=cache)

@@ -50,7 +50,8 @@ def test_a_cell_has_one_name_whatever_its_folder_and_format():
     assert cnmc_name("UID_3_1_hem.bmp") is None
 
 
-def test_cells_of_a_published_run_are_found_in_a_users_copy_of_other_bytes(cells):
+def test_cells_of_a_published_run_are_found_in_a_users_copy_of_other_bytes(cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "asset", lambda name: tmp_path)  # one of the made names is that of a sample cell
     (run,) = publish(a_run(cells))
     assert data_of(run) is None
     assert cell_paths(run, run.split["file"]) == {}

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from leukodash.cam.gradient_result import PREDICTED, GradientResult
-from leukodash.cam.methods import heat_maps, masked_class_probability, scaled
+from leukodash.cam.methods import GRADIENT_METHODS, heat_maps, masked_class_probability, scaled
 from leukodash.cam.pooled_network import PooledNetwork, keras_network
 from leukodash.data.images import square
 from leukodash.data.views import mean_over_views
@@ -122,6 +122,12 @@ class Classifier:
         ends = [block.after for block in self.run.config.spec.blocks]
         return list(dict.fromkeys([self._layer, *reversed(ends)]))
 
+    def together(self, method: str) -> tuple[str, ...]:
+        """Return the methods whose maps one pass gives at once, the given one among them."""
+        separate = self._pooled is not None and not self.run.config.spec.cam_layer_is_output
+        group = GRADIENT_METHODS if separate else ("evidence", *GRADIENT_METHODS)
+        return group if method in group else (method,)
+
     def predict(
         self, images: np.ndarray | Sequence[np.ndarray], progress: Progress | None = None, *, single_view: bool = False
     ) -> np.ndarray:
@@ -157,7 +163,7 @@ class Classifier:
 
         Args:
             images: as for `predict`.
-            methods: keys of `cam.methods.METHODS`; if "evidence" is one, the only one.
+            methods: keys of `cam.methods.METHODS`; several of them as `together` has them.
             target: the class to explain; by default the predicted class of each image.
             layer: one of `layers`; by default the backbone's last one with spatial dimensions.
 

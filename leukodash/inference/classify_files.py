@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from leukodash.cam.methods import GRADIENT_METHODS
 from leukodash.cam.overlay_files import write_overlays
 from leukodash.data.archive import IMAGES, MAX_MEMBERS, MAX_UNPACKED_MB, unpack
 from leukodash.data.dataset import printable
@@ -212,7 +211,7 @@ def _answers(
             yield position, str(error)
     if not images:
         return
-    methods = GRADIENT_METHODS if method in GRADIENT_METHODS else (method,)
+    methods = classifier.together(method)
     answers = classifier.answer(list(images.values()), methods, target, layer)
     for number, content in enumerate(images):
         for key in methods:
