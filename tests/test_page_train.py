@@ -76,7 +76,7 @@ def test_a_first_run_needs_one_click_and_the_page_describes_it_without_tensorflo
 
 def test_each_selected_backbone_gets_a_run_with_its_own_preset_which_is_in_the_address(started):
     page = open_page("train")
-    page.checkbox(key="use-resnet50").check().run()
+    page.pills(key="backbones").set_value(["resnet50", "mobilenet"]).run()
     assert "There is no test set" not in texts(page)
     page.pills(key="preset").set_value("mamaev-2023").run()
     assert page.query_params["preset"] == "mamaev-2023"
@@ -95,14 +95,60 @@ def test_an_address_is_followed_as_far_as_it_names_what_there_is():
     (settings.data_root() / "single" / "blast").mkdir(parents=True)
     (settings.data_root() / "single" / "blast" / "1.png").write_bytes(b"x")
     page = open_page("train", preset="<b>", data="gone")
-    assert page.pills(key="preset").value == page.query_params["preset"] == "quick"
+    assert page.pills(key="preset").value == "quick"
+    assert "There is no recipe '<b>'" in texts(page)
     for words in ("no data set 'gone'", "No cell images were found in 'empty'", "'single' has one class, 'blast'"):
         assert words in texts(page)
 
 
+def test_a_link_fills_the_form_and_each_value_that_cannot_be_used_gets_a_sentence(started, app_demo):
+    link = {"backbones": "resnet50,alexnet", "preset": "recommended", "preprocessing": "divide_by_255", "epochs": "7"}
+    page = open_page("train", **link, head="0.5, 64", **{"split.kind": "image", "batchnorm_momentum": "0.9"})
+    assert widget(page.number_input, "Epochs").value == 7
+    page.button(key="start").click().run()
+    assert [run.config.backbone for run in started] == ["resnet50", "alexnet"]
+    config = started[0].config
+    assert (config.preset, config.preprocessing, config.epochs) == ("recommended", "divide_by_255", 7)
+    assert (config.head, config.split.kind, config.batchnorm_momentum) == ((0.5, 64), "image", 0.9)
+
+    wrong = {"epochs": "0", "learning_rate": "fast", "flips": "often", "seed": "1,2", "colour": "*red*"}
+    page = open_page("train", backbones="vgg99,alexnet", **wrong)
+    for words in (
+        "no network 'vgg99'", "Epochs takes numbers from 1 to 10000, not 0", "not 'fast'", "not 'often'",
+        "Seed takes one value, not '1,2'", "no setting 'colour'",
+    ):  # fmt: skip
+        assert words in texts(page)
+    page.button(key="start").click().run()
+    assert started[-1].config == make_config("quick", "alexnet", app_demo)
+
+
+def test_settings_survive_a_reload_and_back_undoes_them(monkeypatch):
+    page = open_page("train")
+    assert set(page.query_params) == {"data"}  # an untouched form adds nothing to the browser's history
+    page.pills(key="backbones").set_value(["alexnet"]).run()
+    widget(page.number_input, "Epochs").set_value(7).run()
+    widget(page.text_input, "Head").input("64, 0.5").run()
+    widget(page.toggle, "Class weights").set_value(True).run()
+    address = dict(page.query_params)
+
+    def form(page):
+        head, weighted = widget(page.text_input, "Head").value, widget(page.toggle, "Class weights").value
+        return page.pills(key="backbones").value, widget(page.number_input, "Epochs").value, head, weighted
+
+    filled = (["alexnet"], 7, "64, 0.5", True)
+    assert form(page) == form(open_page("train", **address)) == filled
+    before = {name: value for name, value in address.items() if name != "class_weights"}
+    for stale, shown in ((5.0, filled), (0.0, (*filled[:3], False))):  # a late rerun is not taken for a step back
+        monkeypatch.setattr("leukodash.app.train.address.STALE_SECONDS", stale)
+        page.query_params.clear()
+        page.query_params.update(before)
+        page.run()
+        assert form(page) == shown
+
+
 def test_a_changed_setting_applies_to_every_run_and_another_preset_resets_it(started):
     page = open_page("train")
-    page.checkbox(key="use-alexnet").check().run()
+    page.pills(key="backbones").set_value(["mobilenet", "alexnet"]).run()
     widget(page.number_input, "Epochs").set_value(7).run()
     assert "Augmentation is off" in texts(page)
     widget(page.selectbox, "Views").select("views").run()
@@ -120,9 +166,9 @@ def test_settings_that_do_not_fit_are_reported_before_start():
     def problem(words):
         return words in texts(page) and page.button(key="start").disabled
 
-    page.checkbox(key="use-mobilenet").uncheck().run()
+    page.pills(key="backbones").set_value([]).run()
     assert problem("Select a network")
-    page.checkbox(key="use-mobilenet").check().run()
+    page.pills(key="backbones").set_value(["mobilenet"]).run()
     widget(page.number_input, "Weight decay").set_value(0.1).run()
     assert problem("weight decay belongs to the optimizer adamw")
     widget(page.selectbox, "Optimizer").select("adamw").run()

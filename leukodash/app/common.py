@@ -18,7 +18,6 @@ from leukodash import settings
 from leukodash.data.dataset import Dataset, find_datasets, load_dataset, printable
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
-from leukodash.evaluation.statistics import wilson
 from leukodash.jobs.estimate import duration_words
 from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders
@@ -184,9 +183,10 @@ def badges(run: Run) -> str:
 
 
 def accuracy_words(metrics: dict) -> str:
-    """Return accuracy, counts and Wilson interval, for example ``"91.4% (64 of 70; 82.5%–96.0%)"``."""
-    low, high = wilson(metrics["correct"], metrics["n"])
-    return f"{metrics['accuracy']:.1%} ({metrics['correct']:,} of {metrics['n']:,}; {low:.1%}–{high:.1%})"
+    """Return accuracy, counts and Compare's interval, such as ``"91.4% (64 of 70; 95% interval 82.5%–96.0%)"``."""
+    known = metrics.get("accuracy_interval")
+    interval = f"; 95% interval {known[0]:.1%}–{known[1]:.1%}" if known else ""
+    return f"{metrics['accuracy']:.1%} ({metrics['correct']:,} of {metrics['n']:,}{interval})"
 
 
 def progress_bar(slot: DeltaGenerator) -> Callable[[float, str], None]:

@@ -18,6 +18,7 @@ def history_figure(
     metric: Literal["accuracy", "loss"],
     backbones: dict[str, str | None],
     steps: dict[str, pd.DataFrame] | None = None,
+    planned: int | None = None,
 ) -> go.Figure:
     """Draw the accuracy or loss of one or several runs over the epochs.
 
@@ -32,6 +33,7 @@ def history_figure(
         backbones: backbone key by run name.
         steps: by run name a DataFrame with the columns step, epoch, loss, accuracy (as in `steps.csv`), of which only
             the steps after the last finished epoch are drawn.
+        planned: the last epoch of the axis, for runs that are not over; None for an axis that fits the curves.
     """
     traces, marker = [], symbols({name: backbones.get(name) for name in runs})
     for name, history in runs.items():
@@ -84,22 +86,43 @@ def history_figure(
         )
     figure = go.Figure(traces)
     x: dict[str, object] = {"title": "epoch", "rangemode": "tozero"}
+    if planned:
+        x["range"] = [0, 1.02 * planned]
     y: dict[str, object] = {
         "title": f"{metric} (validation solid, training dotted)",
         "tickformat": ".0%" if metric == "accuracy" else ".2~f",
         "minallowed": 0,
         "maxallowed": 1.02 if metric == "accuracy" else None,
     }
-    revision: str = metric
+    revision = f"{metric}, {planned}"  # under an unchanged revision the browser would keep other ranges
     if not traces:
         figure.add_annotation(
             text="the curve appears here", x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, opacity=0.6
         )
-        x["range"], y["range"] = [0, 20], [0, 1]
-        revision += ", no points"  # under an unchanged revision the browser would keep these ranges
+        x.setdefault("range", [0, 20])
+        y["range"] = [0, 1]
+        revision += ", no points"
     elif metric == "loss" and (end := _axis_end(traces)) is not None:
         y |= {"title": f"loss up to {end:.2g} (validation solid, training dotted)", "range": [0, end]}
     return layout(figure, _alt(runs, metric), HEIGHT, uirevision=revision, xaxis=x, yaxis=y)
+
+
+def example_figure(metric: Literal["accuracy", "loss"]) -> go.Figure:
+    """Draw curves as a run usually has them, in grey and marked as an example, for a page without runs."""
+    epoch = np.arange(1, 21)
+    training, validation = 1 - 0.5 * 0.85**epoch, 0.92 - 0.42 * 0.8**epoch
+    if metric == "loss":
+        training, validation = 0.7 * 0.85**epoch, 0.25 + 0.45 * 0.75**epoch + 0.0006 * epoch**2
+    figure = go.Figure()
+    for name, values, dash in (("training", training, TRAIN_DASH), ("validation", validation, VALIDATION_DASH)):
+        line = {"color": FAINT, "dash": dash, "width": 2}
+        figure.add_scatter(x=epoch, y=values, name=f"example: {name}", mode="lines", line=line, hoverinfo="skip")
+    x, y = (
+        {"title": "epoch", "range": [0, 20.4]},
+        {"title": metric, "tickformat": ".0%" if metric == "accuracy" else ".2~f"},
+    )
+    alt = f"An example of what will be here: curves of {metric} over the epochs, for training and validation cells."
+    return layout(figure, alt, HEIGHT, uirevision="example", xaxis=x, yaxis=y)
 
 
 def _axis_end(traces: list[dict]) -> float | None:

@@ -88,6 +88,11 @@ def estimate_together(configs: list[RunConfig], dataset: Dataset, runs: Iterable
     return [estimate(config, dataset, runs, configs[:place]) for place, config in enumerate(configs)]
 
 
+def estimated_seconds(estimates: list[Estimate]) -> float:
+    """Return how long runs take that are started together, as many at once as there are devices."""
+    return sum(e.seconds for e in estimates) / min(len(estimates), len(device_names()))
+
+
 def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[Estimate] | None = None) -> str:
     """Return one line on runs that are about to be started together.
 
@@ -96,18 +101,16 @@ def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[
         estimates: one for each run.
         fallback: the same if no pretrained weights are available.
     """
-    at_once = min(len(estimates), len(device_names()))
-    words = [f"about {duration_words(sum(e.seconds for e in estimates) / at_once)}"]
+    words = [f"about {duration_words(estimated_seconds(estimates))}"]
     if fallback:
-        longer = sum(e.seconds for e in fallback) / at_once
-        words[0] += f", or about {duration_words(longer)} from random weights"
+        words[0] += f", or about {duration_words(estimated_seconds(fallback))} from random weights"
     disk = sum(e.disk_bytes for e in estimates) + sum({e.decoded_bytes for e in estimates})
     words.append(f"{size_words(disk)} of disk")
     # In a sweep, later runs of a network find the features of its first run: only the first says what is there now.
     first = dict(reversed(list(zip(titles, estimates, strict=True))))
     if ready := [title for title, e in first.items() if e.features_ready]:
         words.append(f"features already computed for {', '.join(reversed(ready))}")
-    memory = sum(sorted((e.memory_bytes for e in estimates), reverse=True)[:at_once])
+    memory = sum(sorted((e.memory_bytes for e in estimates), reverse=True)[: len(device_names())])
     words.append(f"{size_words(memory)} of memory")
     return " · ".join(words)
 

@@ -118,8 +118,8 @@ def places() -> dict[str, int]:
     return {name: ahead for ahead, name in enumerate(waiting())}
 
 
-def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: int) -> dict[str, float]:
-    """Return in how many seconds each queued run is expected to start, by run id.
+def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: int) -> tuple[dict[str, float], float]:
+    """Return in how many seconds each queued run is expected to start, by run id, and when a new one would.
 
     Args:
         live: the queued and running runs.
@@ -136,7 +136,7 @@ def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: i
     for run in sorted((run for run in live if run.id in ahead), key=lambda run: ahead[run.id]):
         starts[run.id] = heapq.heappop(free)
         heapq.heappush(free, starts[run.id] + seconds(run))
-    return starts
+    return starts, free[0]
 
 
 def start_words(seconds: float) -> str:
@@ -175,6 +175,20 @@ def best_epoch(history: pd.DataFrame) -> int | None:
     """Return the epoch with the lowest validation loss so far."""
     checked = history.dropna(subset=["val_loss"])
     return None if checked.empty else int(checked["epoch"].iloc[int(checked["val_loss"].argmin())])
+
+
+def best_words(run: Run) -> str:
+    """Say which epoch's weights a run keeps, and why not those of a more accurate one; "" before the first epoch."""
+    history = run.history
+    if (best := best_epoch(history)) is None:
+        return ""
+    cells = int((run.split["part"] == "validation").sum())
+    right = history.set_index("epoch")["val_accuracy"]
+    words = f"the validation loss is lowest in epoch {best}, whose weights are kept: "
+    words += f"{right[best]:.1%} of {cells:,} validation cells are right."
+    if right.max() > right[best]:
+        words += f" Epoch {right.idxmax()} had more right, {right.max():.1%}, but a higher loss."
+    return words
 
 
 def _has_curve(run: Run) -> bool:

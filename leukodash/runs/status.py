@@ -8,6 +8,7 @@ from typing import Any
 from leukodash.atomic_write import write_atomic
 
 WRITE_SECONDS = 0.25  # minimum time between two writes of mere progress
+PACE_SECONDS = 1.0  # that the pace of a stage is measured before it says what is left
 
 
 class Status:
@@ -24,28 +25,29 @@ class Status:
         except (OSError, ValueError):
             self.fields = {}
         self.fields.pop("starting", None)
-        self._written = self._stage_start = 0.0
-        self._stage_start_progress = 0.0
+        self._written = 0.0
+        self._first: tuple[float, float] | None = None  # time and progress of the stage's first report
         self._unwritten = True
 
     def set(self, **fields: Any) -> None:
         """Change fields and write them immediately."""
         if "stage" in fields and fields["stage"] != self.fields.get("stage"):
             self.fields |= {"progress": 0.0, "message": "", "seconds_left": None}
-            self._stage_start, self._stage_start_progress = time.monotonic(), fields.get("progress", 0.0)
+            self._first = None
         self.fields |= fields
         self._write()
 
     def progress(self, fraction: float, message: str = "", **fields: Any) -> None:
-        """Set the progress of the stage (0 to 1) and estimate the time left from its pace so far.
+        """Set the progress of the stage (0 to 1) and estimate the time left from its pace since the first report.
 
+        What comes before the first report is not counted: the first step also compiles the network.
         Written at most every `WRITE_SECONDS`, and only if something has changed: thirty waiting runs that write three
         times a second would slow the pages down.
         """
         now = time.monotonic()
-        done = fraction - self._stage_start_progress
-        pace = (now - self._stage_start) / done if done > 0 else None
-        left = None if pace is None else max(0.0, pace * (1 - fraction))
+        self._first = self._first or (now, fraction)
+        took, done = now - self._first[0], fraction - self._first[1]
+        left = max(0.0, took / done * (1 - fraction)) if took >= PACE_SECONDS and done > 0 else None
         told = {"progress": round(fraction, 4), "message": message, "seconds_left": left, **fields}
         self._unwritten |= not told.items() <= self.fields.items()
         self.fields |= told

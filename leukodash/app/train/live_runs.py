@@ -4,18 +4,19 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from leukodash.app.common import dataset, plain
 from leukodash.app.train.live_chart import chart_data, live_chart
 from leukodash.app.train.past_runs import act, all_runs, heading
 from leukodash.errors import LeukoDashError
-from leukodash.figures.training_curves import history_figure
+from leukodash.figures.training_curves import example_figure, history_figure
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.estimate import estimate
 from leukodash.jobs.hardware import device_names, gpu_words
 from leukodash.jobs.live_status import (
-    best_epoch,
+    best_words,
     curve_names,
     curve_runs,
     curve_stamp,
@@ -36,6 +37,11 @@ from leukodash.runs.run_folder import Run, finished
 
 Metric = Literal["accuracy", "loss"]
 
+READING = "Solid: validation cells, which it does not learn from. Dotted: training cells. Ring: the best epoch."
+GETTING_READY = "getting ready. The first point appears within half a minute."
+SENTENCES = 3  # about runs that are drawn
+HEIGHT = 260  # pixels of each of the two charts
+
 LIVE_SHOWN = 6  # rows; the queue of a class of thirty is counted, not listed every second
 UNKNOWN_SECONDS = 60.0  # estimate for a run whose data set is missing
 REDRAW_SECONDS = 0.4  # between full reruns of the sessions of a class when a run ends, so that they do not all coincide
@@ -51,15 +57,18 @@ def live_part() -> None:
         st.rerun(scope="app")  # the rest of the page changes too
     st.session_state["live"] = [*ids, *ended]
     owner = st.session_state.get("of")
-    shown = curve_runs(of_owner(runs, owner), of_owner(live, owner))
-    st.markdown(_verdict(shown, live))
-    paths, stamp = tuple(str(run.path) for run in shown), curve_stamp(shown)
-    metrics: tuple[Metric, ...] = ("accuracy", "loss")
-    for column, metric in zip(st.columns(2), metrics, strict=True):
-        with column:
-            live_chart(_curves(paths, metric, stamp), key=f"curve-{metric}")
-    ahead, starts = places(), _starts(live, runs)
     rows = of_owner(live, owner)
+    shown = curve_runs(of_owner(runs, owner), rows)
+    for sentence in _sentences(shown, rows)[:SENTENCES]:
+        st.markdown(sentence)
+    st.caption(READING)
+    paths, stamp = tuple(str(run.path) for run in shown), curve_stamp(shown)
+    epochs = max((run.config.epochs for run in shown if run in rows), default=None)
+    metrics: tuple[Metric, ...] = ("accuracy", "loss")
+    for metric in metrics:
+        data = _curves(paths, metric, epochs, stamp) if shown or rows else _example(metric)
+        live_chart(data, key=f"curve-{metric}")
+    ahead, starts = places(), turns(live, runs)[0]
     count = st.session_state.get("live-shown", LIVE_SHOWN)
     for run in rows[:count]:
         _live_row(run, ahead.get(run.id), starts.get(run.id))
@@ -82,34 +91,48 @@ def _may_redraw() -> bool:
     return True
 
 
-def _verdict(shown: list[Run], live: list[Run]) -> str:
-    """Summarize the curves in a sentence."""
-    if not shown:
-        return "Starting: the first point appears within half a minute." if live else "Nothing has been trained yet."
+def _sentences(shown: list[Run], live: list[Run]) -> list[str]:
+    """Say in a sentence a run how it is learning: of the live runs, or of those shown when none is live."""
+    if not shown and not live:
+        return ["**How is it learning?** The curves of your run are drawn here while it trains."]
+    names = {run: name for name, run in curve_names(shown).items()}
+    running = [run for run in shown if run in live and run.status["state"] == "running"]
+    if live and not running:
+        starts = "is starting" if live[0].status.get("starting") else "waits for its turn"
+        return [f"**{plain(live[0].title)}** {starts}."]
     sentences = []
-    for name, run in curve_names(shown).items():
-        history = run.history
-        if best := best_epoch(history):
-            row = history[history["epoch"] == best].iloc[0]
-            accuracy = f"validation accuracy {row['val_accuracy']:.1%}"
-            sentences.append(f"**{plain(name)}** has its lowest validation loss in epoch {best}: {accuracy}")
-    if sentences:
-        return "; ".join(sentences[:3]) + "."
-    return "The first epoch is running." if any(len(run.steps) for run in shown) else "Preparing."
+    for run in running or shown:
+        words = best_words(run)
+        if not words and len(run.steps):
+            words = "the first epoch is running."
+        sentences.append(f"**{plain(names[run])}**: {words or GETTING_READY}")
+    return sentences
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _curves(paths: tuple[str, ...], metric: Metric, stamp: tuple) -> dict[str, str]:
+def _curves(paths: tuple[str, ...], metric: Metric, epochs: int | None, stamp: tuple) -> dict[str, str]:
     """Draw the curves; the cache redraws them only when a file has changed, which `stamp` shows."""
     names = curve_names([Run(Path(path)) for path in paths])
     backbones: dict[str, str | None] = {name: run.config.backbone for name, run in names.items()}
     histories = {name: run.history for name, run in names.items()}
     steps = {name: run.steps for name, run in names.items()}
-    return chart_data(history_figure(histories, metric, backbones, steps))
+    return chart_data(_stacked(history_figure(histories, metric, backbones, steps, epochs), metric))
 
 
-def _starts(live: list[Run], runs: list[Run]) -> dict[str, float]:
-    """Return the seconds until each queued run is expected to start, by run id."""
+@st.cache_data(show_spinner=False)
+def _example(metric: Metric) -> dict[str, str]:
+    return chart_data(_stacked(example_figure(metric), metric))
+
+
+def _stacked(figure: go.Figure, metric: Metric) -> go.Figure:
+    """Fit a figure for one of two charts above each other: the upper one has the legend, which scrolls on a phone."""
+    figure.update_layout(height=HEIGHT, showlegend=metric == "accuracy", legend_maxheight=0.25)
+    figure.layout.yaxis.title.text = figure.layout.yaxis.title.text.split(" (")[0]  # `READING` says it
+    return figure
+
+
+def turns(live: list[Run], runs: list[Run]) -> tuple[dict[str, float], float]:
+    """Return the seconds until each queued run is expected to start, by run id, and until a new one would."""
     done = len(finished(runs))  # each finished run improves the estimates
     seconds = dict(zip(live, _seconds(tuple(run.id for run in live), done, live, runs), strict=True))
     return expected_starts(live, seconds.__getitem__, len(device_names()))

@@ -6,13 +6,13 @@ import streamlit as st
 
 from leukodash.app.common import accuracy_words, badges, plain
 from leukodash.app.navigation import page
+from leukodash.app.train.address import fill_form
 from leukodash.errors import LeukoDashError
 from leukodash.figures.theme import color
 from leukodash.figures.training_curves import sparkline
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.live_status import owners, readable
-from leukodash.models.backbones import BACKBONES
 from leukodash.runs import trash
 from leukodash.runs.run_folder import Run, list_runs
 
@@ -109,10 +109,8 @@ def _actions(run: Run, has_results: bool) -> None:
 
 def _restart(run: Run) -> None:
     """Fill the form from a run. A callback, since the values of existing widgets cannot be set."""
-    for name in BACKBONES:
-        st.session_state[f"use-{name}"] = name == run.config.backbone
-    st.session_state["preset"] = run.config.preset
-    st.session_state["from-run"] = run.id
+    st.session_state.update({"backbones": [run.config.backbone], "preset": run.config.preset})
+    fill_form({}, run.id)
     st.session_state["vary"] = None  # one run, not its whole sweep
 
 

@@ -1,16 +1,22 @@
-"""The Start button of the train page: estimated time of the chosen runs, or why they cannot start."""
+"""The Start button of the train page: estimated time of the chosen runs, the queue, or why they cannot start."""
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
+from leukodash.app.common import plain
+from leukodash.app.train.live_runs import turns
+from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.split import Split, describe_split, make_split
 from leukodash.jobs import launch as jobs
-from leukodash.jobs.estimate import estimate_together, estimate_words
+from leukodash.jobs.estimate import duration_words, estimate, estimate_together, estimate_words, estimated_seconds
 from leukodash.jobs.sweep import Planned
 from leukodash.models.weights import find_weights
 from leukodash.runs.run_folder import Run
+
+LONG_SECONDS = 600.0  # until results, from which on a quicker way is proposed
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -33,30 +39,47 @@ def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str
     return f"{words} · {split_summary(dataset.fingerprint, configs[0].split, dataset.cells)}"
 
 
-def start_row(dataset: Dataset, planned: list[Planned], problem: str, runs: list[Run]) -> None:
-    """Show the Start button, and beside it the estimated time, or why it is disabled."""
+def queue_words(dataset: Dataset, configs: list[RunConfig], runs: list[Run], live: list[Run]) -> str:
+    """Say how long the queue is, and what would be quicker where results are far away; "" where they are not."""
+    wait = turns(live, runs)[1] if live else 0.0
+    took = estimated_seconds(estimate_together(configs, dataset, runs))
+    quick = estimate(make_config("quick", "mobilenet", dataset), dataset, runs).seconds
+    come = f"{len(live)} runs come" if len(live) > 1 else "One run comes"
+    words = [f"{come} first: yours starts in about {duration_words(wait)}."] if wait > 1 else []
+    if wait + took > LONG_SECONDS and took > 2 * quick:
+        words.append(
+            f"Results take about {duration_words(wait + took)}. Quicker: MobileNet alone with the recipe Quick, which "
+            f"trains for about {duration_words(quick)}."
+        )
+    return " ".join(words)
+
+
+def start_button(
+    slot: DeltaGenerator, dataset: Dataset, planned: list[Planned], problem: str, runs: list[Run], live: list[Run]
+) -> None:
+    """Show the Start button in `slot`, and below the form the estimated time, or why it is disabled."""
     configs = [run.config for run in planned]
-    with st.container(horizontal=True, vertical_alignment="center"):
-        label = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
-        disabled = bool(problem) or not configs
-        pressed = st.button(label, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
-        hint = "" if problem else forecast(dataset, configs, runs) if configs else "Select a network to train."
-        st.caption(hint, width="stretch")
-        owner = st.text_input(
-            "Your name", key="owner", bind="query-params", label_visibility="collapsed",
-            placeholder="Your name (optional)", width=190,
-        )  # fmt: skip
+    label = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
+    disabled = bool(problem) or not configs
+    pressed = slot.button(label, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
     if problem:
         st.error(problem, icon=":material/error:")
-    elif missing := without_weights(configs):
-        names = ", ".join(dict.fromkeys(config.spec.title for config in missing))
-        st.info(
-            f"The ImageNet weights of {names} are not on this machine: the run tries to download them. If that fails, "
-            "it trains from random weights, which takes longer and is marked “random start”.",
-            icon=":material/download:",
-        )
+    elif not configs:
+        st.caption("Select a network to train.")
+    else:
+        st.caption(forecast(dataset, configs, runs))
+        if words := queue_words(dataset, configs, runs, live):
+            st.markdown(f":material/hourglass_top: {words}")
+        if missing := without_weights(configs):
+            names = ", ".join(dict.fromkeys(config.spec.title for config in missing))
+            st.info(
+                f"The ImageNet weights of {names} are not on this machine: the run tries to download them. If that "
+                "fails, it trains from random weights, which takes longer and is marked “random start”.",
+                icon=":material/download:",
+            )
     if pressed:
-        for run in planned:
-            jobs.start(run.config, title=run.title, owner=owner.strip())
-        st.session_state.pop("from-run", None)
+        started = [jobs.start(run.config, title=run.title, owner=st.session_state["owner"].strip()) for run in planned]
+        names = plain(started[0].title) if len(started) == 1 else f"{len(started)} runs"
+        st.session_state["toast"] = f"Started: {names}. The first point appears within half a minute."
+        st.session_state.pop("address-problems", None)
         st.rerun()
