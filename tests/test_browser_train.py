@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from app import PAGE_SECONDS, RUN_SECONDS, START, click_until, expect, server_with, still, until
+from app import PAGE_SECONDS, RUN_SECONDS, SIZES, START, click_until, expect, fits, server_with, still, until
 
 from leukodash.data.demo_cells import RECORD, make_demo
 
@@ -43,28 +43,37 @@ def server(tmp_path, drawn_demo, pretend_weights_folder, request):
 
 @pytest.fixture
 def page(page, server):
-    page.goto(server.url)
+    page.goto(f"{server.url}/train?backbones=alexnet")
     expect(page.get_by_role("button", name=START)).to_be_enabled()
+    still(page)
     return page
 
 
-def tick(page, name, ticked):
-    """Tick a network, or take its tick away; then these are `ticked`. The form follows the first of them."""
-    page.locator(f".st-key-use-{name} label").click()
-    expect(page).to_have_url(re.compile(f"backbones={ticked}(&|$)"))
-    still(page)
+def open_settings(page, tab):
+    """Open the drawer with all settings, and one of its tabs."""
+    tab = page.get_by_role("tab", name=tab)
+    if not tab.is_visible():
+        click_until(page, page.get_by_role("button", name="All settings").click, tab)
+    tab.click()
 
 
-def number(page, label, value):
+def number(page, label, value, tab="Main"):
+    open_settings(page, tab)
     field = page.get_by_role("spinbutton", name=label)
     field.fill(str(value))
     field.press("Enter")
-    expect(field).to_have_value(str(value))
+    expect(page).to_have_url(re.compile(f"{label.lower().replace(' ', '_')}={value}(&|$)"))
+    still(page)
+
+
+def start(page, label=START):
+    page.keyboard.press("Escape")  # the drawer may lie over the button
+    page.get_by_role("button", name=label).click()
 
 
 def vary(page, setting, values):
+    open_settings(page, "Several values")
     box = page.locator(".st-key-vary").get_by_role("combobox")
-    click_until(page, page.get_by_text("Try several values").click, box)
     click_until(page, box.click, page.get_by_role("option"))  # until it opens, the list discards what is typed
     box.fill(setting)
     page.get_by_role("option", name=setting, exact=True).click()
@@ -94,10 +103,8 @@ def wait_for_curve(page, points):
 
 
 def test_a_sweep_is_started_watched_stopped_resumed_changed_and_deleted(page, server):
-    tick(page, "alexnet", "mobilenet%2Calexnet")
-    tick(page, "mobilenet", "alexnet")
     vary(page, "Learning rate", "0.01, 0.001")
-    page.get_by_role("button", name=re.compile("Start 2 runs$")).click()
+    start(page, re.compile("Start 2 runs$"))
     until(page, lambda: len(server.runs()) == 2, PAGE_SECONDS)
     runs = {run.title: run for run in server.runs()}
     assert set(runs) == {f"AlexNet · learning rate {rate}" for rate in (0.01, 0.001)}
@@ -115,7 +122,7 @@ def test_a_sweep_is_started_watched_stopped_resumed_changed_and_deleted(page, se
     menu(page, last, "again")
     expect(page.get_by_text(f"Filled from {last.title}")).to_be_visible()
     number(page, "Epochs", 3)
-    page.get_by_role("button", name=START).click()
+    start(page)
     until(page, lambda: len(server.runs()) == 3, PAGE_SECONDS)
     assert server.runs()[0].config == last.config.changed(epochs=3)
     until(page, lambda: server.runs()[0].state == "finished")
@@ -128,15 +135,10 @@ def test_a_sweep_is_started_watched_stopped_resumed_changed_and_deleted(page, se
 
 
 def test_curves_are_updated_without_a_blink_and_keep_the_zoom(page, server):
-    tick(page, "alexnet", "mobilenet%2Calexnet")
-    tick(page, "mobilenet", "alexnet")
-    number(page, "Epochs", 5000)
+    number(page, "Epochs", 200)
     number(page, "Input size", 64)
-    page.get_by_text("All settings").click()
-    page.get_by_role("tab", name="Augmentation").click()
-    number(page, "Brightness", 0.1)  # the whole network in each epoch, so that curves grow slowly
-    page.get_by_text("All settings").click()
-    page.get_by_role("button", name=START).click()
+    number(page, "Brightness", 0.1, "Augmentation")  # the whole network in each epoch, so that curves grow slowly
+    start(page)
     wait_for_curve(page, 6)
     page.evaluate(WATCH)
     plot = page.locator(".st-key-curve-accuracy .nsewdrag")
@@ -157,11 +159,9 @@ def test_curves_are_updated_without_a_blink_and_keep_the_zoom(page, server):
 
 @pytest.mark.parametrize("server", [{"LEUKODASH_CPU_SLOTS": "2", "CUDA_VISIBLE_DEVICES": "-1"}], indirect=True)
 def test_runs_outlive_the_tab_and_a_killed_server_and_are_shown_again(page, server):
-    tick(page, "alexnet", "mobilenet%2Calexnet")
-    tick(page, "mobilenet", "alexnet")
     number(page, "Epochs", 400)
     vary(page, "Seed", "1, 2, 3")
-    page.get_by_role("button", name=re.compile("Start 3 runs$")).click()
+    start(page, re.compile("Start 3 runs$"))
 
     def states():
         return sorted(run.state for run in server.runs())
@@ -180,3 +180,49 @@ def test_runs_outlive_the_tab_and_a_killed_server_and_are_shown_again(page, serv
     until(page, lambda: states() == ["finished"] * 3)
     assert {run.id: run.status["pid"] for run in server.runs()} == pids  # the same processes
     listed(page, server.runs())
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_start_is_on_the_first_screen_and_what_it_starts_is_seen_at_once(page, server, size):
+    page.set_viewport_size(SIZES[size])
+    button = page.get_by_role("button", name=START)
+    still(page)
+    expect(button).to_be_in_viewport(ratio=1)
+    presses = 0
+    while not button.evaluate("button => button === document.activeElement"):
+        page.keyboard.press("Tab")
+        presses += 1
+        assert presses <= 20
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("stToast")).to_contain_text("Started: AlexNet")
+    if size == "desktop":
+        expect(page.locator(".st-key-curve-accuracy")).to_be_in_viewport(ratio=0.9)
+    assert fits(page)
+
+
+def test_settings_survive_another_page_a_reload_and_back_and_forward(page):
+    def go_to(name):
+        page.get_by_test_id("stTopNav").get_by_role("link", name=name).click()
+        expect(page).to_have_url(re.compile(f"/{name.lower()}"))
+
+    def epochs(value):
+        open_settings(page, "Main")
+        expect(page.get_by_role("spinbutton", name="Epochs")).to_have_value(value)
+
+    number(page, "Epochs", 7)
+    vary(page, "Seed", "1, 2")
+    expect(page.get_by_role("button", name=re.compile("Start 2 runs$"))).to_be_visible()
+    page.keyboard.press("Escape")
+    go_to("Data")
+    go_to("Train")
+    expect(page.get_by_role("button", name=re.compile("Start 2 runs$"))).to_be_visible()
+    expect(page).to_have_url(re.compile("backbones=alexnet&epochs=7"))
+    page.reload()
+    epochs("7")
+    number(page, "Epochs", 8)
+    page.reload()  # a new session, which takes no address for a late one
+    epochs("8")
+    page.go_back()
+    epochs("7")
+    page.go_forward()
+    epochs("8")

@@ -20,7 +20,7 @@ from leukodash.figures.theme import (
     symbol,
     symbols,
 )
-from leukodash.figures.training_curves import history_figure, rates_figure
+from leukodash.figures.training_curves import example_figure, history_figure, rates_figure
 from leukodash.models.backbones import BACKBONES
 
 COLUMNS = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
@@ -71,6 +71,7 @@ RUNS = {"MobileNet": (TRUTH, P), "VGG16": scores(1)}
 FIGURES = {  # every figure, with data and, where possible, without
     "history": history_figure({"MobileNet": history(5)}, "loss", BACKBONE_OF),
     "history, empty": history_figure({"MobileNet": pd.DataFrame(columns=COLUMNS)}, "accuracy", BACKBONE_OF),
+    "history, example": example_figure("loss"),
     "forest": forest_figure(forest_rows()),
     "forest, empty": forest_figure(forest_rows().head(0)),
     "confusion": confusion_figure(np.array([[33, 2], [3, 32]]), ["ALL blast", "normal"]),
@@ -150,6 +151,15 @@ def test_zoom_survives_new_epochs_but_not_an_empty_figure_and_is_not_shared_by_l
         {empty.layout.uirevision, history_figure({"x": history(3)}, "accuracy", {}).layout.uirevision}
     )
     assert {figure.layout.height for figure in shown} == {empty.layout.height}
+
+
+def test_the_axis_of_a_live_run_spans_all_planned_epochs_from_the_first_point_to_the_last():
+    figures = [history_figure({"MobileNet": history(n)}, "loss", BACKBONE_OF, planned=50) for n in (1, 40)]
+    assert {figure.layout.xaxis.range for figure in figures} == {(0, 51)}
+    assert len({figure.layout.uirevision for figure in figures}) == 1
+    over = history_figure({"MobileNet": history(40)}, "loss", BACKBONE_OF)
+    assert over.layout.xaxis.range is None
+    assert over.layout.uirevision != figures[0].layout.uirevision  # else the browser would keep the range
 
 
 def test_the_suggested_learning_rate_is_labeled_at_its_line():

@@ -9,16 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from apptest import open_page, texts, widget
+from made_runs import made_cells, made_run
 
 from leukodash import settings
 from leukodash.config.form_schema import HIDDEN, changes, differences, read_list, settings_of, value_of, write_list
 from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
+from leukodash.evaluation.comparison import summary
 from leukodash.figures.training_curves import history_figure, sparkline
 from leukodash.jobs import launch as jobs
-from leukodash.jobs.live_status import curve_names, curve_runs, queue_words, stage_words
+from leukodash.jobs.live_status import best_words, curve_names, curve_runs, queue_words, stage_words
 from leukodash.models.backbones import BACKBONES
+from leukodash.runs.leaderboard import compare_runs
 from leukodash.runs.locks import run_lock
 from leukodash.runs.run_folder import create_run, list_runs
 
@@ -105,10 +108,11 @@ def test_a_link_fills_the_form_and_each_value_that_cannot_be_used_gets_a_sentenc
     link = {"backbones": "resnet50,alexnet", "preset": "recommended", "preprocessing": "divide_by_255", "epochs": "7"}
     page = open_page("train", **link, head="0.5, 64", **{"split.kind": "image", "batchnorm_momentum": "0.9"})
     assert widget(page.number_input, "Epochs").value == 7
+    widget(page.number_input, "Epochs").set_value(8).run()  # and from then on the form counts
     page.button(key="start").click().run()
     assert [run.config.backbone for run in started] == ["resnet50", "alexnet"]
     config = started[0].config
-    assert (config.preset, config.preprocessing, config.epochs) == ("recommended", "divide_by_255", 7)
+    assert (config.preset, config.preprocessing, config.epochs) == ("recommended", "divide_by_255", 8)
     assert (config.head, config.split.kind, config.batchnorm_momentum) == ((0.5, 64), "image", 0.9)
 
     wrong = {"epochs": "0", "learning_rate": "fast", "flips": "often", "seed": "1,2", "colour": "*red*"}
@@ -124,7 +128,7 @@ def test_a_link_fills_the_form_and_each_value_that_cannot_be_used_gets_a_sentenc
 
 def test_settings_survive_a_reload_and_back_undoes_them(monkeypatch):
     page = open_page("train")
-    assert set(page.query_params) == {"data"}  # an untouched form adds nothing to the browser's history
+    assert not page.query_params  # an untouched form adds nothing to the browser's history
     page.pills(key="backbones").set_value(["alexnet"]).run()
     widget(page.number_input, "Epochs").set_value(7).run()
     widget(page.text_input, "Head").input("64, 0.5").run()
@@ -212,6 +216,53 @@ def test_running_runs_come_before_waiting_ones_can_be_stopped_and_a_long_queue_i
         page.button(key=f"stop-{running.id}").click().run()
         assert (running.path / "stop").exists()
         assert page.button(key=f"stop-{running.id}").disabled
+
+
+def test_a_run_that_gets_ready_is_spoken_of_and_not_one_before_it(run_of):
+    page = open_page("train")
+    assert "The curves of your run are drawn here" in texts(page)
+    assert "example" in page.get("bidi_component")[0].proto.json  # of what will be here
+    before = with_curve(run_of())
+    assert "lowest in epoch 3" in texts(open_page("train"))
+    new = run_of("alexnet", "running", stage="preparing")
+    with run_lock(new.path):
+        said = texts(open_page("train"))
+    assert f"**{new.title}**: getting ready" in said
+    assert f"**{before.title}**: " not in said
+
+
+def test_the_kept_epoch_is_explained_where_another_had_more_cells_right():
+    run = made_run()  # 40 validation cells; loss and accuracy are best in epoch 4
+    assert best_words(run) == (
+        "the validation loss is lowest in epoch 4, whose weights are kept: 87.5% of 40 validation cells are right."
+    )
+    run.history.assign(val_loss=[0.5, 0.3, 0.4, 0.6]).to_csv(run.path / "history.csv", index=False)
+    assert best_words(run).endswith(
+        "75.0% of 40 validation cells are right. Epoch 4 had more right, 87.5%, but a higher loss."
+    )
+
+
+@pytest.mark.parametrize("subject", ["known", None])
+def test_a_run_has_the_interval_that_compare_gives_it(subject):
+    cells = made_cells()
+    run = made_run(cells=cells if subject else cells.assign(subject=None))
+    comparison = compare_runs([run])
+    row = summary(comparison, dict.fromkeys(comparison.predictions)).table.iloc[0]
+    interval = f"95% interval {row['accuracy_low']:.1%}–{row['accuracy_high']:.1%}"
+    assert f"{row['accuracy']:.1%} ({run.metrics['correct']} of 70; {interval})" in texts(open_page("train"))
+
+
+def test_start_says_so_and_a_long_queue_is_announced_with_what_would_be_quicker(started, run_of, monkeypatch):
+    page = open_page("train", preset="recommended", backbones="vgg16,mobilenet")
+    assert "Quicker" not in texts(page)
+    monkeypatch.setattr("leukodash.app.train.start_button.turns", lambda live, runs: ({}, 1800.0))
+    waiting = [run_of(state="queued") for _ in range(2)]
+    with run_lock(waiting[0].path), run_lock(waiting[1].path):
+        page.run()
+        assert "2 runs come first: yours starts in about 30 min. Results take about 3" in texts(page)
+        assert "MobileNet alone with the recipe Quick" in texts(page)
+    page.button(key="start").click().run()
+    assert page.toast[0].value.startswith("Started: 2 runs.")
 
 
 def test_failed_lost_and_unreadable_runs_are_explained_and_a_lost_one_can_be_resumed(run_of, monkeypatch):

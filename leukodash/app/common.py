@@ -101,7 +101,7 @@ def dataset_title(folder: Path) -> str:
 
 
 def choose_dataset(key: str = "data") -> Dataset:
-    """Let the user choose a data set, stored in the URL; stops the page if it cannot be used."""
+    """Let the user choose a data set, stored in the URL unless it is the first; stops the page if it cannot be used."""
     folders = dataset_folders()
     names = [folder.name for folder in folders]
     requested = st.query_params.get(key) or st.session_state.get(f"last-{key}")
@@ -110,7 +110,9 @@ def choose_dataset(key: str = "data") -> Dataset:
         st.warning(f"There is no data set '{printable(requested)}' in {root}. Choose another, or add its folder there.")
     start = names.index(requested) if requested in names else 0
     folder = st.selectbox("Data set", folders, index=start, format_func=dataset_title, key=f"choose-{key}")
-    st.query_params[key] = st.session_state[f"last-{key}"] = folder.name
+    st.session_state[f"last-{key}"] = folder.name
+    if key in st.query_params or folder != folders[0]:  # a page that nobody has touched stays one step of the history
+        st.query_params[key] = folder.name
     try:
         return dataset(folder)
     except LeukoDashError as error:

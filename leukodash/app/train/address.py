@@ -31,6 +31,7 @@ def follow_address() -> list[str]:
     late = told == before and time.monotonic() < since + STALE_SECONDS
     entered = told.keys() <= {"data"} and "start" not in state  # by the menu: the form is as it was left
     if told != written and not late and not entered:
+        state["address"] = told, None, 0.0
         state["address-problems"] = _fill(told)
     state["followed"] = told
     for name, value in UNTOUCHED.items():
