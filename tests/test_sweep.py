@@ -106,9 +106,12 @@ def test_a_waiting_run_starts_when_those_ahead_are_done(run_of, monkeypatch):
     with run_lock(running.path), run_lock(first.path), run_lock(second.path):
         live = live_runs(list_runs())
         one_device, two_devices = (expected_starts(live, lambda run: 100.0, devices=number) for number in (1, 2))
+        latest = run_of("queued")  # it has no ticket yet
+        with run_lock(latest.path):
+            then = expected_starts([*live, latest], lambda run: 100.0, devices=1)
     assert one_device[0] == pytest.approx({first.id: 60, second.id: 160}, abs=2)
     assert two_devices[0] == pytest.approx({first.id: 0, second.id: 60}, abs=2)
-    assert (one_device[1], two_devices[1]) == pytest.approx((260, 100), abs=2)  # a new run would be the third
+    assert (one_device[1], two_devices[1], then[1]) == pytest.approx((260, 100, 360), abs=2)  # when a new one would
     assert start_words(one_device[0][second.id]) == "starts in about 2 min 40 s"
 
 

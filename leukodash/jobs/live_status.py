@@ -136,6 +136,8 @@ def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: i
     for run in sorted((run for run in live if run.id in ahead), key=lambda run: ahead[run.id]):
         starts[run.id] = heapq.heappop(free)
         heapq.heappush(free, starts[run.id] + seconds(run))
+    for run in (run for run in live if run.id not in ahead and run.status["state"] == "queued"):  # just started
+        heapq.heapreplace(free, free[0] + seconds(run))
     return starts, free[0]
 
 

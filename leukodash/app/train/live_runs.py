@@ -37,9 +37,8 @@ from leukodash.runs.run_folder import Run, finished
 
 Metric = Literal["accuracy", "loss"]
 
-READING = "Solid: validation cells, which it does not learn from. Dotted: training cells. Ring: the best epoch."
-GETTING_READY = "getting ready. The first point appears within half a minute."
-SENTENCES = 3  # about runs that are drawn
+READING = "Solid: validation cells, not trained on. Dotted: training cells. Ring: the epoch kept."
+SENTENCES = 3  # about the runs that are drawn
 HEIGHT = 260  # pixels of each of the two charts
 
 LIVE_SHOWN = 6  # rows; the queue of a class of thirty is counted, not listed every second
@@ -59,8 +58,8 @@ def live_part() -> None:
     owner = st.session_state.get("of")
     rows = of_owner(live, owner)
     shown = curve_runs(of_owner(runs, owner), rows)
-    for sentence in _sentences(shown, rows)[:SENTENCES]:
-        st.markdown(sentence)
+    first, *others = _sentences(shown, rows)
+    st.markdown(first)
     st.caption(READING)
     paths, stamp = tuple(str(run.path) for run in shown), curve_stamp(shown)
     epochs = max((run.config.epochs for run in shown if run in rows), default=None)
@@ -68,6 +67,8 @@ def live_part() -> None:
     for metric in metrics:
         data = _curves(paths, metric, epochs, stamp) if shown or rows else _example(metric)
         live_chart(data, key=f"curve-{metric}")
+    for sentence in others[: SENTENCES - 1]:
+        st.markdown(sentence)
     ahead, starts = places(), turns(live, runs)[0]
     count = st.session_state.get("live-shown", LIVE_SHOWN)
     for run in rows[:count]:
@@ -102,10 +103,8 @@ def _sentences(shown: list[Run], live: list[Run]) -> list[str]:
         return [f"**{plain(live[0].title)}** {starts}."]
     sentences = []
     for run in running or shown:
-        words = best_words(run)
-        if not words and len(run.steps):
-            words = "the first epoch is running."
-        sentences.append(f"**{plain(names[run])}**: {words or GETTING_READY}")
+        words = best_words(run) or f"{plain(stage_words(run.status))}. Its curve begins with the first epoch."
+        sentences.append(f"**{plain(names[run])}**: {words}")
     return sentences
 
 

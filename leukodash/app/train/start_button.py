@@ -39,7 +39,7 @@ def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str
     return f"{words} · {split_summary(dataset.fingerprint, configs[0].split, dataset.cells)}"
 
 
-def queue_words(dataset: Dataset, configs: list[RunConfig], runs: list[Run], live: list[Run]) -> str:
+def wait_words(dataset: Dataset, configs: list[RunConfig], runs: list[Run], live: list[Run]) -> str:
     """Say how long the queue is, and what would be quicker where results are far away; "" where they are not."""
     wait = turns(live, runs)[1] if live else 0.0
     took = estimated_seconds(estimate_together(configs, dataset, runs))
@@ -67,8 +67,8 @@ def start_button(
     elif not configs:
         st.caption("Select a network to train.")
     else:
-        st.caption(forecast(dataset, configs, runs))
-        if words := queue_words(dataset, configs, runs, live):
+        st.markdown(f":small[{forecast(dataset, configs, runs)}]")
+        if words := wait_words(dataset, configs, runs, live):
             st.markdown(f":material/hourglass_top: {words}")
         if missing := without_weights(configs):
             names = ", ".join(dict.fromkeys(config.spec.title for config in missing))
@@ -80,6 +80,6 @@ def start_button(
     if pressed:
         started = [jobs.start(run.config, title=run.title, owner=st.session_state["owner"].strip()) for run in planned]
         names = plain(started[0].title) if len(started) == 1 else f"{len(started)} runs"
-        st.session_state["toast"] = f"Started: {names}. The first point appears within half a minute."
+        st.session_state["toast"] = f"Started: {names}. The curves appear on this page."
         st.session_state.pop("address-problems", None)
         st.rerun()
