@@ -1,4 +1,4 @@
-"""Overlay of a heat map on a cell."""
+"""Overlay of a heat map on a cell, and the legend of its colors."""
 
 import cv2
 import numpy as np
@@ -24,3 +24,8 @@ def overlay(image: np.ndarray, heat: np.ndarray, opacity: float = 0.5, color_map
     levels = np.rint(large.clip(0, 1) * 255).astype(np.uint8)
     colors = cv2.applyColorMap(levels, COLOR_MAPS[color_map])[..., ::-1]
     return np.rint(image * (1 - opacity) + colors * opacity).astype(np.uint8)
+
+
+def color_bar(color_map: str, width: int = 120, height: int = 12) -> np.ndarray:
+    """Return the colors of a heat map from no heat (left) to the highest (right), uint8 (height, width, 3), RGB."""
+    return overlay(np.zeros((height, width, 3), np.uint8), np.linspace(0, 1, width)[None], 1, color_map)

@@ -1,14 +1,17 @@
-"""Summary of the answers of several runs: where they disagree, the display order, and a sentence.
+"""Summary of the answers of several runs: where they disagree, the display order, groups of cells, and sentences.
 
 Does not import Keras. Tables are those of `classify_files.classify_files`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from leukodash.data.dataset import label_title
 from leukodash.inference.decision import AVERAGE, Decision, novel_positions
+
+UNSURE = 0.75  # probability of the predicted class below which an answer counts as unsure
 
 
 def disagreements(table: pd.DataFrame) -> set[int]:
@@ -59,12 +62,79 @@ def summary(table: pd.DataFrame, truth: Mapping[int, str], titles: Mapping[str, 
     known = fine[fine["position"].isin(truth)]
     if len(known):
         right = known["class"] == known["position"].map(truth)
-        tested = _count(known["position"].nunique(), "test cell")
+        tested = _count(known["position"].nunique(), "sample cell")
         correct = {str(run): int(count) for run, count in right.groupby(known["run"], sort=False).sum().items()}
         shares = ", ".join(f"{titles[run]} {count:,}" for run, count in correct.items())
         only = next(iter(correct.values()))
         sentences.append(f"Correct on {tested}: {shares}." if runs > 1 else f"{only:,} of {tested} correct.")
     return " ".join(sentences)
+
+
+def probabilities(table: pd.DataFrame, calibrated: bool) -> pd.Series:
+    """Return the shown probability of each row's class; that of an average is always calibrated, NaN for errors."""
+    return pd.Series(
+        [
+            row.get(f"{'calibrated_' if calibrated or row['run'] == AVERAGE else 'p_'}{row['class']}", np.nan)
+            for row in table.to_dict("records")
+        ],
+        index=table.index, dtype=float,
+    )  # fmt: skip
+
+
+def cell_groups(table: pd.DataFrame, truth: Mapping[int, str], calibrated: bool = True) -> dict[str, list[int]]:
+    """Return the positions of all cells, and of those worth a look, in display order. Empty groups are left out.
+
+    A cell is *wrong* or *unsure* if a run's answer is; a run that finds it unlike its training cells does not count.
+    """
+    order = display_order(table)
+    fine = table[(table["error"] == "") & (table["run"] != AVERAGE) & ~table["novel"].astype(bool)]
+    known = fine[fine["position"].isin(truth)]
+    groups = {
+        "all": set(order),
+        "wrong": set(known.loc[known["class"] != known["position"].map(truth), "position"]),
+        "unsure": set(fine.loc[probabilities(fine, calibrated) < UNSURE, "position"]),
+        "runs disagree": disagreements(table),
+        "unlike the training cells": novel_positions(table),
+    }
+    return {name: [cell for cell in order if cell in group] for name, group in groups.items() if group}
+
+
+def heat_words(shares: Mapping[str, float]) -> str:
+    """Return a warning if most heat lies beside the cell; "" otherwise.
+
+    Args:
+        shares: by the name of the run, the share of its map's heat that lies on the cell; NaN where unknown.
+    """
+    beside = [name for name, share in shares.items() if share < 0.5]
+    if not beside:
+        return ""
+    which = "this map" if len(shares) == 1 else f"the map of {' and of '.join(beside)}"
+    return f"Most of {which} lies beside the cell: it explains little of the cell itself."
+
+
+def many_heat_words(shares: Sequence[float]) -> str:
+    """Return how many of these shares of heat on the cell, NaN where unknown, are below one half; "" if none is."""
+    known = [share for share in shares if not np.isnan(share)]
+    beside = sum(share < 0.5 for share in known)
+    words = f"In {beside:,} of {len(known):,} maps most of the heat lies beside the cell: they explain little of it."
+    return words if beside else ""
+
+
+def guess_words(
+    table: pd.DataFrame, guesses: Mapping[str, str], truth: Mapping[str, str], titles: Mapping[str, str]
+) -> str:
+    """Return how many of the guessed cells the visitor and each run got right.
+
+    Args:
+        guesses, truth: label by file; every guessed file is in the table and in `truth`.
+        titles: name of each run, by its id.
+    """
+    right = {"You": sum(truth[file] == label for file, label in guesses.items())}
+    guessed = table[table["file"].isin(list(guesses))]
+    for run, title in titles.items():
+        own = guessed[guessed["run"] == run]
+        right[title] = int((own["class"] == own["file"].map(truth)).sum())
+    return f"Right on {_count(len(guesses))}: {', '.join(f'{name} {count:,}' for name, count in right.items())}."
 
 
 def decision_words(name: str, rule: Decision, calibrated: bool) -> str:

@@ -1,12 +1,16 @@
-"""Held-out cells for trying finished runs. Does not import Keras."""
+"""Cells for trying finished runs, held-out ones where there are any. Does not import Keras."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from leukodash import settings
+from leukodash.data.dataset import load_dataset
 from leukodash.runs.run_cells import cell_identities, cell_paths
 from leukodash.runs.run_folder import Run
+
+COLUMNS = ["path", "file", "label", "subject", "sha256"]
 
 
 def unseen_cells(runs: Sequence[Run]) -> pd.DataFrame:
@@ -28,11 +32,19 @@ def unseen_cells(runs: Sequence[Run]) -> pd.DataFrame:
         part = split[split["part"] == tested]
         cells = part if cells is None else cells[cells["identity"].isin(part["identity"])]
     if cells is None:
-        return pd.DataFrame(columns=["path", "file", "label", "subject", "sha256"])
+        return pd.DataFrame(columns=COLUMNS)
     paths = cells["file"].map(cell_paths(runs[0], cells["file"]))
     kept = ~cells["identity"].isin(seen) & ~cells["sha256"].isin(seen) & paths.notna()
     cells = cells.assign(path=paths)[kept].drop_duplicates("sha256")
-    return cells[["path", "file", "label", "subject", "sha256"]].reset_index(drop=True)
+    return cells[COLUMNS].reset_index(drop=True)
+
+
+def sample_cells(runs: Sequence[Run]) -> tuple[pd.DataFrame, bool]:
+    """Return `unseen_cells` and True, or, where there are none, the cells that come with LeukoDash and False."""
+    if len(unseen := unseen_cells(runs)):
+        return unseen, True
+    shipped = load_dataset(settings.asset("cells"))
+    return shipped.cells.assign(path=[shipped.root / file for file in shipped.cells["file"]])[COLUMNS], False
 
 
 def draw_samples(cells: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

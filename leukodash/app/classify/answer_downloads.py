@@ -1,8 +1,11 @@
 """Downloads of the classify page: the table as CSV, the heat maps as a ZIP of PNG files."""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
+from leukodash.app.classify.cell_cards import content, heat_share
 from leukodash.app.common import plain
 from leukodash.cam.overlay_files import OverlayStyle, overlays_zip
 from leukodash.data.images import Source
@@ -18,12 +21,20 @@ def download_popover(
 ) -> None:
     """Offer the table, and the heat maps on request."""
     with st.popover("Save", icon=":material/download:"):
-        saved = table.assign(truth=table["position"].map(truth), title=table["run"].map(names)).drop(columns="position")
         st.download_button(
-            "Table (CSV)", saved.to_csv(index=False), "classified.csv", "text/csv", icon=":material/table:",
-            on_click="ignore", width="stretch",
+            "Table (CSV)", partial(_csv, files, table, maps, truth, names), "classified.csv", "text/csv",
+            icon=":material/table:", on_click="ignore", width="stretch",
         )  # fmt: skip
         _pictures(files, table, maps, style)
+
+
+def _csv(files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str]) -> str:
+    shares = [
+        float("nan") if heat is None else heat_share(*content(files[position]), heat)
+        for position, heat in zip(table["position"], maps, strict=True)
+    ]
+    saved = table.assign(truth=table["position"].map(truth), title=table["run"].map(names), heat_on_cell=shares)
+    return saved.drop(columns="position").to_csv(index=False)
 
 
 @st.fragment

@@ -8,44 +8,70 @@ import streamlit as st
 
 from leukodash.app.classify.answer_settings import Settings
 from leukodash.app.common import plain
+from leukodash.cam.localization import cell_mask, heat_fraction_inside
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
 from leukodash.figures.cell_pictures import brighten
-from leukodash.inference.answer_summary import disagreements, display_order, percent
+from leukodash.figures.heat_overlay import color_bar
+from leukodash.inference.answer_summary import disagreements, heat_words, percent
 from leukodash.inference.decision import AVERAGE, novel_positions
 
-CARDS = 12  # per page
 DECODED = 300  # pixels a side, for the full-screen view
-SHOWN = {1: 150, 2: 150, 3: 180, 4: 180}  # pixels a side by the number of runs, so that whole cards fill a row
+SHOWN = {1: 150, 2: 128, 3: 108, 4: 108}  # pixels a side by the number of runs, so that whole cards fill a row
 
 
-@st.cache_data(max_entries=300, show_spinner=False)
+def content(file: Source) -> tuple[bytes | str, float]:
+    """Return what identifies a file for a cache: its path and time, or its bytes."""
+    return (str(file), file.stat().st_mtime) if isinstance(file, Path) else (file[1], 0.0)
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
 def picture(data: bytes | str, stamp: float) -> tuple[np.ndarray, str]:
     """Return an image padded to a square, uint8 (DECODED, DECODED, 3), and its original size as text."""
     image = read_image(Path(data) if isinstance(data, str) else data)
     return square(image, DECODED), f"{image.shape[1]} × {image.shape[0]} pixels"
 
 
-def results(
-    files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str], chosen: Settings
+@st.cache_data(max_entries=10_000, show_spinner=False)
+def heat_share(data: bytes | str, stamp: float, heat: np.ndarray) -> float:
+    """Return the share of a map's heat that lies on the cell; NaN without heat, or without a black ground."""
+    image = read_image(Path(data) if isinstance(data, str) else data)
+    mask = cell_mask(square(image, max(image.shape[:2])))
+    return float("nan") if mask is None else heat_fraction_inside(heat, mask)
+
+
+def heat_legend(chosen: Settings) -> None:
+    """Show what the colors of the heat maps mean."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
+        st.caption("Heat: no evidence", width="content")
+        st.image(color_bar(chosen.style.colors), width=120, alt="Colors from no evidence to the strongest evidence")
+        st.caption("strongest in this picture", width="content")
+
+
+def cards(
+    positions: list[int],
+    files: list[Source],
+    table: pd.DataFrame,
+    maps: list,
+    truth: dict[int, str],
+    names: dict[str, str],
+    chosen: Settings,
 ) -> None:
-    """Show the cells, disagreements first. Runs as a fragment: another page computes nothing."""
-    order, apart, odd = display_order(table), disagreements(table), novel_positions(table)
-    pages = max(1, -(-len(order) // CARDS))
-    page = st.pagination(pages, key="card-page") if pages > 1 else 1
+    """Show a card for each of these cells."""
+    apart, odd = disagreements(table), novel_positions(table)
     by_position = dict(list(table.groupby("position")))
     side = SHOWN[len(names)]
     with st.container(horizontal=True):
-        for position in order[(page - 1) * CARDS : page * CARDS]:
+        for position in positions:
             rows, file = by_position[position], files[position]
-            if isinstance(file, Path):
-                (image, size), name = picture(str(file), file.stat().st_mtime), Path(rows["file"].iloc[0]).name
-            else:
-                (image, size), name = picture(file[1], 0.0), rows["file"].iloc[0]
+            data = content(file)
+            image, size = picture(*data)
+            name = Path(rows["file"].iloc[0]).name if isinstance(file, Path) else rows["file"].iloc[0]
             image = brighten(image) if chosen.style.bright else image
             known = truth.get(position)
-            with st.container(border=True, width=(side + 16) * (len(names) + 1) + 20):
+            shares = {}
+            with st.container(border=True, width=(side + 16) * (len(names) + 1) + 20, gap="xsmall"):
                 st.markdown(f":small[{plain(name)}] {_marks(known, position in apart, position in odd)}")
                 with st.container(horizontal=True):
                     with st.container(width=side, gap="xsmall"):
@@ -63,6 +89,16 @@ def results(
                             _answer(row, title, known, chosen.calibrated)
                             if not heat.any():
                                 st.markdown(f":small[no evidence for {plain(label)}]")
+                            elif not np.isnan(share := heat_share(*data, heat)):
+                                shares[title] = share
+                                st.markdown(_share_words(share))
+                if words := heat_words(shares):
+                    st.markdown(f":small[{plain(words)}]")
+
+
+def _share_words(share: float) -> str:
+    kind, icon = ("gray", "center_focus_strong") if share >= 0.5 else ("orange", "warning")
+    return f":{kind}-badge[:material/{icon}: {percent(share)} of heat on cell]"
 
 
 def _marks(truth: str | None, apart: bool, odd: bool) -> str:
@@ -73,16 +109,17 @@ def _marks(truth: str | None, apart: bool, odd: bool) -> str:
 
 def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> None:
     """Show the answer of one run, or of the average, for one cell."""
-    prefix = "calibrated_" if calibrated or row["run"] == AVERAGE else "p_"
-    columns = {str(name): share for name, share in row.items()}
-    odds = {name.removeprefix(prefix): share for name, share in columns.items() if name.startswith(prefix)}
-    odds = {label: share for label, share in odds.items() if pd.notna(share)}
-    predicted, share = plain(label_title(row["class"])), odds[row["class"]]
+    predicted = plain(label_title(row["class"]))
     if row["novel"]:
         st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{predicted}?]")  # a probability would suggest certainty
         if row["run"] != AVERAGE:
             st.caption("Unlike all training cells: this class is meaningless.")
         return
+    prefix = "calibrated_" if calibrated or row["run"] == AVERAGE else "p_"
+    columns = {str(name): share for name, share in row.items()}
+    odds = {name.removeprefix(prefix): share for name, share in columns.items() if name.startswith(prefix)}
+    odds = {label: share for label, share in odds.items() if pd.notna(share)}
+    share = odds[row["class"]]
     right = truth == row["class"]
     mark = "" if truth is None else ":green[:material/check:]" if right else ":red[:material/close:]"
     st.markdown(f":small[{plain(title)}]  \n**{predicted}** {percent(share)} {mark}")

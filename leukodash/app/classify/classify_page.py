@@ -9,17 +9,20 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.app.classify.answer_downloads import download_popover
+from leukodash.app.classify.answer_grid import results
 from leukodash.app.classify.answer_settings import Settings, decision_popover, heat_popover
-from leukodash.app.classify.cell_cards import results
+from leukodash.app.classify.cell_cards import heat_legend
 from leukodash.app.classify.details import details_part
+from leukodash.app.classify.samples import choose_samples, guess_score
 from leukodash.app.classify.smear_part import cells_of_smears, smear_summary
-from leukodash.app.classify.upload import choose_cells, show_errors
+from leukodash.app.classify.upload import own_cells, show_errors, show_upload_notes
 from leukodash.app.common import (
     MAX_MODELS,
     badges,
     classifier,
     finished_runs,
     libraries_loaded,
+    page_head,
     plain,
     progress_bar,
     run_label,
@@ -56,18 +59,24 @@ def choose_runs() -> list[Run]:
     requested = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
     start = [run_id for run_id in requested if run_id in runs][:MAX_MODELS]
     start = start or [first_run(list(runs.values())).id]
-    labels = unique_labels({run_id: run_label(run) for run_id, run in runs.items()}, lambda run_id: run_id[-4:])
-    chosen = st.multiselect(
-        f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,
-        format_func=labels.__getitem__,
-    )  # fmt: skip
+    owners = {run_id: f" · {run.about['owner']}" if run.about["owner"] else "" for run_id, run in runs.items()}
+    labels = {run_id: run_label(run) + owners[run_id] for run_id, run in runs.items()}
+    labels = unique_labels(labels, lambda run_id: run_id[-4:])
+    with st.popover("Networks", icon=":material/hub:"):
+        chosen = st.multiselect(
+            f"Finished runs (up to {MAX_MODELS})", list(runs), start, key="chosen-runs", max_selections=MAX_MODELS,
+            format_func=labels.__getitem__,
+        )  # fmt: skip
     st.query_params["runs"] = st.session_state["last-runs"] = ",".join(chosen)
-    marks: dict[str, list[str]] = {}
-    for title, run in run_names([runs[run_id] for run_id in chosen]).items():
-        marks.setdefault(badges(run), []).append(f"**{plain(title)}**")
-    for badge, titles in marks.items():
-        st.markdown(f":small[{', '.join(titles)} {badge}]")
     return [runs[run_id] for run_id in chosen]
+
+
+def show_badges(runs: list[Run]) -> None:
+    """Show the names of the chosen runs with their badges; runs with the same badges share them."""
+    marks: dict[str, list[str]] = {}
+    for title, run in run_names(runs).items():
+        marks.setdefault(badges(run), []).append(f"**{plain(title)}**")
+    st.markdown("  \n".join(f":small[{', '.join(titles)} {badge}]" for badge, titles in marks.items()), width="content")
 
 
 def load_runs(runs: list[Run]) -> list[Classifier]:
@@ -102,28 +111,39 @@ def classify(
 
 def show() -> None:
     """Show the page."""
-    runs = choose_runs()
-    files, truth = choose_cells(runs) if runs else ([], {})
-    if files:
-        files, truth, smears = cells_of_smears(files, truth)
-    if files:
-        loaded = load_runs(runs)
-        runs = [classifier.run for classifier in loaded]
-        names = {run.id: title for title, run in run_names(runs).items()}
-        head, row = st.container(), st.container(horizontal=True, vertical_alignment="center", gap="small")
-        with row:
-            chosen = decision_popover(runs, names, heat_popover(loaded, names))
+    page_head("Classify", "Click a cell: a network names its class, and a heat map shows what speaks for that class.")
+    wall, row = st.container(), st.container(horizontal=True, vertical_alignment="center", gap="small")
+    of_samples = row.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
+    with row:
+        runs = choose_runs()
+        own, unpacked = own_cells()
+    if not runs:
+        st.info("Choose a network under *Networks*.", icon=":material/hub:")
+        return
+    samples = choose_samples(runs, wall, of_samples)
+    show_upload_notes(unpacked)
+    files, truth, smears = cells_of_smears([*samples.files, *own], samples.truth)
+    if not files:
+        return
+    loaded = load_runs(runs)
+    runs = [classifier.run for classifier in loaded]
+    names = {run.id: title for title, run in run_names(runs).items()}
+    head = st.container()
+    with row:
+        chosen = decision_popover(runs, names, heat_popover(loaded, names))
+    with head:
+        table, maps = classify(loaded, files, chosen)
+        show_errors(list(table.loc[table["error"] != "", "error"]))
+    if (table["error"] == "").any():
+        head.markdown(f"**{plain(summary(table, truth, names))}**")
         with head:
-            table, maps = classify(loaded, files, chosen)
-            show_errors(list(table.loc[table["error"] != "", "error"]))
-        if (table["error"] == "").any():
-            head.markdown(f"##### {plain(summary(table, truth, names))}")
+            guess_score(table, samples, names)
             if smears:
-                with head:
-                    smear_summary(table, smears)
-            with row:
-                download_popover(files, table, maps, truth, names, chosen.style)
-            st.fragment(results)(files, table, maps, truth, names, chosen)
-            details_part(loaded, files, table, maps, names, chosen)
-    elif runs:
-        st.caption("Upload cells or draw some: each gets its class and a heat map of the evidence.")
+                smear_summary(table, smears)
+        with row:
+            download_popover(files, table, maps, truth, names, chosen.style)
+        st.fragment(results)(files, table, maps, truth, names, chosen)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            heat_legend(chosen)
+            show_badges(runs)
+        details_part(loaded, files, table, maps, names, chosen)

@@ -1,6 +1,5 @@
-"""Input of the classify page: uploads, a folder, a ZIP, the camera, or held-out sample cells."""
+"""The visitor's own cells on the classify page: uploads, a folder, a ZIP, or the camera."""
 
-import pandas as pd
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
@@ -9,26 +8,24 @@ from leukodash.app.common import plain, progress_bar
 from leukodash.data.archive import IMAGES, MAX_PUBLIC_UNPACKED_MB, MAX_UNPACKED_MB, Unpacked, safe_name, unpack
 from leukodash.data.images import Source, has_more_frames
 from leukodash.errors import ImageError
-from leukodash.inference.sample_cells import draw_samples, unseen_cells
-from leukodash.runs.run_folder import Run
 
-SAMPLES = (4, 8, 16, 32)
+EARLIER = "before"  # files that were uploaded before a visit to another page
 ERRORS_SHOWN = 5  # error messages before the others go into an expander
 
 
-def choose_cells(runs: list[Run]) -> tuple[list[Source], dict[int, str]]:
-    """Let the user upload images and draw samples; returns the files, and the known labels by position."""
-    left, right = st.columns(2, gap="large")
-    with left:
+def own_cells() -> tuple[list[Source], Unpacked]:
+    """Let the user upload images in a popover; returns them, and what is to be said about the others."""
+    with st.popover("Your own cells", icon=":material/upload:"):
         uploads = _choose_uploads()
-    with right:
-        drawn = _choose_samples(runs)
-    files: list[Source] = list(drawn["path"])
-    own, errors, notes = _unpacked(uploads)
-    for note in notes[:ERRORS_SHOWN]:
+    unpacked = _unpacked(uploads)
+    return list(unpacked.files), unpacked
+
+
+def show_upload_notes(unpacked: Unpacked) -> None:
+    """Show which uploads were left out and which could not be used."""
+    for note in unpacked.left_out[:ERRORS_SHOWN]:
         st.warning(plain(note), icon=":material/filter_alt:")
-    show_errors(errors)
-    return [*files, *own], dict(enumerate(drawn["label"]))
+    show_errors(unpacked.faults)
 
 
 def show_errors(errors: list[str]) -> None:
@@ -48,37 +45,35 @@ def _limits() -> tuple[int, int, int]:
 
 
 def _choose_uploads() -> list[UploadedFile]:
-    """Return the uploaded files: images, ZIPs, a folder, or a photo from the camera."""
+    """Return the uploaded files: images, ZIPs, a folder, or a photo from the camera.
+
+    They outlive a visit to another page, after which the widgets are empty: in this session and in memory only.
+    """
     megabytes = _limits()[1]
-    uploads = st.file_uploader(
-        "Your own cells: drop images, a folder or a ZIP here", [*IMAGES, "zip"], accept_multiple_files=True,
-        max_upload_size=megabytes, key="uploads",
+    kept: dict[str, list[UploadedFile]] = st.session_state.setdefault("own", {EARLIER: []})
+    for key in [key for key in kept if key != EARLIER and key not in st.session_state]:
+        kept[EARLIER] += kept.pop(key)
+    st.file_uploader(
+        "Drop images or ZIPs here", [*IMAGES, "zip"], accept_multiple_files=True, max_upload_size=megabytes,
+        key="uploads", on_change=_keep, args=["uploads"],
     )  # fmt: skip
-    with st.container(horizontal=True, vertical_alignment="center"):
-        with st.popover("Choose a folder", icon=":material/folder_open:", type="tertiary"):
-            uploads += st.file_uploader(
-                "All images in a folder and its subfolders", list(IMAGES), accept_multiple_files="directory",
-                max_upload_size=megabytes, key="folder",
-            )  # fmt: skip
-        # The browser asks for permission as soon as the camera is on the page, so it is optional.
-        camera = st.toggle("Camera", key="camera", help="Take a photo of a cell, for example through the eyepiece.")
-    photo = st.camera_input("Photo", key="photograph", label_visibility="collapsed") if camera else None
-    return [*uploads, photo] if photo else uploads
-
-
-def _choose_samples(runs: list[Run]) -> pd.DataFrame:
-    cells = unseen_cells(runs)
-    seed = st.session_state.get("draw", 0)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        count = st.pills(
-            "Or draw cells that these runs were tested on but not trained on", SAMPLES, key="samples",
-            bind="query-params", disabled=cells.empty,
+    with st.expander("A folder"):
+        st.file_uploader(
+            "All images in a folder and its subfolders", list(IMAGES), accept_multiple_files="directory",
+            max_upload_size=megabytes, key="folder", on_change=_keep, args=["folder"],
         )  # fmt: skip
-        if count and st.button("Draw others", icon=":material/casino:"):
-            seed = st.session_state["draw"] = seed + 1
-    if cells.empty:
-        st.caption("The test cells of these runs are not on this machine. Choose other runs, or upload cells.")
-    return draw_samples(cells, count or 0, seed)
+    # The browser asks for permission as soon as the camera is on the page, so it is optional.
+    if st.toggle("Camera", key="camera", help="Take a photo of a cell, for example through the eyepiece."):
+        st.camera_input("Photo", key="photograph", label_visibility="collapsed", on_change=_keep, args=["photograph"])
+    if count := len(kept[EARLIER]):
+        words = f"Remove the {f'{count:,} files' if count > 1 else 'file'} from before"
+        st.button(words, icon=":material/delete:", on_click=kept[EARLIER].clear)
+    return [file for files in kept.values() for file in files]
+
+
+def _keep(key: str) -> None:
+    value = st.session_state[key] or []
+    st.session_state["own"][key] = value if isinstance(value, list) else [value]
 
 
 def _unpacked(uploads: list[UploadedFile]) -> Unpacked:
