@@ -74,11 +74,22 @@ def test_a_newcomer_trains_compares_and_classifies(page, server, look):
     look("compare", matrix)
 
     go_to("Classify")
+    page.get_by_role("button", name="Cell 1", exact=True).click()
+    heat_map = page.get_by_role("img", name="Heat map of")
+    expect(heat_map).to_have_count(1)
+    page.keyboard.press("Tab")  # to the next cell: the clicked one has kept the focus
+    page.keyboard.press("Enter")
+    expect(heat_map).to_have_count(2)
+    look("classify", heat_map.first)
+    page.get_by_role("button", name="Clear").click()
+    expect(heat_map).to_have_count(0)
     cell = next(make_demo(server.folder / "mine", cells=24, subjects=6).rglob("*_all.png"))
+    page.get_by_role("button", name="Your own cells").click()
     page.locator("input[type=file]").first.set_input_files(cell)
     picture = page.get_by_role("img", name=f"Cell {cell.name}")
     expect(picture).to_be_visible()
-    page.goto(f"{server.url}/classify?samples=4")  # a link that somebody sent
-    picture = page.get_by_role("img", name="Cell ").first
+    page.keyboard.press("Escape")
+    go_to("Data")
+    expect(subjects).to_be_visible()
+    go_to("Classify")
     expect(picture).to_be_visible()
-    look("classify", picture)

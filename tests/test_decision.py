@@ -11,9 +11,18 @@ import pytest
 from leukodash.cam.overlay_files import OverlayStyle, write_overlays
 from leukodash.config.run_config import RunConfig
 from leukodash.evaluation.calibration import Temperature
-from leukodash.inference.answer_summary import decision_words, disagreements, display_order, percent, summary
+from leukodash.inference.answer_summary import (
+    cell_groups,
+    decision_words,
+    disagreements,
+    display_order,
+    heat_words,
+    many_heat_words,
+    percent,
+    summary,
+)
 from leukodash.inference.decision import AVERAGE, apply_decisions, average_decision, decision, novel_positions
-from leukodash.inference.sample_cells import draw_samples, unseen_cells
+from leukodash.inference.sample_cells import draw_samples, sample_cells, unseen_cells
 from leukodash.runs.run_folder import create_run
 
 
@@ -48,8 +57,13 @@ def test_samples_are_cells_that_all_runs_were_tested_on_and_none_was_trained_on(
     assert list(cells["path"]) == [tmp_path / file for file in files]
 
 
-def test_there_are_no_samples_without_the_data_set(tmp_path):
-    assert unseen_cells([fake_run([A], data=tmp_path / "gone")]).empty
+def test_without_the_data_set_the_samples_are_those_that_come_with_leukodash(tmp_path):
+    run = fake_run([A], data=tmp_path / "gone")
+    assert unseen_cells([run]).empty
+    shipped, unseen = sample_cells([run])
+    assert not unseen
+    assert shipped["label"].value_counts().to_dict() == {"all": 24, "hem": 24}
+    assert all(path.is_file() for path in shipped["path"])
 
 
 def test_samples_alternate_between_classes_and_are_reproducible_by_seed(tmp_path):
@@ -95,20 +109,20 @@ def test_disagreements_come_first_and_images_unlike_the_training_cells_last(clas
     ("classes", "truth", "sentence"),
     [
         ({"one": "aah-"}, {}, "3 cells: 2 ALL blast, 1 normal."),
-        ({"one": "a"}, {0: "hem"}, "1 cell: 1 ALL blast. 0 of 1 test cell correct."),
+        ({"one": "a"}, {0: "hem"}, "1 cell: 1 ALL blast. 0 of 1 sample cell correct."),
         ({"one": "aah", "two": "aah"}, {}, "3 cells: all 2 runs agree on each."),
         ({"one": "a", "two": "h"}, {}, "1 cell: the 2 runs disagree on it."),
         (
             {"one": "aahh", "two": "ahhh"},
             {0: "all", 1: "all", 2: "hem"},
-            "4 cells: the 2 runs disagree on 1 (shown first) and agree on 3. Correct on 3 test cells: A 3, B 2.",
+            "4 cells: the 2 runs disagree on 1 (shown first) and agree on 3. Correct on 3 sample cells: A 3, B 2.",
         ),
         ({"one": "A"}, {}, "1 image is unlike the training cells: not counted."),
         (
             {"one": "aAHh"},
             {0: "all", 1: "hem"},
             "2 cells: 1 ALL blast, 1 normal. 2 images are unlike the training cells: not counted, shown last. "
-            "1 of 1 test cell correct.",
+            "1 of 1 sample cell correct.",
         ),
         (
             {"one": "aA", "two": "ah"},
@@ -119,6 +133,33 @@ def test_disagreements_come_first_and_images_unlike_the_training_cells_last(clas
 )
 def test_the_summary_counts_classes_agreement_and_correct_answers(classes, truth, sentence):
     assert summary(answer_table(**classes), truth, {"one": "A", "two": "B"}) == sentence
+
+
+def test_cells_worth_a_look_are_grouped_and_those_unlike_the_training_cells_count_in_no_other_group():
+    table = answer_table(one="ahahA").assign(p_all=[0.9, 0.3, 0.7, 0.1, 0.6])
+    table = table.assign(p_hem=1 - table["p_all"])
+    groups = cell_groups(table, {0: "all", 1: "all", 4: "hem"}, calibrated=False)
+    assert groups == {
+        "all": [0, 1, 2, 3, 4], "wrong": [1], "unsure": [1, 2], "unlike the training cells": [4],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ({"A": 0.6, "B": np.nan}, ""),
+        ({"A": 0.2}, "Most of this map lies beside the cell: it explains little of the cell itself."),
+        ({"A": 0.2, "B": 0.6}, "Most of the map of A lies beside the cell: it explains little of the cell itself."),
+        ({"A": 0.2, "B": 0.3}, "Most of each map lies beside the cell: it explains little of the cell itself."),
+    ],
+)
+def test_a_map_that_lies_beside_the_cell_says_so(shares, words):
+    assert heat_words(shares) == words
+
+
+def test_the_maps_that_lie_beside_their_cells_are_counted():
+    assert many_heat_words([0.2, 0.6, np.nan, 0.4]).startswith("In 2 of 3 maps most of the heat lies beside the cell")
+    assert many_heat_words([0.6, np.nan]) == ""
 
 
 def test_no_probability_is_shown_as_0_or_100_percent():

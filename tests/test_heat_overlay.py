@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from leukodash.figures.heat_overlay import COLOR_MAPS, overlay
+from leukodash.figures.heat_overlay import COLOR_MAPS, color_bar, overlay
 
 
 def test_opacity_0_gives_the_image_and_opacity_1_the_heat_map():
@@ -23,7 +23,7 @@ def test_a_coarse_heat_map_is_aligned_with_the_image():
 
 @pytest.mark.parametrize("name", COLOR_MAPS)
 def test_color_maps_increase_in_lightness(name):
-    ramp = overlay(np.zeros((1, 256, 3), np.uint8), np.linspace(0, 1, 256)[None], 1, name)
+    ramp = color_bar(name, 256, 1)
     lightness = cv2.cvtColor(ramp, cv2.COLOR_RGB2LAB)[0, :, 0].astype(int)
     assert (np.diff(lightness) >= -1).all()  # OpenCV rounds its tables to 8 bits
     assert lightness[-1] - lightness[0] > 150

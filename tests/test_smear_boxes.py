@@ -17,6 +17,12 @@ def test_the_figure_has_a_marker_per_box_and_alt_text():
     assert len(smear_jpeg(cv2.resize(image, (6400, 5120)))) < 600_000
 
 
+def test_on_a_phone_the_figure_is_as_tall_as_the_smear_and_leaves_no_space_below():
+    picture = smear_jpeg(smear_of_four()[0])
+    assert smear_figure(picture, 800, 640, [], "one.jpg", widest=328).layout.height == 28 + 300 * 640 / 800
+    assert smear_figure(picture, 80, 6400, [], "tall.jpg", widest=328).layout.height == 520
+
+
 @pytest.mark.parametrize(
     ("x", "y", "box"),
     [

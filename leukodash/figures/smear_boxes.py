@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from leukodash.figures.theme import layout
 
 SHOWN = 1100  # pixels of the longer side as sent to the browser, about 150 kB
-HEIGHT = 520
+HEIGHT, MARGIN = 520, 14
 MIN_SIDE = 6  # pixels of a box in the browser's image; a smaller one is an accidental click
 FRAME, INK = "#00684A", "#FFFFFF"  # a green that does not occur in either stain
 
@@ -28,7 +28,13 @@ def smear_jpeg(image: np.ndarray) -> str:
 
 
 def smear_figure(
-    picture: str, width: int, height: int, boxes: Sequence[tuple[int, int, int, int]], name: str, drag: bool = True
+    picture: str,
+    width: int,
+    height: int,
+    boxes: Sequence[tuple[int, int, int, int]],
+    name: str,
+    drag: bool = True,
+    widest: int | None = None,
 ) -> go.Figure:
     """Draw a smear with a numbered marker at each box.
 
@@ -41,6 +47,7 @@ def smear_figure(
         boxes: left, top, right and bottom of each box, in pixels of the smear.
         name: name of the smear, for the alt text.
         drag: whether boxes can be dragged; otherwise markers can be clicked.
+        widest: width of the screen's column in pixels, where it is known to be narrow, so that no space is left below.
     """
     figure = go.Figure()
     figure.add_layout_image(
@@ -62,12 +69,12 @@ def smear_figure(
     return layout(
         figure,
         f"Smear {name} with {count} in numbered boxes.",
-        HEIGHT,
+        min(HEIGHT, round((widest - 2 * MARGIN) * height / width) + 2 * MARGIN) if widest else HEIGHT,
         xaxis=axis | {"range": [0, width]},
         yaxis=axis | {"range": [height, 0], "scaleanchor": "x", "constraintoward": "top"},
         dragmode="select" if drag else "pan",
         showlegend=False,
-        margin={"l": 14, "r": 14, "t": 14, "b": 14},
+        margin=dict.fromkeys("lrtb", MARGIN),
         newselection={"line": {"color": FRAME, "width": 2, "dash": "dot"}},
     )
 

@@ -108,7 +108,9 @@ def heat_words(shares: Mapping[str, float]) -> str:
     beside = [name for name, share in shares.items() if share < 0.5]
     if not beside:
         return ""
-    which = "this map" if len(shares) == 1 else f"the map of {' and of '.join(beside)}"
+    which = "this map" if len(shares) == 1 else "each map"
+    if len(beside) < len(shares):
+        which = f"the map{'s' if len(beside) > 1 else ''} of {' and '.join(beside)}"
     return f"Most of {which} lies beside the cell: it explains little of the cell itself."
 
 

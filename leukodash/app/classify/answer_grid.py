@@ -67,18 +67,18 @@ def _table(
     for position in positions:
         data = content(files[position])
         small = thumbnail(*data, chosen.style.bright)
-        label = truth.get(position)
-        rows.append({"cell": data_url(small), "truth": label and label_title(label)})
+        known = {"truth": label_title(truth[position])} if position in truth else {}
+        rows.append({"cell": data_url(small), **known})
         for number in by_position[position]:
             answer, heat = answers[number], maps[number]
             run = answer["run"]
             rows[-1]["name"] = Path(answer["file"]).name
             rows[-1][f"{run} class"] = f"{label_title(answer['class'])}{'?' if answer['novel'] else ''}"
-            rows[-1][f"{run} probability"] = None if answer["novel"] else 100 * shown[number]
+            rows[-1][f"{run} probability"] = None if answer["novel"] else round(100 * shown[number], 1)
             if heat is not None:
                 heat_shares.append(heat_share(*data, heat))
                 rows[-1][f"{run} map"] = data_url(draw_over(small, heat, chosen.style, answer["novel"]))
-                rows[-1][f"{run} heat on cell"] = 100 * heat_shares[-1]
+                rows[-1][f"{run} heat on cell"] = round(100 * heat_shares[-1], 1)
                 rows[-1][f"{run} novelty"] = answer["novelty"]
     grid = pd.DataFrame(rows)
     config = _columns(names)
@@ -97,8 +97,8 @@ def _columns(names: dict[str, str]) -> dict:
     kinds: dict[str, Callable[[str], Any]] = {
         "map": partial(column.ImageColumn, width="small"),
         "class": column.TextColumn,
-        "probability": partial(column.NumberColumn, format="%d%%", help="Of the class that the network names."),
-        "heat on cell": partial(column.NumberColumn, format="%d%%", help="The rest lies beside the cell."),
+        "probability": partial(column.NumberColumn, format="%.0f%%", help="Of the class that the network names."),
+        "heat on cell": partial(column.NumberColumn, format="%.0f%%", help="The rest lies beside the cell."),
         "novelty": partial(column.NumberColumn, format="%.2f", help="Distance from the training cells."),
     }
     config: dict = {"cell": column.ImageColumn("Cell", width="small"), "truth": "Truth"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -66,21 +66,25 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
         st.caption(notes)
         shared = [label for label in loaded[0].classes if all(label in other.classes for other in loaded)]
         titles = {PREDICTED: PREDICTED} | {label: label_title(label) for label in shared}
-        target = choose_one("Class to explain", titles, "target")
+        target = choose_one("Class to explain", titles, "target", persist_state="session")
         layers = {}
         for column, classifier in zip(st.columns(len(loaded)), loaded, strict=True):
             layer = column.selectbox(
                 f"Layer of {plain(names[classifier.run.id])}", [None, *classifier.layers],
                 key=f"layer-{classifier.run.id}", format_func=lambda layer: layer or "last (default)",
+                persist_state="session",
                 help="The last layer is closest to the decision but coarse; earlier layers show edges and texture.",
             )  # fmt: skip
             if layer:
                 layers[classifier.run.id] = layer
         left, right = st.columns(2)
-        beside = choose_one("Position", {False: "over the cell", True: "beside the cell"}, "beside", left)
-        colors = right.segmented_control("Colors", list(COLOR_MAPS), default="inferno", required=True, key="colors")
-        opacity = st.slider("Opacity", 0, 100, 50, 5, format="%d%%", key="opacity", disabled=beside) / 100
-        bright = st.toggle("Brighten the cells (display only)", value=True, key="bright")
+        kept: dict[str, Any] = {"persist_state": "session"}
+        beside = choose_one("Position", {False: "over the cell", True: "beside the cell"}, "beside", left, **kept)
+        colors = right.segmented_control(
+            "Colors", list(COLOR_MAPS), default="inferno", required=True, key="colors", **kept
+        )
+        opacity = st.slider("Opacity", 0, 100, 50, 5, format="%d%%", key="opacity", disabled=beside, **kept) / 100
+        bright = st.toggle("Brighten the cells (display only)", value=True, key="bright", **kept)
     style = OverlayStyle(opacity, colors, bright, beside)
     return Settings(method, None if target == PREDICTED else target, layers, style)
 
@@ -89,7 +93,9 @@ def decision_popover(runs: list[Run], names: dict[str, str], chosen: Settings) -
     """Let the user choose how a probability becomes a class; returns the completed settings."""
     with st.popover("Decision", icon=":material/rule:"):
         rule = choose_one("Class", RULES, "decide", help=RULES_HELP, bind="query-params")
-        calibrated = st.toggle("Calibrated probabilities", value=True, key="calibrated", help=CALIBRATED_HELP)
+        calibrated = st.toggle(
+            "Calibrated probabilities", value=True, key="calibrated", help=CALIBRATED_HELP, persist_state="session"
+        )
         decisions = [decision(run, rule) for run in runs]
         lines = [decision_words(names[run.id], own, calibrated) for run, own in zip(runs, decisions, strict=True)]
         average = average_decision(decisions, rule) if len(runs) > 1 else None

@@ -11,6 +11,7 @@ from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
 from leukodash.smears.detection import Box, find_white_cells, looks_like_smear
 
+PHONE = 326  # pixels, width of the chart on a phone
 MODES = {"add": ":material/add_box: Drag to add", "remove": ":material/disabled_by_default: Click to remove"}
 
 
@@ -58,7 +59,8 @@ def _editor(smear: Smear) -> None:
             "Not a smear: use it as one cell", state["whole"], key=f"whole-{mark}",
             on_change=partial(_toggle, smear.sha),
         )  # fmt: skip
-    figure = smear_figure(picture, width, height, boxes or [], plain(smear.name), drag=mode == "add")
+    phone = PHONE if "Mobi" in st.context.headers.get("User-Agent", "") else None
+    figure = smear_figure(picture, width, height, boxes or [], plain(smear.name), mode == "add", phone)
     key = f"smear-{mark}-{state['edits']}-{mode}"  # a new chart after each correction, without a selection
     st.plotly_chart(
         figure, key=key, config={"displayModeBar": False}, alt=alt_text(figure),

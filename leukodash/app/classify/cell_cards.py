@@ -18,7 +18,7 @@ from leukodash.inference.answer_summary import disagreements, heat_words, percen
 from leukodash.inference.decision import AVERAGE, novel_positions
 
 DECODED = 300  # pixels a side, for the full-screen view
-SHOWN = {1: 150, 2: 128, 3: 108, 4: 108}  # pixels a side by the number of runs, so that whole cards fill a row
+SHOWN = {1: 150, 2: 150, 3: 116, 4: 116}  # pixels a side by the number of runs, so that whole cards fill a row
 
 
 def content(file: Source) -> tuple[bytes | str, float]:
@@ -46,7 +46,7 @@ def heat_legend(chosen: Settings) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
         st.caption("Heat: no evidence", width="content")
         st.image(color_bar(chosen.style.colors), width=120, alt="Colors from no evidence to the strongest evidence")
-        st.caption("strongest in this picture", width="content")
+        st.caption("strongest. *On cell*: the share of the heat on the cell itself.", width="content")
 
 
 def cards(
@@ -78,7 +78,7 @@ def cards(
                         st.image(image, width=side, alt=f"Cell {name}")
                         st.caption(size)
                         for _, row in rows[rows["run"] == AVERAGE].iterrows():
-                            _answer(row, "Average of the runs", known, chosen.calibrated)
+                            _answer(row, "Average", known, chosen.calibrated, bar=False)
                     answers = rows[rows["run"] != AVERAGE]
                     for number, (_, row) in zip(answers.index, answers.iterrows(), strict=True):
                         with st.container(width=side, gap="xsmall"):
@@ -86,19 +86,20 @@ def cards(
                             heat, title = maps[number], names[row["run"]]
                             drawn = draw_over(image, heat, chosen.style, row["novel"])
                             st.image(drawn, width=side, alt=f"Heat map of {title}: evidence for {label}")
-                            _answer(row, title, known, chosen.calibrated)
+                            _answer(row, title, known, chosen.calibrated, bar=len(names) == 1)
                             if not heat.any():
                                 st.markdown(f":small[no evidence for {plain(label)}]")
                             elif not np.isnan(share := heat_share(*data, heat)):
-                                shares[title] = share
                                 st.markdown(_share_words(share))
+                                if not row["novel"]:
+                                    shares[title] = share
                 if words := heat_words(shares):
                     st.markdown(f":small[{plain(words)}]")
 
 
 def _share_words(share: float) -> str:
     kind, icon = ("gray", "center_focus_strong") if share >= 0.5 else ("orange", "warning")
-    return f":{kind}-badge[:material/{icon}: {percent(share)} of heat on cell]"
+    return f":{kind}-badge[:material/{icon}: {percent(share)} on cell]"
 
 
 def _marks(truth: str | None, apart: bool, odd: bool) -> str:
@@ -107,8 +108,11 @@ def _marks(truth: str | None, apart: bool, odd: bool) -> str:
     return f"{known} {mark} {':orange-badge[:material/help: unlike the training cells]' if odd else ''}"
 
 
-def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> None:
-    """Show the answer of one run, or of the average, for one cell."""
+def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool, bar: bool) -> None:
+    """Show the answer of one run, or of the average, for one cell: with a bar, or in small type.
+
+    Of more than two classes, the probability of each is shown.
+    """
     predicted = plain(label_title(row["class"]))
     if row["novel"]:
         st.markdown(f":small[:gray[{plain(title)}]]  \n:gray[{predicted}?]")  # a probability would suggest certainty
@@ -122,6 +126,7 @@ def _answer(row: pd.Series, title: str, truth: str | None, calibrated: bool) -> 
     share = odds[row["class"]]
     right = truth == row["class"]
     mark = "" if truth is None else ":green[:material/check:]" if right else ":red[:material/close:]"
-    st.markdown(f":small[{plain(title)}]  \n**{predicted}** {percent(share)} {mark}")
-    for label, part in odds.items() if len(odds) > 2 else [(row["class"], share)]:
+    words = f"**{predicted}** {percent(share)} {mark}"
+    st.markdown(f":small[{plain(title)}]  \n{words if bar else f':small[{words}]'}")
+    for label, part in odds.items() if len(odds) > 2 else [(row["class"], share)] * bar:
         st.progress(min(1.0, part), f"{plain(label_title(label))} {percent(part)}" if len(odds) > 2 else None)

@@ -124,6 +124,7 @@ def show() -> None:
     show_upload_notes(unpacked)
     files, truth, smears = cells_of_smears([*samples.files, *own], samples.truth)
     if not files:
+        show_badges(runs)
         return
     loaded = load_runs(runs)
     runs = [classifier.run for classifier in loaded]

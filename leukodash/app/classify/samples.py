@@ -1,5 +1,6 @@
 """Samples of the classify page: a wall of cells to click, two whole smears, and guesses made before the answer."""
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +20,15 @@ from leukodash.errors import ImageError
 from leukodash.figures.cell_pictures import brighten
 from leukodash.inference.answer_summary import guess_words
 from leukodash.inference.sample_cells import draw_samples, sample_cells
+from leukodash.runs.run_cells import cell_identities
 from leukodash.runs.run_folder import Run
 
 SHOWN = 24  # cells on the wall
 THUMBNAIL, LARGE = 96, 150  # pixels a side: on the wall, and while a guess is asked for
 SKIP = "skip"
+FOREIGN = (
+    "The smears are of another laboratory and stain than the cells of C-NMC, so take their classes as a demonstration."
+)
 SMEARS = "BloodImage_00195.jpg", "BloodImage_00354.jpg"
 
 
@@ -38,7 +43,8 @@ class Samples(NamedTuple):
 @st.cache_data(max_entries=32, ttl="1m", show_spinner="Looking for cells that these networks have not seen …")
 def _cells(runs: tuple[str, ...]) -> tuple[pd.DataFrame, bool]:
     cells, unseen = sample_cells([Run(Path(path)) for path in runs])
-    return cells.assign(key=cells["sha256"].str[:8]).drop_duplicates("key").set_index("key"), unseen
+    keys = [hashlib.sha256(name.encode()).hexdigest()[:8] for name in cell_identities(cells)]
+    return cells.assign(key=keys).drop_duplicates("key").set_index("key"), unseen
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
@@ -78,6 +84,8 @@ def choose_samples(runs: list[Run], wall: DeltaGenerator, row: DeltaGenerator) -
     with wall:
         picture_buttons("Samples", buttons, _toggle, key="wall")
         st.caption(_words(drawn, len(runs), unseen))
+        if any(key in smears for key in picked):
+            st.caption(FOREIGN)
     with row:
         shown = [*dict.fromkeys([*picked, *drawn.index])]
         st.button(f"Classify all {len(drawn)}", icon=":material/select_all:", on_click=_pick, args=[shown])
