@@ -99,9 +99,8 @@ async def _session(browser: Browser, url: str, cells: list[Path]) -> tuple[pd.Da
     context.set_default_timeout(PATIENCE)
     page = await context.new_page()
     await page.goto(url)
-    await page.get_by_role("button", name="Your own cells").click()
+    await page.get_by_text("Your own cells").click()
     await page.locator("input[type=file]").first.set_input_files(cells)
-    await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Save").click()
     async with page.expect_download() as download:
         await page.get_by_role("button", name="Table (CSV)").click()

@@ -127,6 +127,7 @@ def test_the_page_handles_all_bad_uploads_at_once_and_in_a_zip(tiny_run):
     singly = [(*file, "image/png") for file in files]
     for uploads in (singly, [("all.zip", zipped(files), "application/zip")]):
         at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=120)
+        at.query_params["own"] = "true"
         at.switch_page("pages/classify.py").run()
         at.file_uploader(key="uploads").set_value(uploads).run()
         assert not at.exception

@@ -44,6 +44,7 @@ def classify(app, page):
 
     def upload(*files):
         page.goto(f"{app.url}/classify?runs={app.run.id}")
+        page.get_by_text("Your own cells").click()
         page.locator("input[type=file]").first.set_input_files(files)
 
     return upload
@@ -94,9 +95,12 @@ def test_one_cell_gets_its_class_and_a_map_and_both_can_be_saved(app, page, clas
         assert archive.namelist() == [f"{cell['path'].stem}.{app.run.id}.png"]
 
 
-def test_many_cells_are_paged_and_a_file_that_is_no_image_gets_a_sentence(page, app, classify, tmp_path):
+def test_many_cells_are_a_table_or_pages_of_cards_and_a_bad_file_gets_a_sentence(page, app, classify, tmp_path):
     (tmp_path / "notes.png").write_text("not an image")
     classify(tmp_path / "notes.png", *predicted(app.run)["path"].head(14))
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+    expect(shown_cells(page)).to_have_count(0)
+    page.get_by_role("radio", name="Cards").click()
     expect(shown_cells(page)).to_have_count(12)
     expect(page.get_by_test_id("stAlert")).to_contain_text("'notes.png' is")
     page.get_by_role("button", name="Page 2").click()

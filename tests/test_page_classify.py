@@ -25,6 +25,8 @@ WHITE = "white.png", cv2.imencode(".png", np.full((64, 64, 3), 255, np.uint8))[1
 
 def upload(at, *files):
     """Upload (name, bytes) in one go; returns the texts of the page."""
+    if not at.toggle(key="own").value:
+        at.toggle(key="own").set_value(True).run()
     at.file_uploader[0].set_value([(*file, "image/png") for file in files]).run()
     return texts(at)
 

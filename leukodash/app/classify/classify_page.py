@@ -116,7 +116,7 @@ def show() -> None:
     of_samples = row.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
     with row:
         runs = choose_runs()
-        own, unpacked = own_cells()
+    own, unpacked = own_cells(of_samples)
     if not runs:
         st.info("Choose a network under *Networks*.", icon=":material/hub:")
         return

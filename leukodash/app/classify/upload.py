@@ -1,6 +1,7 @@
 """The visitor's own cells on the classify page: uploads, a folder, a ZIP, or the camera."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from leukodash import settings
@@ -9,15 +10,24 @@ from leukodash.data.archive import IMAGES, MAX_PUBLIC_UNPACKED_MB, MAX_UNPACKED_
 from leukodash.data.images import Source, has_more_frames
 from leukodash.errors import ImageError
 
-EARLIER = "before"  # files that were uploaded before a visit to another page
+EARLIER = "before"  # files that were uploaded before the widgets were gone
 ERRORS_SHOWN = 5  # error messages before the others go into an expander
 
 
-def own_cells() -> tuple[list[Source], Unpacked]:
-    """Let the user upload images in a popover; returns them, and what is to be said about the others."""
-    with st.popover("Your own cells", icon=":material/upload:"):
-        uploads = _choose_uploads()
-    unpacked = _unpacked(uploads)
+def own_cells(row: DeltaGenerator) -> tuple[list[Source], Unpacked]:
+    """Let the user upload images, at a switch in `row`; returns them, and what is to be said about the others.
+
+    Files outlive the widgets, which are gone on another page or at the switch: in this session and in memory only.
+    """
+    kept: dict[str, list[UploadedFile]] = st.session_state.setdefault("kept-files", {EARLIER: []})
+    if row.toggle(
+        "Your own cells", key="own", bind="query-params", help="Upload images, a ZIP or a folder, or take a photo."
+    ):
+        with st.container(border=True):
+            _choose_uploads(kept)
+    for key in [key for key in kept if key != EARLIER and key not in st.session_state]:
+        kept[EARLIER] += kept.pop(key)
+    unpacked = _unpacked([file for files in kept.values() for file in files])
     return list(unpacked.files), unpacked
 
 
@@ -44,36 +54,30 @@ def _limits() -> tuple[int, int, int]:
     return 1000, settings.MAX_UPLOAD_MB, MAX_UNPACKED_MB
 
 
-def _choose_uploads() -> list[UploadedFile]:
-    """Return the uploaded files: images, ZIPs, a folder, or a photo from the camera.
-
-    They outlive a visit to another page, after which the widgets are empty: in this session and in memory only.
-    """
+def _choose_uploads(kept: dict[str, list[UploadedFile]]) -> None:
+    """Show the widgets for images, ZIPs, a folder or a photo from the camera."""
     megabytes = _limits()[1]
-    kept: dict[str, list[UploadedFile]] = st.session_state.setdefault("own", {EARLIER: []})
-    for key in [key for key in kept if key != EARLIER and key not in st.session_state]:
-        kept[EARLIER] += kept.pop(key)
-    st.file_uploader(
+    left, right = st.columns([2, 1])
+    left.file_uploader(
         "Drop images or ZIPs here", [*IMAGES, "zip"], accept_multiple_files=True, max_upload_size=megabytes,
         key="uploads", on_change=_keep, args=["uploads"],
     )  # fmt: skip
-    with st.expander("A folder"):
+    with right.expander("A folder"):
         st.file_uploader(
             "All images in a folder and its subfolders", list(IMAGES), accept_multiple_files="directory",
             max_upload_size=megabytes, key="folder", on_change=_keep, args=["folder"],
         )  # fmt: skip
     # The browser asks for permission as soon as the camera is on the page, so it is optional.
-    if st.toggle("Camera", key="camera", help="Take a photo of a cell, for example through the eyepiece."):
-        st.camera_input("Photo", key="photograph", label_visibility="collapsed", on_change=_keep, args=["photograph"])
+    if right.toggle("Camera", key="camera", help="Take a photo of a cell, for example through the eyepiece."):
+        left.camera_input("Photo", key="photograph", label_visibility="collapsed", on_change=_keep, args=["photograph"])
     if count := len(kept[EARLIER]):
         words = f"Remove the {f'{count:,} files' if count > 1 else 'file'} from before"
-        st.button(words, icon=":material/delete:", on_click=kept[EARLIER].clear)
-    return [file for files in kept.values() for file in files]
+        right.button(words, icon=":material/delete:", on_click=kept[EARLIER].clear)
 
 
 def _keep(key: str) -> None:
     value = st.session_state[key] or []
-    st.session_state["own"][key] = value if isinstance(value, list) else [value]
+    st.session_state["kept-files"][key] = value if isinstance(value, list) else [value]
 
 
 def _unpacked(uploads: list[UploadedFile]) -> Unpacked:
