@@ -116,11 +116,11 @@ def show() -> None:
     of_samples = row.container(horizontal=True, vertical_alignment="center", gap="small", width="content")
     with row:
         runs = choose_runs()
-    own, unpacked = own_cells(of_samples)
     if not runs:
         st.info("Choose a network under *Networks*.", icon=":material/hub:")
         return
     samples = choose_samples(runs, wall, of_samples)
+    own, unpacked = own_cells(of_samples)
     show_upload_notes(unpacked)
     files, truth, smears = cells_of_smears([*samples.files, *own], samples.truth)
     if not files:
@@ -129,22 +129,23 @@ def show() -> None:
     loaded = load_runs(runs)
     runs = [classifier.run for classifier in loaded]
     names = {run.id: title for title, run in run_names(runs).items()}
-    head = st.container()
+    answers, legend = st.container(), st.container(horizontal=True, vertical_alignment="center")
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small")
     with row:
         chosen = decision_popover(runs, names, heat_popover(loaded, names))
-    with head:
+    with answers:
         table, maps = classify(loaded, files, chosen)
         show_errors(list(table.loc[table["error"] != "", "error"]))
-    if (table["error"] == "").any():
-        head.markdown(f"**{plain(summary(table, truth, names))}**")
-        with head:
-            guess_score(table, samples, names)
-            if smears:
-                smear_summary(table, smears)
-        with row:
-            download_popover(files, table, maps, truth, names, chosen.style)
+        if (table["error"] != "").all():
+            return
+        st.markdown(f"**{plain(summary(table, truth, names))}**")
+        guess_score(table, samples, names)
+        if smears:
+            smear_summary(table, smears)
         st.fragment(results)(files, table, maps, truth, names, chosen)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            heat_legend(chosen)
-            show_badges(runs)
-        details_part(loaded, files, table, maps, names, chosen)
+    with legend:
+        heat_legend(chosen)
+        show_badges(runs)
+    with row:
+        download_popover(files, table, maps, truth, names, chosen.style)
+    details_part(loaded, files, table, maps, names, chosen)

@@ -20,13 +20,13 @@ def own_cells(row: DeltaGenerator) -> tuple[list[Source], Unpacked]:
     Files outlive the widgets, which are gone on another page or at the switch: in this session and in memory only.
     """
     kept: dict[str, list[UploadedFile]] = st.session_state.setdefault("kept-files", {EARLIER: []})
+    for key in [key for key in kept if key != EARLIER and key not in st.session_state]:
+        kept[EARLIER] += kept.pop(key)
     if row.toggle(
         "Your own cells", key="own", bind="query-params", help="Upload images, a ZIP or a folder, or take a photo."
     ):
         with st.container(border=True):
             _choose_uploads(kept)
-    for key in [key for key in kept if key != EARLIER and key not in st.session_state]:
-        kept[EARLIER] += kept.pop(key)
     unpacked = _unpacked([file for files in kept.values() for file in files])
     return list(unpacked.files), unpacked
 
