@@ -120,7 +120,7 @@ def show() -> None:
         st.info("Choose a network under *Networks*.", icon=":material/hub:")
         return
     samples = choose_samples(runs, wall, of_samples)
-    own, unpacked = own_cells(of_samples)
+    own, unpacked = own_cells(row)
     show_upload_notes(unpacked)
     files, truth, smears = cells_of_smears([*samples.files, *own], samples.truth)
     if not files:
