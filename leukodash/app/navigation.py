@@ -6,6 +6,8 @@ from importlib import import_module
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from leukodash import settings
+
 # URL path, title, icon, and the module whose `show` draws the page.
 _PAGES = {
     "home": ("Home", ":material/home:", "leukodash.app.home_page"),
@@ -16,6 +18,13 @@ _PAGES = {
     "lesson": ("Lesson", ":material/school:", "leukodash.app.lesson_page"),
 }
 
+# On the dark theme no one primary color carries both Streamlit's white text on it and its own text on the background.
+SELECTED_TEXT = """<style>
+[data-variant][data-selected], [role=tab][aria-selected=true],
+[data-testid=stSliderThumbValue] { color: inherit !important; }
+[data-variant][data-selected] p, [role=tab][aria-selected=true] p, [data-testid=stSliderThumbValue] p { color: inherit; }
+</style>"""
+
 
 def open_app() -> None:
     """Show the page of the current URL.
@@ -23,7 +32,8 @@ def open_app() -> None:
     Called by ``streamlit_app.py`` and by every file of ``pages/``: Streamlit runs such a file directly if its URL is
     the first one requested from a new server.
     """
-    st.set_page_config(page_title="LeukoDash", page_icon=":material/biotech:", layout="wide")
+    st.set_page_config(page_title="LeukoDash", page_icon=settings.asset("icon.svg"), layout="wide")
+    st.html(SELECTED_TEXT)
     st.navigation([page(name) for name in _PAGES], position="top").run()
     st.divider()
     st.caption("LeukoDash is for teaching and research. It is not a medical device and makes no diagnosis.")
