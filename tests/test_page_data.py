@@ -29,15 +29,31 @@ def subject_of(file):
 
 
 def test_a_sound_split_is_said_to_be_sound_and_one_by_image_leaks(app_demo):
-    page = open_page("data")
+    page, strip = open_page("data"), app_demo.cells["subject"].nunique()  # a cell of each subject, above the controls
     for words in ("No subject or image is in more than one part.", "No two files contain the same image.", "generated"):
         assert words in texts(page)
-    assert len(page.get("image")) == 48
+    assert len(page.get("image")) == strip + 48
     widget(page.selectbox, "Subject").select("H1").run()
-    assert len(page.get("image")) == app_demo.cells["subject"].eq("H1").sum()
+    assert len(page.get("image")) == strip + app_demo.cells["subject"].eq("H1").sum()
     widget(page.get("button_group"), "Split by").set_value("image").run()
     assert "subjects are in more than one part" in texts(page)
     assert "Subject" in texts(page)
+
+
+def test_cells_come_before_controls_and_the_sample_cells_are_credited():
+    page = open_page("data", data="cells")
+    order = [element.type for element in page.main]
+    assert page.title[0].value == "Data"
+    assert order.index("image") < order.index("selectbox")
+    assert "C-NMC 2019, Gupta & Gupta, CC BY 3.0" in texts(page)
+    assert "48 cells · 24 ALL blast · 24 normal" in texts(page)
+
+
+def test_two_generated_data_sets_have_two_names(app_demo):
+    shutil.copytree(app_demo.root, app_demo.root.parent / "second")
+    options = widget(open_page("data").selectbox, "Data set").options
+    assert sorted(options)[:2] == ["Demo cells (generated)", "Sample cells (48 of C-NMC)"]
+    assert "second (generated)" in options
 
 
 def test_damaged_and_identical_images_and_other_folders_get_a_sentence_each(app_demo):

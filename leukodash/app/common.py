@@ -97,7 +97,9 @@ def dataset_title(folder: Path) -> str:
     """Return the display name of a data set; generated cells are always marked as such."""
     if folder == settings.asset("cells"):
         return "Sample cells (48 of C-NMC)"
-    return "Demo cells (generated)" if (folder / "generated.json").is_file() else folder.name
+    if (folder / "generated.json").is_file():
+        return "Demo cells (generated)" if folder == demo_folder() else f"{folder.name} (generated)"
+    return folder.name
 
 
 def choose_dataset(key: str = "data") -> Dataset:
