@@ -1,12 +1,21 @@
 """The lesson page without a browser: what it says with the study's runs, and without them."""
 
-import numpy as np
-from apptest import open_page, texts
-from made_runs import made_cells, made_run
+from urllib.parse import parse_qsl
 
+import numpy as np
+import pytest
+from apptest import open_page, texts, widget
+from made_runs import made_cells, made_run
+from sklearn.metrics import roc_auc_score
+
+from leukodash.app.lesson.cells_part import sample_cells, shared_test_cells
+from leukodash.config.presets import make_config
+from leukodash.data.split import Split, make_split
 from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.theme import alt_text
 from leukodash.studies.catalogue import StudyRun, record_study_run
+
+pytestmark = pytest.mark.usefixtures("app_demo")
 
 
 def answers_for(label, run, cpu_overrides=False):
@@ -17,13 +26,65 @@ def answers_for(label, run, cpu_overrides=False):
 def test_without_runs_the_page_shows_the_suspects_and_how_to_train_the_runs():
     page = open_page("lesson")
     assert "36 of 70 cells, 51.4%" in texts(page)
-    assert "study resnet50 --data DIR" in page.info[0].value
-    assert [one.value for one in page.subheader][:4] == [
+    assert any("study resnet50 --data DIR" in info.value for info in page.info)
+    assert [head.value[0] for head in page.header] == list("123456")
+    assert [one.value for one in page.subheader] == [
         "Suspect 1: one output unit",
         "Suspect 2: pixels on another scale",
         "Suspect 3: batch normalization in two modes",
         "One change at a time",
     ]
+
+
+def test_classes_are_hidden_until_asked_for_and_then_the_guesses_are_counted():
+    page = open_page("lesson")
+    hidden = page.get("image")
+    assert not [image for image in hidden[:12] if "blast" in str(image.proto) or "normal" in str(image.proto)]
+    cells, _ = sample_cells()
+    blasts = [number for number, label in enumerate(cells["label"][:12], 1) if label == "all"]
+    assert 3 <= len(blasts) <= 9
+    widget(page.get("button_group"), "The blasts are").set_value(blasts[1:])
+    widget(page.toggle, "Show the answers").set_value(True).run()
+    assert "You have **11 of 12 (91.7%; 64.6% to 98.5%)** right" in texts(page)
+    assert "normal" in str([image.proto for image in page.get("image")[:12]])
+    assert "C-NMC 2019, Gupta & Gupta, CC BY 3.0" in texts(page)
+
+
+def test_the_limit_of_size_counts_the_cells_on_its_right_side():
+    page = open_page("lesson")
+    cells, _ = sample_cells()
+    widget(page.slider, "Blast if the cell fills at least (% of the picture)").set_value(15).run()
+    right = ((cells["share"] >= 0.15) == (cells["label"] == "all")).sum()
+    assert f"Right: **{right} of 48" in texts(page)
+    assert f"in {roc_auc_score(cells['label'] == 'all', cells['share']):.0%} of all pairs" in texts(page)
+
+
+def test_both_splits_test_the_cells_shown_and_only_the_one_by_image_trains_on_their_people(app_demo):
+    shown = shared_test_cells(str(app_demo.root), app_demo.fingerprint)
+    cells, part = app_demo.cells, make_split(app_demo.cells, Split(kind="image"))
+    assert len(shown) > 0
+    for row in shown.itertuples():
+        assert row.image == ((cells["subject"] == row.subject) & (part == "train")).sum() > 0
+        assert row.person == 0
+
+
+def test_the_links_fill_the_train_form_with_settings_that_exist(app_demo):
+    page = open_page("lesson")
+    links = [dict(parse_qsl(link.proto.query_string)) for link in page.get("page_link")]
+    known = {"data", "preset", "backbones", "split.kind", "preprocessing"}
+    assert {name for query in links for name in query} == known
+    for query in filter(None, links):
+        settings = {name: value for name, value in query.items() if "." not in name}
+        _, preset, backbone = settings.pop("data"), settings.pop("preset"), settings.pop("backbones")
+        split = {"kind": query["split.kind"]} if "split.kind" in query else {}
+        assert make_config(preset, backbone, app_demo, split=split, **settings).backbone == backbone
+
+
+def test_the_published_runs_say_what_a_split_by_image_adds_and_how_many_people_are_right(monkeypatch):
+    monkeypatch.delenv("LEUKODASH_PUBLISHED")
+    said = texts(open_page("lesson"))
+    assert "**87.7%** by image, **86.1%** by subject" in said
+    assert "**39 of 42 people** are right" in said
 
 
 def test_the_sliders_update_the_page():
