@@ -20,9 +20,10 @@ _PAGES = {
 
 # On the dark theme no one primary color carries both Streamlit's white text on it and its own text on the background.
 SELECTED_TEXT = """<style>
-[data-variant][data-selected], [role=tab][aria-selected=true],
-[data-testid=stSliderThumbValue] { color: inherit !important; }
-[data-variant][data-selected] p, [role=tab][aria-selected=true] p, [data-testid=stSliderThumbValue] p { color: inherit; }
+:is([data-variant][data-selected], [role=tab][aria-selected=true], [data-testid=stSliderThumbValue]),
+:is([data-variant][data-selected], [role=tab][aria-selected=true], [data-testid=stSliderThumbValue]) p {
+  color: inherit !important;
+}
 </style>"""
 
 
