@@ -82,10 +82,10 @@ def test_runs_of_all_versions_name_the_same_test_cells_alike(run):
     assert run.test_set == "known"
 
 
-def test_a_study_names_a_run_until_somebody_gives_it_a_title(run):
-    assert re.fullmatch(r"MobileNet \d\d:\d\d:\d\d", run.title)
-    run.write("about.json", {"label": "eight views"})
-    assert run.title == "MobileNet: eight views"
+def test_a_run_is_named_by_its_settings_and_its_start_until_somebody_gives_it_a_title(run):
+    assert re.fullmatch(r"MobileNet · quick · split by subject · \d+ [A-Z][a-z]{2} \d\d:\d\d", run.title)
+    run.write("about.json", {"label": "eight views, draw 3"})
+    assert run.title.startswith("MobileNet · quick · split by subject")
     run.write("about.json", {"label": "eight views", "title": "Mine"})
     assert run.title == "Mine"
 

@@ -19,7 +19,7 @@ from leukodash.errors import RunError
 from leukodash.evaluation.comparison import summary
 from leukodash.figures.training_curves import history_figure, sparkline
 from leukodash.jobs import launch as jobs
-from leukodash.jobs.live_status import best_words, curve_names, curve_runs, queue_words, stage_words
+from leukodash.jobs.live_status import best_words, curve_runs, queue_words, stage_words
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.leaderboard import compare_runs
 from leukodash.runs.locks import run_lock
@@ -370,23 +370,6 @@ def test_curves_of_runs_started_together_stay_together(run_of, monkeypatch):
     ages = {old: 10_000, one: 30, two: 0}
     monkeypatch.setattr("leukodash.jobs.live_status.started", lambda run: time.time() - ages[run])
     assert set(curve_runs([two, one, old], [])) == {one, two}
-
-
-def test_curves_are_named_by_what_tells_their_runs_apart(run_of):
-    labels = ["eight views, tested on fold 0", "eight views, tested on fold 0, draw 2", "eight views, tested on fold 1"]
-    runs = [run_of() for _ in labels]
-    for run, label in zip(runs, labels, strict=True):
-        run.write("about.json", {"label": label})
-    named, own = run_of("vgg16"), run_of("resnet50")
-    named.write("about.json", {"title": "Mine", "label": "eight views"})
-    assert list(curve_names([*runs, named, own])) == [
-        "MobileNet: tested on fold 0", "MobileNet: tested on fold 0, draw 2", "MobileNet: tested on fold 1",
-        "Mine", own.title,
-    ]  # fmt: skip
-    assert list(curve_names(runs[:1])) == [f"MobileNet: {labels[0]}"]
-    for run in runs:  # of one second, too
-        run.write("about.json", {"title": "Mine"})
-    assert len(curve_names(runs)) == 3
 
 
 def test_the_empty_chart_says_what_will_be_there():

@@ -108,25 +108,6 @@ def publish(tmp_path, monkeypatch):
     return move
 
 
-@pytest.mark.parametrize(
-    ("split", "words"),
-    [
-        ({}, "MobileNet: eight views"),
-        ({"kind": "counts", "counts": (600, 70, 70), "seed": 3}, "MobileNet: eight views, draw 4"),
-        ({"kind": "fold", "test_fold": 0, "seed": 1}, "MobileNet: eight views, tested on fold 0, draw 2"),
-        ({"folds": 5, "test_fold": 4}, "MobileNet: eight views, part 5 of 5"),
-    ],
-)
-def test_a_run_that_nobody_named_is_called_by_what_it_tries(split, words):
-    run = made_run(config={"split": split})
-    answers_for("best", "eight views", run)
-    assert run.title == words
-    answers_for("honest", "the same again", run)
-    assert run.title == words
-    run.write("about.json", run.about | {"title": "Mine"})
-    assert run.title == "Mine"
-
-
 def test_runs_of_one_label_stand_in_one_row_with_each_cell_and_each_mark_counted_once():
     marks = [{"leaks": leaks, "random_start": True} for leaks in (30, 38)]
     runs = [made_run(seed=seed, skill=0.4, metrics=metrics) for seed, metrics in enumerate(marks)]

@@ -91,23 +91,6 @@ def started(run: Run) -> float:
     return file_stamp(run.path / "config.json")[0] / 1e9
 
 
-def curve_names(runs: list[Run]) -> dict[str, Run]:
-    """Return each run by its title; runs with the same title have the end of their id added.
-
-    Words that all runs of a study share are left out, so that a legend shows the differences.
-    """
-    tried = {run.id: run.about["label"].split(", ") for run in runs if run.about["label"] and not run.about["title"]}
-    common = set.intersection(*map(set, tried.values())) if len(tried) > 1 else set()
-    titles = []
-    for run in runs:
-        told = ", ".join(part for part in tried.get(run.id, ()) if part not in common)
-        titles.append(f"{run.config.spec.title}: {told}" if common and told else run.title)
-    return {
-        title if titles.count(title) == 1 else f"{title} ({run.id[-4:]})": run
-        for title, run in zip(titles, runs, strict=True)
-    }
-
-
 def curve_stamp(runs: list[Run]) -> tuple:
     """Return a value that changes whenever a curve or a title changes."""
     return tuple((run.title, *(file_stamp(run.path / name) for name in ("history.csv", "steps.csv"))) for run in runs)

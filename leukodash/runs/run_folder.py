@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ import pandas as pd
 
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
+from leukodash.config.recipe_words import config_words
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
 from leukodash.runs.locks import STARTING_SECONDS, is_held
@@ -79,8 +81,8 @@ class Run:
 
     @property
     def about(self) -> dict[str, str]:
-        """Title, owner, notes, and the label that a study gives the run (``about.json``)."""
-        return {"title": "", "owner": "", "notes": "", "label": "", **_json(self.path / "about.json")}
+        """Title, owner and notes (``about.json``)."""
+        return {"title": "", "owner": "", "notes": "", **_json(self.path / "about.json")}
 
     @property
     def status(self) -> dict[str, Any]:
@@ -136,13 +138,16 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The title that was given, or else the backbone's title with the study's label or the start time."""
-        about = self.about
-        if about["title"] or about["label"]:
-            return about["title"] or f"{self.config.spec.title}: {about['label']}"
-        stamp = self.id.split("-")
-        when = f"{stamp[1][:2]}:{stamp[1][2:4]}:{stamp[1][4:]}" if len(stamp) > 2 and len(stamp[1]) == 6 else self.id
-        return f"{self.config.spec.title} {when}"
+        """The title that was given, or else network · recipe · split · repeat, and when the user started it."""
+        return self.about["title"] or " · ".join(filter(None, (*config_words(self.config), self.started)))
+
+    @property
+    def started(self) -> str:
+        """When the user started the run, from its id: "28 Nov 14:32"; "" for a published run."""
+        if self.published or not (stamp := re.search(r"\d{8}-\d{6}", self.id)):
+            return ""
+        started = time.strptime(stamp[0], "%Y%m%d-%H%M%S")
+        return f"{started.tm_mday} {time.strftime('%b %H:%M', started)}"
 
     def log_tail(self, lines: int = 20) -> str:
         """Return the last lines of the trainer's output (``log.txt``)."""

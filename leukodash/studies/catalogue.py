@@ -235,28 +235,14 @@ class FinishedStudyRun:
 def record_study_run(name: str, requested: StudyRun, config: RunConfig, whole: RunConfig, run: Run) -> None:
     """Record in the user's ``studies.json`` which run answers which study, so that results need no data set.
 
-    A study is about one set of cells: rows about other cells are dropped. A run without a label gets the study's.
+    A study is about one set of cells: rows about other cells are dropped.
     """
-    if not run.about["label"]:
-        run.write("about.json", run.about | {"label": _label(requested, config)})
     index = _read_index(settings.checkpoints())
     overrides = {key: [value, used] for key, value, used in _differences(whole, config)}
     new = {"label": requested.label, "run": run.id, "cells": config.fingerprint, "cpu_overrides": overrides}
     kept = [row for row in index.get(name, []) if row["cells"] == new["cells"] and _key(row) != _key(new)]
     index[name] = [*kept, new]
     write_atomic(settings.checkpoints() / INDEX, json.dumps(index, indent=1).encode())
-
-
-def _label(requested: StudyRun, config: RunConfig) -> str:
-    """Return what distinguishes a run from the others of its network."""
-    split, words = config.split, [requested.label]
-    if split.folds:
-        words.append(f"part {(split.test_fold or 0) + 1} of {split.folds}")
-    elif split.kind == "fold" and "fold" not in requested.label:
-        words.append(f"tested on fold {split.test_fold}")
-    if draw := max(split.seed, config.seed):
-        words.append(f"draw {draw + 1}")
-    return ", ".join(words)
 
 
 def share(folder: Path) -> int:

@@ -7,7 +7,7 @@ from leukodash.errors import LeukoDashError
 from leukodash.export.export_formats import FORMATS, NOTICE
 from leukodash.export.export_jobs import Job, job_status, start_export
 from leukodash.export.model_export import CHECKED_CELLS, Exported
-from leukodash.jobs.live_status import curve_names
+from leukodash.runs.leaderboard import run_names
 from leukodash.runs.run_folder import Run
 
 MAX_DOWNLOAD = 300_000_000  # bytes, since downloads pass through the server's memory
@@ -16,7 +16,7 @@ ACTIVE = ("waiting", "running")
 
 def export_part(runs: list[Run]) -> None:
     """Offer the networks of finished runs as files; polls while one is being created."""
-    names = {run.id: name for name, run in curve_names(runs).items()}
+    names = {run.id: name for name, run in run_names(runs).items()}
     st.markdown(
         "A trained network as one file for other programs: RGB values in, probabilities out, preprocessing included. "
         f"Each file is tested on {CHECKED_CELLS} cells, and offered only if it gives the app's probabilities."

@@ -17,7 +17,6 @@ from leukodash.jobs.estimate import estimate
 from leukodash.jobs.hardware import device_names, gpu_words
 from leukodash.jobs.live_status import (
     best_words,
-    curve_names,
     curve_runs,
     curve_stamp,
     expected_starts,
@@ -32,6 +31,7 @@ from leukodash.jobs.live_status import (
     start_words,
 )
 from leukodash.models.weights import find_weights
+from leukodash.runs.leaderboard import run_names
 from leukodash.runs.locks import stop_requested
 from leukodash.runs.run_folder import Run, finished
 
@@ -96,7 +96,7 @@ def _sentences(shown: list[Run], live: list[Run]) -> list[str]:
     """Say in a sentence a run how it is learning: of the live runs, or of those shown when none is live."""
     if not shown and not live:
         return ["**How is it learning?** The curves of your run are drawn here while it trains."]
-    names = {run: name for name, run in curve_names(shown).items()}
+    names = {run: name for name, run in run_names(shown).items()}
     running = [run for run in shown if run in live and run.status["state"] == "running"]
     if live and not running:
         starts = "is starting" if live[0].status.get("starting") else "waits for its turn"
@@ -111,7 +111,7 @@ def _sentences(shown: list[Run], live: list[Run]) -> list[str]:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _curves(paths: tuple[str, ...], metric: Metric, epochs: int | None, stamp: tuple) -> dict[str, str]:
     """Draw the curves; the cache redraws them only when a file has changed, which `stamp` shows."""
-    names = curve_names([Run(Path(path)) for path in paths])
+    names = run_names([Run(Path(path)) for path in paths])
     backbones: dict[str, str | None] = {name: run.config.backbone for name, run in names.items()}
     histories = {name: run.history for name, run in names.items()}
     steps = {name: run.steps for name, run in names.items()}
