@@ -220,19 +220,46 @@ def test_runs_that_no_test_separates_share_a_rank(clustered):
     places = ranks(correct.mean(), pairs)
     assert places.to_dict() == {"a": 1, "b": 1, "c": 3}
     expected = f"a and b cannot be told apart on these {len(correct):,} images of 20 subjects; c falls behind."
-    assert standings(places, len(correct), 20) == expected
+    assert standings(places, pairs, len(correct), 20) == expected
     tied = pd.Series(1, index=["a", "b", "c"])
-    assert standings(tied, 70) == "a, b and c cannot be told apart on these 70 images."
+    assert standings(tied, pairs.assign(separated=False), 70) == "a, b and c cannot be told apart on these 70 images."
 
 
 def test_standings_of_the_papers_table():
     right = {"VGG16": 65, "MobileNet": 64, "ResNet50": 36}
     correct = pd.DataFrame({name: np.arange(70) < k for name, k in right.items()})
-    places = ranks(correct.mean(), all_pairs(correct))
+    pairs = all_pairs(correct)
+    places = ranks(correct.mean(), pairs)
     both = "VGG16 and MobileNet cannot be told apart on these 70 images"
-    assert standings(places, 70) == f"{both}; ResNet50 falls behind."
-    assert standings(places[["VGG16", "MobileNet"]], 70) == f"{both}."
-    assert standings(places[["VGG16", "ResNet50"]], 70) == "VGG16 is the most accurate on these 70 images."
+    assert standings(places, pairs, 70) == f"{both}; ResNet50 falls behind."
+    one = pairs["a"].eq("VGG16") & pairs["b"].eq("ResNet50")
+    best = "VGG16 is the most accurate on these 70 images."
+    assert standings(places[["VGG16", "ResNet50"]], pairs[one], 70) == best
+
+
+@pytest.mark.parametrize(
+    ("separated", "words"),
+    [
+        ({"AC"}, "A and B cannot be told apart on these 70 images; C falls behind A."),
+        ({"AC", "BC"}, "A and B cannot be told apart on these 70 images; C falls behind."),
+        ({"AC", "AB"}, "A is the most accurate on these 70 images."),
+        ({"AB", "BC"}, "On these 70 images, no run is shown to be better than A; B falls behind; C falls behind B."),
+    ],
+)
+def test_a_run_falls_behind_only_those_that_tests_separate_it_from(separated, words):
+    tests = pd.DataFrame({"a": ["A", "A", "B"], "b": ["B", "C", "C"], "difference": 0.1})
+    tests["separated"] = [f"{row.a}{row.b}" in separated for row in tests.itertuples()]
+    places = ranks(pd.Series([0.9, 0.8, 0.7], index=["A", "B", "C"]), tests)
+    assert standings(places, tests, 70) == words
+
+
+def test_many_runs_are_not_named_one_by_one():
+    names = [f"last block only, learning rate {number}" for number in range(8)]
+    correct = pd.DataFrame({name: np.arange(700) < 600 - 3 * number for number, name in enumerate(names)})
+    pairs = all_pairs(correct)
+    words = standings(ranks(correct.mean(), pairs), pairs, 700)
+    apart = f"the tests separate {pairs['separated'].sum()} of 28 pairs of runs on these 700 images."
+    assert words == f"“{names[0]}” is right most often; {apart}"
 
 
 def test_a_verdict_names_the_better_run_or_the_number_of_images_or_subjects_needed(clustered):

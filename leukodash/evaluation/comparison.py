@@ -11,7 +11,16 @@ import pandas as pd
 from leukodash.errors import DataError
 from leukodash.evaluation.metrics import confusions, evaluate, predicted, rates, reliability, threshold_for
 from leukodash.evaluation.published import published_table
-from leukodash.evaluation.statistics import FEW_SUBJECTS, all_pairs, design_effect, groups, ranks, standings, verdict
+from leukodash.evaluation.statistics import (
+    FEW_SUBJECTS,
+    all_pairs,
+    design_effect,
+    groups,
+    quoted,
+    ranks,
+    standings,
+    verdict,
+)
 
 Thresholds = Mapping[str, float | None]
 ThresholdRule = Literal["likeliest", "fixed", "youden", "sensitivity"]
@@ -226,12 +235,12 @@ def _verdict(comparison: Comparison, table: pd.DataFrame, tests: pd.DataFrame | 
         low, high = row["accuracy_low"], row["accuracy_high"]
         interval = f" (95% interval: {low:.1%} to {high:.1%})" if pd.notna(low) else ""
         return (
-            f"{row['name']} classifies {row['correct']:,} of {row['n']:,} test cells correctly: "
+            f"{quoted(row['name'])} classifies {row['correct']:,} of {row['n']:,} test cells correctly: "
             f"{row['accuracy']:.1%}{interval}."
         )
     if len(table) == 2:
         return verdict(tests.iloc[0])
-    return standings(table.set_index("name")["rank"], comparison.n, comparison.subject_count or None)
+    return standings(table.set_index("name")["rank"], tests, comparison.n, comparison.subject_count or None)
 
 
 def _interval_sentence(comparison: Comparison, thresholds: Thresholds) -> str:
@@ -245,10 +254,7 @@ def _interval_sentence(comparison: Comparison, thresholds: Thresholds) -> str:
     effective = ""
     if effects and np.median(effects) > 1:
         effective = f": these {comparison.n:,} count as about {comparison.n / np.median(effects):,.0f} independent ones"
-    return (
-        f"The intervals account for subjects, as the cells of one subject resemble each other{effective}. "
-        "Wilson's interval, in the table, assumes independent cells."
-    )
+    return f"The intervals account for subjects, as the cells of one subject resemble each other{effective}."
 
 
 def few_subjects_warning(comparison: Comparison) -> str:
@@ -287,7 +293,7 @@ def forest_rows(table: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the rows of `accuracy_charts.forest_figure`: the runs, then published results of the same backbones.
 
     Args:
-        table: from `results`; None returns all results of the two papers.
+        table: from `results`, or with the columns that the figure needs; None returns all results of the two papers.
     """
     papers = published_table()
     papers = papers[(papers["metric"] == "accuracy") & papers["year"].isin([2020, 2023])]
@@ -300,9 +306,8 @@ def forest_rows(table: pd.DataFrame | None = None) -> pd.DataFrame:
     )[columns]
     if table is None:
         return papers
-    own = table.assign(
-        low=table["accuracy_low"].fillna(table["wilson_low"]),
-        high=table["accuracy_high"].fillna(table["wilson_high"]),
-        published=False,
-    )[columns]
+    if "low" not in table:
+        ends = {end: table[f"accuracy_{end}"].fillna(table[f"wilson_{end}"]) for end in ("low", "high")}
+        table = table.assign(**ends)
+    own = table.assign(published=False)[columns]
     return pd.concat([own, papers[papers["backbone"].isin(own["backbone"])]], ignore_index=True)

@@ -21,6 +21,7 @@ LEVEL = 0.95
 ALPHA = 1 - LEVEL
 FEW_SUBJECTS = 10  # below this a page warns: the interval is still valid, but wide and sensitive to each subject
 MAX_GROUPS = 100
+LONG = 200  # letters of a sentence that names every run
 NO_SPREAD = 1e-12  # a standard error below this is a rounding error
 
 Subjects = Sequence[str | None] | np.ndarray  # the subject of each image, None or NaN if unknown
@@ -292,7 +293,7 @@ def cells_needed(
 
 def verdict(pair: pd.Series) -> str:
     """Return one row of `all_pairs` as a sentence."""
-    a, b, n = pair["a"], pair["b"], f"{pair['n']:,} images"
+    a, b, n = quoted(pair["a"]), quoted(pair["b"]), f"{pair['n']:,} images"
     where = f"{n} of {pair['subjects']} subjects" if pair["subjects"] else n
     if pair["separated"]:
         low, high = pair["low"], pair["high"]
@@ -310,20 +311,42 @@ def verdict(pair: pd.Series) -> str:
     return f"{a} and {b}: no detectable difference on {where}; {_about(pair['needed'])} {more} would be needed."
 
 
-def standings(places: pd.Series, n: int, subjects: int | None = None) -> str:
-    """Return the ranks of several runs as a sentence.
+def standings(places: pd.Series, tests: pd.DataFrame, n: int, subjects: int | None = None) -> str:
+    """Return what the paired tests say of three or more runs, as a sentence.
 
     Args:
-        places: the ranks of two or more runs, from `ranks`.
+        places: the ranks of the runs, from `ranks`, the most accurate run first.
+        tests: the table that `all_pairs` returns for the same runs.
         n: number of test images.
         subjects: number of test subjects, if known.
     """
     images = f"these {n:,} images" + (f" of {subjects} subjects" if subjects else "")
-    first, rest = ([str(name) for name in places.index[where]] for where in (places == 1, places > 1))
+    first = [str(name) for name in places.index[places == 1]]
+    behind = _behind(tests)
+    if len(first) == 1 and all(first[0] in behind[name] for name in places.index[places > 1]):
+        return f"{quoted(first[0])} is the most accurate on {images}."
+    by: dict[tuple[str, ...], list[str]] = {}
+    for name in places.index[places > 1]:
+        by.setdefault(tuple(str(run) for run in places.index if run in behind[name]), []).append(str(name))
+    sentences = [f"{words_list(first)} cannot be told apart on {images}"]
     if len(first) == 1:
-        return f"{first[0]} is the most accurate on {images}."
-    together = f"{_list(first)} cannot be told apart on {images}"
-    return f"{together}; {_list(rest)} fall{'s' if len(rest) == 1 else ''} behind." if rest else f"{together}."
+        sentences = [f"On {images}, no run is shown to be better than {quoted(first[0])}"]
+    for better, names in by.items():
+        than = "" if set(better) >= set(first) else f" {words_list(better)}"
+        sentences.append(f"{words_list(names)} fall{'s' if len(names) == 1 else ''} behind{than}")
+    if sum(map(len, sentences)) > LONG:
+        apart = f"the tests separate {int(tests['separated'].sum())} of {len(tests)} pairs of runs on {images}"
+        sentences = [f"{words_list([str(places.index[0])])} is right most often", apart]
+    return "; ".join(sentences) + "."
+
+
+def _behind(tests: pd.DataFrame) -> dict[str, set[str]]:
+    """Return by run the runs that are significantly more accurate, for runs that have such."""
+    behind: dict[str, set[str]] = {}
+    for _, pair in tests[tests["separated"]].iterrows():
+        worse, better = (pair["b"], pair["a"]) if pair["difference"] > 0 else (pair["a"], pair["b"])
+        behind.setdefault(worse, set()).add(better)
+    return behind
 
 
 def _jackknife_covariance(right: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -372,5 +395,12 @@ def _about(number: float) -> str:
     return f"about {float(f'{number:.2g}'):,.0f}"
 
 
-def _list(names: Sequence[str]) -> str:
+def quoted(name: str) -> str:
+    """Return a name in quotation marks if it has a comma or starts with a small letter."""
+    return f"“{name}”" if "," in name or (" " in name and name[0].islower()) else name
+
+
+def words_list(names: Sequence[str]) -> str:
+    """Return names as "A", "A and B", or "A, B and C", those that are phrases in quotation marks."""
+    names = [quoted(name) for name in names]
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

@@ -1,5 +1,6 @@
 """Figures that compare runs: accuracy with intervals, confusion matrices, accuracy by subject, paired tests."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ import plotly.graph_objects as go
 
 from leukodash.figures.theme import FAINT, PUBLISHED_GREY, SHARE_SCALE, color, layout, symbol, symbols
 
+LABEL = 26  # letters in a line of a label
 Normalise = Literal["truth", "prediction", "all"]
 
 
@@ -21,6 +23,8 @@ def forest_figure(rows: pd.DataFrame) -> go.Figure:
     """
     rows = pd.concat([rows[~rows["published"].astype(bool)], rows[rows["published"].astype(bool)]])
     rows = rows.reset_index(drop=True)
+    labels = [_wrapped(name) for name in rows["name"]]
+    lines = max((label.count("<br>") + 1 for label in labels), default=1)
     traces = []  # dicts: Plotly validates them once, in half the time
     for place, row in rows.iterrows():
         ink = PUBLISHED_GREY if row["published"] else color(row["backbone"])
@@ -56,14 +60,15 @@ def forest_figure(rows: pd.DataFrame) -> go.Figure:
     return layout(
         go.Figure(traces),
         f"Accuracy of each run with its 95% interval. {summary or 'No run yet'}.",
-        height=90 + 36 * max(len(rows), 1),
+        height=90 + max(32, 16 * lines) * max(len(rows), 1),
         showlegend=False,
         xaxis={"title": "accuracy", "tickformat": ".0%"},
         yaxis={
             "tickvals": list(rows.index),
-            "ticktext": list(rows["name"]),
+            "ticktext": labels,
             "range": [len(rows) - 0.5, -0.5],
             "showgrid": False,
+            "zeroline": False,
         },
     )
 
@@ -217,6 +222,7 @@ def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
         hovertemplate="%{customdata[0]} versus %{customdata[1]}: %{text}<extra></extra>",
         showlegend=False,
     )
+    labels = [_wrapped(name) for name in names]
     separated = pairs[pairs["separated"]]
     summary = "; ".join(f"{row['a']} and {row['b']}, p = {_p(row['p_holm'])}" for _, row in separated.iterrows())
     differences = f"Significant differences: {summary}" if summary else "No significant difference"
@@ -224,9 +230,14 @@ def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
         figure,
         f"Paired tests of {len(names)} runs. {differences}.",
         height=120 + 56 * len(names),
-        xaxis={"showgrid": False, "side": "top"},
-        yaxis={"showgrid": False, "autorange": "reversed"},
+        xaxis={"showgrid": False, "side": "top", "tickvals": names, "ticktext": labels},
+        yaxis={"showgrid": False, "autorange": "reversed", "tickvals": names, "ticktext": labels},
     )
+
+
+def _wrapped(name: str) -> str:
+    """Return a name on lines short enough for a phone."""
+    return "<br>".join(textwrap.wrap(name, LABEL, break_long_words=False)[:3])
 
 
 def _with_interval(row: pd.Series) -> str:
