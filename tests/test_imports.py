@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from made_runs import made_run
+from made_runs import made_cells, made_run
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from leukodash.errors import RunError
-from leukodash.runs.imported_predictions import MOST_ROWS, import_predictions, imported_runs, read_predictions
+from leukodash.runs.imported_predictions import MOST_ROWS, import_predictions, imported_runs, read_predictions, template
 from leukodash.runs.leaderboard import backbone_of, compare_runs, leaderboard, test_groups
 from leukodash.runs.run_folder import list_runs
 
@@ -30,9 +30,37 @@ def test_files_are_read_as_test_cells_in_any_case_and_order_of_their_columns():
     assert len(read("file,file,label,p_all,p_hem\na,b,all,0.9,0.1\n")) == 1  # pandas renames the second "file"
 
 
+@pytest.mark.parametrize("truth", [("all", "hem"), ("1", "0"), ("1.0", "0.0")])
+def test_one_probability_a_cell_is_that_of_a_blast(truth):
+    table = read(f"path,y_true,prob\na.png,{truth[0]},0.9\nb.png,{truth[1]},0.2\n")
+    assert table[["file", "label", "p_all", "p_hem"]].to_numpy().tolist() == [
+        ["a.png", "all", 0.9, pytest.approx(0.1)],
+        ["b.png", "hem", 0.2, 0.8],
+    ]
+
+
+def test_the_template_with_answers_filled_in_is_an_import_that_can_be_compared():
+    run = made_run("vgg16")
+    with pytest.raises(RunError, match="missing or not a number"):
+        read(template([run]))
+    filled = "\n".join(line + "0.9" * (number > 0) for number, line in enumerate(template([run]).splitlines()))
+    own = import_predictions(filled.encode(), "mine.csv", like=[run])
+    assert len(test_groups([own, run])) == 1
+    assert own.metrics["sensitivity"] == 1
+
+
+def test_predictions_for_several_test_sets_belong_to_the_largest_that_they_cover():
+    small = made_run("vgg16", cells=made_cells(test=30))
+    large = made_run("mobilenet", cells=made_cells(test=70))
+    file = large.predictions.query("part == 'test'").drop(columns="part").to_csv(index=False).encode()
+    assert import_predictions(file, "x.csv", like=[small, large]).test_set == large.test_set
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("path,y_true,prob\na,all,1.2\n", "outside 0 to 1"),
+        ("path,y_true,prob\na,blast,0.2\n", "The columns are for all, hem"),
         ("", "not a CSV file"),
         ("\x00\x01\x02", "Expected file, label"),
         ("file,label,p_all,p_hem\n", "no rows"),

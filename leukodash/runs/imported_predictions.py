@@ -24,7 +24,12 @@ IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
 MOST_CLASSES = 50
 ROUNDING = 0.02  # rounded probabilities of a row may sum to one within this; they are rescaled
-NEEDED = "file, label and a column p_<class> for each class (such as p_all and p_hem); subject and part are optional"
+NEEDED = (
+    "file, label and a column p_<class> for each class (such as p_all and p_hem), or path, y_true and prob (of a "
+    "blast; y_true may be 1 for a blast and 0 for a normal cell); subject and part are optional"
+)
+OTHER_NAMES = {"path": "file", "y_true": "label"}
+BLAST, NORMAL = "all", "hem"  # what a single column of probabilities is about
 
 
 def is_import(run: Run) -> bool:
@@ -108,7 +113,7 @@ def import_predictions(
         title: title of the run; by default the file's name.
         owner: owner of the run.
         backbone: key in `BACKBONES` if the network is one of them; it determines the color.
-        like: finished runs to match, in this order.
+        like: finished runs to match; of several matches, the run with the most test cells wins.
 
     Raises:
         RunError: the file cannot be used, or the checkpoints folder cannot be written.
@@ -147,30 +152,45 @@ def import_predictions(
     return run
 
 
+def template(runs: Sequence[Run]) -> str:
+    """Return a CSV file of the cells that these runs of one test group were tested on, with empty probabilities."""
+    run = min(runs, key=is_import)  # the paths of a trained run, if there is one
+    table, classes = run.predictions, run.metrics["classes"]
+    cells = table.loc[table["part"] == run.metrics.get("part", "test"), ["file", "label"]]
+    if set(classes) == {BLAST, NORMAL}:
+        return cells.rename(columns={"file": "path", "label": "y_true"}).assign(prob="").to_csv(index=False)
+    return cells.assign(**{f"p_{label}": "" for label in classes}).to_csv(index=False)
+
+
 def _table(content: bytes, name: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(io.BytesIO(content), dtype=str, nrows=MOST_ROWS + 1, skipinitialspace=True)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
         raise RunError(f"'{name}' is not a CSV file in UTF-8. Expected {NEEDED}.") from error
-    table.columns = [str(column).strip().lower() for column in table.columns]
+    columns = [str(column).strip().lower() for column in table.columns]
+    table.columns = [OTHER_NAMES.get(name, name) if OTHER_NAMES.get(name) not in columns else name for name in columns]
     if table.columns.duplicated().any():
         raise RunError(f"'{name}' has the column '{table.columns[table.columns.duplicated()][0]}' twice. Keep one.")
     if table.empty:
         raise RunError(f"'{name}' has no rows. Expected {NEEDED}, and one row per cell.")
     if len(table) > MOST_ROWS:
         raise RunError(f"'{name}' has more than {MOST_ROWS:,} rows. Keep the test cells and the validation cells only.")
+    if "prob" in table and "label" in table:
+        blast = pd.to_numeric(table["prob"], errors="coerce")
+        table[f"p_{BLAST}"], table[f"p_{NORMAL}"] = blast, 1 - blast
+        table["label"] = table["label"].str.strip().replace({"1": BLAST, "0": NORMAL, "1.0": BLAST, "0.0": NORMAL})
     classes = {column: column for column in table.columns if column.startswith("p_")}
     labels = {label.lower(): label for label in table.get("label", pd.Series(dtype=str)).dropna().unique()}
     return table.rename(columns={column: f"p_{labels.get(column[2:], column[2:])}" for column in classes})
 
 
 def _matched(table: pd.DataFrame, classes: list[str], like: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:
-    """Return the rows of the first run's test cells that they cover, with that run's file names; and that run."""
+    """Return the rows of the largest test part that they cover, with its run's file names; and that run."""
     tested = table[table["part"] == "test"]
     by_path = tested.set_index("file")
     names = tested["file"].str.replace("\\", "/").str.rsplit("/", n=1).str[-1].str.rsplit(".", n=1).str[0]
     by_name = tested.set_index(names) if names.is_unique else by_path.iloc[:0]
-    for run in like:
+    for run in sorted(like, key=lambda run: -run.metrics["n"]):
         if set(run.metrics["classes"]) != set(classes) or is_import(run):
             continue
         own = run.predictions[run.predictions["part"] == run.metrics.get("part", "test")]
