@@ -5,6 +5,7 @@ from sklearn.metrics import accuracy_score
 
 from leukodash.errors import RunError
 from leukodash.runs.leaderboard import (
+    area_words,
     backbone_of,
     compare_runs,
     default_runs,
@@ -14,6 +15,7 @@ from leukodash.runs.leaderboard import (
     leaderboard,
     marks,
     run_names,
+    shared_words,
     test_groups,
 )
 from leukodash.runs.run_folder import all_runs, finished
@@ -51,9 +53,12 @@ def test_the_users_newest_run_is_shown_first_and_else_the_published_group_with_t
 def test_published_runs_of_the_same_recipe_are_compared_first():
     runs = [made_run(name, when=f"2026010{day}-100000") for day, name in enumerate(("vgg16", "mobilenet"), 1)]
     runs.append(made_run("mobilenet", when="20260103-100000", config={"epochs": 7}))
-    assert default_runs(all_finished()) == [runs[2], runs[0]]
-    vgg16, mobilenet, _ = publish(*runs)
-    assert default_runs(all_finished()) == [mobilenet, vgg16]
+    runs += [made_run(name, when="20260104-100000", seed=1) for name in ("vgg16", "mobilenet")]
+    better = {"config": {"head": (0.5,)}, "metrics": {"validation": {"f1_weighted": 0.9}}}
+    runs += [made_run(name, when="20251231-100000", **better) for name in ("vgg16", "mobilenet")]
+    assert set(default_runs(all_finished())) == set(runs[3:5])
+    *_, vgg16, mobilenet = publish(*runs)  # of as many networks and the first seed, the best on held-out cells
+    assert set(default_runs(all_finished())) == {mobilenet, vgg16}
 
 
 def test_runs_are_comparable_when_every_test_image_is_the_same():
@@ -72,20 +77,28 @@ def test_the_test_set_of_metrics_spares_reading_the_split():
     assert len(test_groups(all_finished())) == 1
 
 
-def test_names_are_as_short_as_tells_runs_apart():
-    made_run("vgg16", seed=0)
-    made_run("mobilenet", seed=1, when="20260101-100000")
-    made_run("mobilenet", seed=2, when="20260101-110000")
-    made_run("mobilenet", seed=3, when="20260101-110000")
-    made_run("resnet50", seed=4, about={"title": "Ana's best"})
-    names = {run.id[-4:]: name for name, run in run_names(all_finished()).items()}
-    assert names == {
+def names_of(*runs):
+    return {run.id[-4:]: name for name, run in run_names(runs).items()}
+
+
+def test_names_leave_out_what_all_runs_share_and_tell_them_apart():
+    alike = {"config": {"seed": 0}}
+    vgg16, titled = made_run("vgg16", seed=0, **alike), made_run("resnet50", seed=4, about={"title": "Ana's best"})
+    first, later, last = (
+        made_run("mobilenet", seed=seed, when=f"20260101-1{hour}0000", **alike)
+        for seed, hour in ((1, 0), (2, 1), (3, 1))
+    )
+    assert names_of(vgg16, first, titled) == {"0000": "VGG16", "0001": "MobileNet", "0004": "Ana's best"}
+    assert names_of(vgg16, first, later, last) == {
         "0000": "VGG16",
-        "0001": "MobileNet 10:00:00",
-        "0002": "MobileNet 11:00:00 (0002)",
-        "0003": "MobileNet 11:00:00 (0003)",
-        "0004": "Ana's best",
+        "0001": "MobileNet · 1 Jan 10:00",
+        "0002": "MobileNet · 1 Jan 11:00 (0002)",
+        "0003": "MobileNet · 1 Jan 11:00 (0003)",
     }
+    changed = made_run("mobilenet", seed=5, config={"seed": 5, "epochs": 8})
+    assert names_of(first, changed) == {"0001": "30 epochs", "0005": "8 epochs · seed 5"}
+    assert shared_words([first, changed]) == "MobileNet · quick, 224 pixels, head 0.3 · split by subject"
+    assert shared_words([vgg16, titled]) == "VGG16 · quick, 224 pixels, head 0.3, 30 epochs · split by subject"
 
 
 def test_each_run_is_right_about_the_cells_it_is_right_about():
@@ -132,6 +145,8 @@ def test_the_leaderboard_has_the_best_run_first_and_says_what_to_mind():
 
 
 def test_a_network_no_better_than_area_says_so():
+    run = made_run(metrics={"roc_auc": 0.8, "area_auc": 0.85})
+    assert area_words([run]) == "Cell area alone (ROC AUC 0.850) ranks these cells as well as or better than MobileNet."
     assert marks({"roc_auc": 0.8, "area_auc": 0.85}) == "no better than cell area alone"
     assert "look for a leak" in marks({"f1_weighted": 0.95, "subjects": 14})
     assert marks({"f1_weighted": 0.95, "subjects": 14, "generated": True}) == "generated cells"
@@ -141,8 +156,8 @@ def test_a_network_no_better_than_area_says_so():
 
 
 def test_seeds_of_one_configuration_fold_into_mean_and_spread():
-    for seed in range(3):
-        made_run("vgg16", seed=seed)
+    for seed in range(3):  # as in the published studies, a seed holds out other subjects for validation
+        made_run("vgg16", seed=seed, config={"split": {"seed": seed}})
     made_run("vgg16", seed=7, config={"epochs": 7})  # differs in more than the seed
     board = leaderboard(all_finished())
     folded = fold_seeds(all_finished()).set_index("seeds")

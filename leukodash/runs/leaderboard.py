@@ -1,6 +1,6 @@
 """Finished runs as a table and side by side, for the compare page and the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leukodash.config.recipe_words import config_words
 from leukodash.errors import RunError
 from leukodash.evaluation.comparison import AREAS, RATES, Comparison, Predictions
 from leukodash.evaluation.published import LEAK_ALARM
-from leukodash.evaluation.statistics import wilson
+from leukodash.evaluation.statistics import wilson, words_list
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.imported_predictions import about_import, is_import
 from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
 
 AREA_MARK = "no better than cell area alone"
+SEEDS: dict[str, Any] = {"seed": True, "weights_file": True, "split": {"seed"}}  # what runs of one recipe may differ in
 DIVERGED = 10  # times the loss of a uniform guess: a validation loss above that is one of a training that diverged
 
 
@@ -99,32 +101,73 @@ def image_paths(runs: Sequence[Run], files: Sequence[str]) -> dict[str, Path]:
 def default_runs(runs: Sequence[Run], limit: int = 8) -> list[Run]:
     """Return the newest run of each backbone, and every imported run, newest first, at most `limit`.
 
-    If all are published, they are of one recipe: the newest of those that the most backbones were trained with.
+    If all are published, they are of one recipe, so that only the networks differ: of those that the most backbones
+    were trained with, the first seeds, and of these the best on held-out cells.
     """
     if all(run.published for run in runs):
         alike: dict[str, list[Run]] = {}
         for run in runs:
             recipe = run.trained.model_dump_json(exclude={"backbone", "weights_file", "weights_sha256"})
             alike.setdefault(recipe, []).append(run)
-        runs = max(alike.values(), key=lambda members: len({run.config.backbone for run in members}))
+
+        def fair(members: Sequence[Run]) -> tuple[int, int, float]:
+            return len({run.config.backbone for run in members}), -members[0].config.seed, held_out(members)
+
+        runs = max(alike.values(), key=fair)
     newest: dict[str, Run] = {}
     for run in runs:
         newest.setdefault(backbone_of(run) or run.id, run)
     return list(newest.values())[:limit]
 
 
+def held_out(runs: Sequence[Run]) -> float:
+    """Return the mean weighted F1 of runs on their validation cells, by which recipes are chosen."""
+    return float(np.mean([run.metrics.get("validation", {}).get("f1_weighted", 0.0) for run in runs]))
+
+
 def run_names(runs: Sequence[Run]) -> dict[str, Run]:
-    """Return the runs by the shortest unique name: title or backbone, if needed with the time, then with the id."""
+    """Return the runs by their titles, without the words that all of them share.
 
-    def unique(names: list[str], longer: list[str]) -> list[str]:
-        return [name if names.count(name) == 1 else more for name, more in zip(names, longer, strict=True)]
-
-    titles = [run.title for run in runs]
-    rows = [BACKBONES.get(backbone_of(run) or "") for run in runs]
-    short = [run.about["title"] or (row.title if row else run.id) for run, row in zip(runs, rows, strict=True)]
-    names = unique(short, titles)
-    names = unique(names, [f"{title} ({run.id[-4:]})" for title, run in zip(titles, runs, strict=True)])
+    The network stays, unless it is the same and the recipes differ. Titles that people gave stay whole. Runs with the
+    same name have the time added at which they were started, and then the end of their id.
+    """
+    shared = _shared(runs)
+    parts = {run: _parts(run) for run in runs if _named(run)}
+    same = len({network for network, *_ in parts.values()}) == 1 < len({recipe for _, recipe, *_ in parts.values()})
+    short = {}
+    for run, (network, *others) in parts.items():
+        kept = _kept(others, lambda word: word not in shared)
+        short[run] = " · ".join(kept if same and kept else [network, *kept])
+    names = [short.get(run, run.title) for run in runs]
+    names = _unique(names, [f"{name} · {run.started}" for name, run in zip(names, runs, strict=True)])
+    names = _unique(names, [f"{name} ({run.id[-4:]})" for name, run in zip(names, runs, strict=True)])
     return dict(zip(names, runs, strict=True))
+
+
+def shared_words(runs: Sequence[Run]) -> str:
+    """Return the words that these names share: "recommended · tested on fold 1"."""
+    parts = [_parts(run) for run in runs if _named(run)]
+    network = [parts[0][0]] if len({network for network, *_ in parts}) == 1 else []
+    return " · ".join([*network, *_kept(parts[0][1:], _shared(runs).__contains__)]) if parts else ""
+
+
+def _unique(names: list[str], longer: list[str]) -> list[str]:
+    return [name if names.count(name) == 1 else more for name, more in zip(names, longer, strict=True)]
+
+
+def _named(run: Run) -> bool:
+    """Whether the title of a run follows from its settings."""
+    return not run.about["title"] and not is_import(run)
+
+
+def _shared(runs: Sequence[Run]) -> set[str]:
+    words = [set(", ".join(_parts(run)[1:]).split(", ")) for run in runs if _named(run)]
+    return words[0].intersection(*words) if words else set()
+
+
+def _kept(parts: Sequence[str], keep: Callable[[str], bool]) -> list[str]:
+    """Return the parts of a title with those of their words that are kept."""
+    return [kept for part in parts if (kept := ", ".join(word for word in part.split(", ") if keep(word)))]
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
@@ -176,12 +219,12 @@ def _by_content(run: Run, tested: pd.DataFrame, first: Run, cells: pd.DataFrame)
 def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
     """Return a row a finished run, best accuracy first.
 
-    Columns: run (id), title, backbone, owner, preset, data, part (which cells were tested), n, correct, subjects,
-    accuracy with Wilson's low and high, the other `RATES` and `AREAS` with their intervals (``<name>_low``,
-    ``<name>_high``), area_auc (of cell area alone, on the same cells), parameters, trained_parameters,
-    megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image, images_per_second, epochs,
-    best_epoch, split, leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what
-    a reader must know, in words).
+    Columns: run (id), title, backbone, owner, preset, network, recipe, how_split and repeat (in words), data, part
+    (which cells were tested), n, correct, subjects, accuracy with Wilson's low and high, the other `RATES` and `AREAS`
+    with their intervals (``<name>_low``, ``<name>_high``), area_auc (of cell area alone, on the same cells),
+    parameters, trained_parameters, megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image,
+    images_per_second, epochs, best_epoch, split, leaks, random_start, generated, test_set (equal for runs tested on the
+    same cells), marks (what a reader must know, in words).
     """
     rows = [_row(run) for run in runs if run.metrics]
     table = pd.DataFrame(rows)
@@ -189,16 +232,16 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def area_words(runs: Sequence[Run]) -> str:
-    """Return a warning that names the runs that rank cells no better than cell area alone; "" without such runs."""
+    """Return a sentence that names the runs that rank cells no better than cell area alone; "" without such runs."""
     below = [name for name, run in run_names(runs).items() if AREA_MARK in marks(run.metrics)]
     if not below:
         return ""
     area = next(run.metrics["area_auc"] for run in runs if run.metrics.get("area_auc") is not None)
-    return f"No better than cell area alone (ROC AUC {area:.3f}), so nothing but size was learnt: {', '.join(below)}."
+    return f"Cell area alone (ROC AUC {area:.3f}) ranks these cells as well as or better than {words_list(below)}."
 
 
 def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return one row for runs that differ only in their seed: the mean and the spread over the seeds.
+    """Return one row for runs that differ only in their seeds, of training or split: their mean and spread.
 
     Columns: name (of the newest), seeds (how many runs), accuracy (mean), spread (standard deviation of the
     accuracy, NaN for one seed), lowest, highest, and the means of the other `RATES` and `AREAS`; best mean first.
@@ -207,7 +250,7 @@ def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
     kinds: dict[str, list[str]] = {}
     for run in runs:
         if run.id in board.index:
-            kind = run.id if is_import(run) else run.trained.model_dump_json(exclude={"seed", "weights_file"})
+            kind = run.id if is_import(run) else run.trained.model_dump_json(exclude=SEEDS)
             kinds.setdefault(kind, []).append(run.id)
     newest = [next(run for run in runs if run.id == members[0]) for members in kinds.values()]
     rows = []
@@ -261,6 +304,7 @@ def _row(run: Run) -> dict[str, Any]:
         "backbone": backbone_of(run),
         "owner": about["owner"],
         "preset": "" if is_import(run) else run.config.preset,
+        **dict(zip(("network", "recipe", "how_split", "repeat"), _parts(run), strict=True)),
         "data": data_name(run),
         **{name: metrics.get(name) for name in (*SAME, *RATES, *AREAS)},
         **_intervals(metrics),
@@ -274,6 +318,14 @@ def _row(run: Run) -> dict[str, Any]:
         "test_set": run.test_set,
         "marks": marks(metrics),
     }
+
+
+def _parts(run: Run) -> tuple[str, str, str, str]:
+    """Return network, recipe, split and repeat in words."""
+    if is_import(run):
+        row = BACKBONES.get(backbone_of(run) or "")
+        return row.title if row else "other", "imported", "", ""
+    return config_words(run.config)
 
 
 def _intervals(metrics: dict[str, Any]) -> dict[str, float]:
