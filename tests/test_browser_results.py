@@ -115,7 +115,7 @@ def test_a_smear_is_classified_cell_by_cell(page, classify, tmp_path):
 
 def test_a_click_on_a_square_of_a_confusion_matrix_opens_its_images(app, page):
     page.set_viewport_size({"width": 1280, "height": 2400})
-    page.goto(f"{app.url}/compare?runs={app.made.id}")
+    page.goto(f"{app.url}/compare?runs={app.made.id}&tab=Mistakes")
     squares = page.locator(".st-key-confusion-MobileNet .js-plotly-plot .textpoint")
     opened = page.get_by_text(re.compile("normal cells that MobileNet predicts as ALL blast"))
     expect(squares).to_have_count(4)  # blast·blast, blast·normal, normal·blast, normal·normal
@@ -128,3 +128,36 @@ def test_a_click_on_a_square_of_a_confusion_matrix_opens_its_images(app, page):
     count = int(opened.inner_text().split()[0])
     assert count > 0
     expect(page.get_by_role("img", name=re.compile("^Cell, normal"))).to_have_count(min(count, 14))
+
+
+def test_runs_ticked_in_the_table_are_compared_until_back_and_after_a_visit_to_another_page(app, page):
+    page.goto(app.url)
+    page.get_by_role("link", name="Compare", exact=True).click()
+    verdict = page.get_by_test_id("stMain").get_by_role("heading", level=3).first
+    expect(verdict).to_contain_text("AlexNet")
+    page.get_by_role("button", name="Choose runs").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Untick all").click()
+    expect(dialog.get_by_role("button", name="Compare 0 runs")).to_be_disabled()
+    dialog.get_by_role("textbox", name="Search").fill("mobilenet")
+    page.keyboard.press("Enter")
+    table = dialog.get_by_test_id("stDataFrame")
+    one = dialog.get_by_role("button", name="Compare 1 run", exact=True)
+    expect(table.get_by_role("gridcell", name="MobileNet", exact=True)).to_have_count(1)
+
+    def tick():
+        if not one.is_visible():
+            box = table.bounding_box()
+            page.mouse.click(box["x"] + 15, box["y"] + 50)
+
+    click_until(page, tick, one)
+    one.click()
+    expect(verdict).to_contain_text("MobileNet classifies")
+    assert f"runs={app.made.id}" in page.url
+    page.get_by_role("link", name="Lesson", exact=True).click()
+    expect(page.get_by_test_id("stMain").get_by_role("heading", level=1)).to_be_visible()
+    page.get_by_role("link", name="Compare", exact=True).click()
+    expect(verdict).to_contain_text("MobileNet classifies")
+    for _ in range(3):  # over the lesson and the ticked runs to the page as it was opened
+        page.go_back()
+    page.wait_for_url(f"{app.url}/compare")

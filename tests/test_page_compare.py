@@ -3,8 +3,9 @@ import re
 import pandas as pd
 import pytest
 from apptest import open_page, texts, widget
-from made_runs import made_cells, made_run
+from made_runs import made_cells, made_run, publish
 
+from leukodash.app.compare.choice import MAX_RUNS, board_of, link_problem, search, ticked_now
 from leukodash.runs.imported_predictions import imported_runs
 
 PERFECT = [0.9 if i % 7 % 2 == 0 else 0.1 for i in range(110)]
@@ -19,9 +20,13 @@ def table(at):
     return at.dataframe[0].value.set_index("name")
 
 
+def names(at):
+    return list(table(at).index)
+
+
 def made_pair():
-    first = made_run("vgg16", seed=1, about={"owner": "Ana"})
-    return first, made_run("mobilenet", seed=2, skill=0.4, about={"owner": "Ben"})
+    first = made_run("vgg16", seed=1, about={"owner": "Ana"}, config={"seed": 0})
+    return first, made_run("mobilenet", seed=2, skill=0.4, about={"owner": "Ben"}, config={"seed": 0})
 
 
 def test_without_a_run_the_page_links_to_training():
@@ -35,51 +40,76 @@ def test_the_newest_run_of_each_backbone_is_compared_with_counts_intervals_and_m
     made_run("mobilenet", seed=2, when="20260101-110000")
     made_run("mobilenet", seed=3, metrics={"area_auc": 0.999, "roc_auc": 0.9}, when="20260101-120000")
     at = open_page("compare")
-    assert at.multiselect[0].value == ["20260101-120000-mobilenet-0003", "20260101-100000-vgg16-0001"]
+    assert at.title[0].value == "Compare"
+    assert at.pills(key="question").value == "own"
+    assert sorted(names(at)) == ["MobileNet · seed 3", "VGG16 · seed 1"]
     assert "of 7 subjects" in headline(at)
     assert "Only 7 test subjects" in texts(at)
-    assert "nothing but size was learnt" in texts(at)
-    assert re.search(r"\[VGG16\].*3 leaks", texts(at))
-    row = table(at).loc["VGG16"]
-    assert (row["right"], row["wilson"], row["marks"]) == ("70 of 70", "94.8–100.0", "3 leaks between parts")
-    assert [button.label for button in at.get("download_button")] == ["CSV", "Report", "Download"]
+    assert "Cell area alone (ROC AUC 0.999) ranks these cells as well as or better than MobileNet" in texts(at)
+    assert re.search(r"\[VGG16 · seed 1\].*3 leaks", texts(at))
+    row = table(at).loc["VGG16 · seed 1"]
+    assert (row["right"], row["wilson"], row["marks"]) == ("70 of 70", "94.8%–100.0%", "3 leaks between parts")
+    assert {"CSV", "Report", "Download", "Template"} == {button.label for button in at.get("download_button")}
 
 
-def test_chosen_runs_are_in_the_address_and_a_link_brings_them_back():
-    first = made_run("vgg16", seed=1, when="20260101-100000")
-    second = made_run("mobilenet", seed=2, when="20260101-110000")
-    at = open_page("compare", runs=first.id)
-    assert at.multiselect[0].value == [first.id]
-    assert headline(at).startswith("### VGG16 classifies")
-    at.multiselect[0].set_value([second.id]).run()
-    assert at.query_params["runs"] == second.id
-    assert headline(at).startswith("### MobileNet classifies")
-    at.multiselect[0].set_value([]).run()
-    assert "Choose a run" in texts(at)
-    assert open_page("compare", runs="20200101-000000-vgg16-dead").multiselect[0].value == [second.id, first.id]
-
-
-def test_a_link_to_a_run_of_another_test_set_opens_that_group():
-    other = made_run("vgg16", cells=made_cells(test=30), when="20260101-100000")
+def test_a_link_opens_exactly_its_runs_and_a_question_takes_their_place_in_the_address():
+    first = made_run("vgg16", when="20260101-100000")
     made_run("mobilenet", when="20260101-110000")
-    at = open_page("compare", runs=other.id)
-    assert at.multiselect[0].options == ["VGG16"]
-    assert at.multiselect[0].value == [other.id]
+    at = open_page("compare", runs=first.id)
+    assert names(at) == ["VGG16"]
+    assert headline(at).startswith("### VGG16 classifies")
+    at.pills(key="question").set_value("own").run()
+    assert at.query_params["question"] == "own" and "runs" not in at.query_params
+    assert sorted(names(at)) == ["MobileNet", "VGG16"]
 
 
-def test_test_groups_with_equal_labels_can_all_be_opened():
-    cells = made_cells()
-    made_run("vgg16", cells=cells, when="20260101-100000")
-    made_run("mobilenet", cells=cells.assign(sha256=cells["sha256"].str[::-1]), when="20260101-110000")
+def test_opening_the_page_adds_nothing_to_the_address_and_going_back_undoes_the_last_choice():
+    made_pair()
     at = open_page("compare")
-    groups = at.selectbox(key="group")
-    assert len(set(groups.options)) == 2
-    opened = []
-    for option in groups.options:
-        at.selectbox(key="group").select(option).run()
-        assert not at.exception
-        opened += at.multiselect[0].options
-    assert set(opened) == {"VGG16", "MobileNet"}
+    assert not at.query_params
+    at.query_params["runs"] = made_run("resnet50").id
+    at.run()
+    assert names(at) == ["ResNet50"]
+    at.query_params.clear()  # the browser's Back
+    at.run()
+    assert len(names(at)) == 3
+
+
+def test_a_wrong_link_gets_a_sentence():
+    run = made_run("vgg16")
+    at = open_page("compare", runs=f"20200101-000000-vgg16-dead,{run.id}")
+    assert "1 of the 2 runs of this link are not here" in at.warning[0].value.replace("\\", "")
+    assert names(at) == ["VGG16"]
+    assert "A question is shown in their place" in open_page("compare", runs="dead").warning[0].value.replace("\\", "")
+    assert "no question 'x'" in link_problem([], [], "x", {"own": 1})
+    assert f"At most {MAX_RUNS}" in link_problem([str(i) for i in range(20)], [str(i) for i in range(20)], None, {})
+    assert link_problem([run.id], [run.id], None, {}) == ""
+
+
+def test_runs_that_were_tested_on_different_cells_stand_side_by_side_without_a_test():
+    other = made_run("vgg16", cells=made_cells(test=30), when="20260101-100000")
+    run = made_run("mobilenet", when="20260101-110000")
+    at = open_page("compare", runs=f"{other.id},{run.id}")
+    assert "tested on different cells (1 on 70 cells and 1 on 30 cells)" in texts(at)
+    assert table(at)["n"].to_dict() == {"MobileNet": 70, "VGG16": 30}
+    assert "VGG16" in at.get("plotly_chart")[0].proto.alt
+    assert not at.tabs
+    assert names(open_page("compare", runs=other.id)) == ["VGG16"]
+
+
+def test_the_table_of_all_runs_is_searched_by_words_and_ticks_outlive_a_search():
+    mine = made_run("vgg16", about={"owner": "Ana"}, config={"split": {"kind": "fold", "test_fold": 1}})
+    (theirs,) = publish(made_run("mobilenet", seed=7, config={"seed": 7}))
+    board = board_of([mine, theirs])
+    assert board["owner"].tolist() == ["Ana", "published"]
+    assert board["interval"].str.fullmatch(r"\d+\.\d%–\d+\.\d%").all()
+    assert search(board, "ana FOLD 1")["run"].tolist() == [mine.id]
+    assert search(board, "seed 7 mobilenet")["run"].tolist() == [theirs.id]
+    assert search(board, "ana mobilenet").empty
+    assert ticked_now(["a", "b", "c"], ["b", "d"], [1]) == ["a", "c", "d"]
+    at = open_page("compare")
+    at.button(key="choose").click().run()
+    assert at.button(key="compare").label == "Compare 1 run"
 
 
 def test_damaged_predictions_are_one_sentence():
@@ -99,13 +129,13 @@ def test_each_threshold_moves_everything():
         assert table(at)["sensitivity"].iloc[0] != sensitivity
 
 
-TABS = ["Training", "Paired tests", "ROC and PR", "Calibration", "Decision curve", "By subject", "Published"]
+TABS = ["Paired tests", "Mistakes", "Training", "ROC and PR", "Calibration", "Decision curve", "Published"]
 
 
 @pytest.mark.parametrize("tab", TABS)
 def test_each_tab_shows_something_and_says_it_in_words(tab):
     for seed, backbone in enumerate(("vgg16", "mobilenet", "resnet50")):
-        made_run(backbone, seed=seed)
+        made_run(backbone, seed=seed, config={"seed": 0})
     at = open_page("compare", tab=tab)
     assert not at.error
     opened = widget(at.tabs, tab)
@@ -123,32 +153,30 @@ def test_each_tab_shows_something_and_says_it_in_words(tab):
 def test_without_subjects_the_page_says_so():
     for backbone in ("vgg16", "mobilenet"):
         made_run(backbone, cells=made_cells().assign(subject=None))
-    said = texts(open_page("compare", tab="By subject"))
+    said = texts(open_page("compare"))
     assert "are unknown" in said and "Wilson's" in said
 
 
-def test_every_view_of_the_table_is_a_csv_and_can_be_filtered_by_owner_or_show_intervals():
-    first, _ = made_pair()
-    made_run("vgg16", seed=5, when="20250101-100000")
-    at = open_page("compare")
-    for view, rows in (("seeds", 2), ("chosen", 2), ("all", 3)):
-        at.segmented_control(key="table-of").set_value(view).run()
-        assert not at.exception
-        assert len(at.dataframe[0].value) == rows
-        assert at.get("download_button")
-    at.multiselect(key="of-owner").set_value(["Ana"]).run()
-    assert at.dataframe[0].value["run"].tolist() == [first.id]
+def test_seeds_are_put_together_only_where_there_are_several_and_more_columns_show_all_intervals():
+    made_pair()
+    assert not any(group.key == "table-of" for group in open_page("compare").segmented_control)
+    made_run("vgg16", seed=5, when="20250101-100000", config={"seed": 5, "split": {"seed": 5}})
+    at = open_page("compare", **{"table-of": "Seeds together"})
+    assert at.dataframe[0].value["seeds"].tolist() == [2]
     at.segmented_control(key="table-of").set_value("chosen").run()
-    at.toggle(key="intervals").set_value(True).run()
-    assert "–" in table(at)["sensitivity"].iloc[0]
+    few = len(at.dataframe[0].proto.column_order)
+    assert 1 < few <= 8
+    at.toggle(key="more").set_value(True).run()
+    assert len(at.dataframe[0].proto.column_order) > 2 * few
+    assert "%–" in table(at)["sensitivity"].iloc[0]
 
 
 def test_the_cells_of_a_square_are_as_many_as_it_counts_and_those_without_images_are_named():
     made_pair()
-    at = open_page("compare")
+    at = open_page("compare", tab="Mistakes")
     for kind in ("Worst mistakes", "Disagreements", "Matrix entry"):
         at.segmented_control(key="cells").set_value(kind).run()
-        assert "not on this machine" in texts(at)
+        assert any("not on this machine" in expander.label for expander in at.expander)
     for key, value in (("run", "MobileNet"), ("truth", "hem"), ("called", "all")):
         at.selectbox(key=f"cells-{key}").set_value(value).run()
     counted = table(at).loc["MobileNet", "confusion"][1][0]
@@ -171,13 +199,26 @@ def test_a_file_is_imported_and_chosen_at_once_until_it_is_deleted_and_a_faulty_
         at.button(key="import-go").click().run()
         assert not at.exception
         assert ("bad" in at.error[0].value) if name == "bad.csv" else ("torch" in table(at).index)
-    again = open_page("compare")
-    assert imported_runs()[0].id in again.multiselect[0].value
-    assert "torch" in table(again).index
+    assert imported_runs()[0].id in at.query_params["runs"]
+    assert "torch" in names(open_page("compare"))
     at.button(key="import-delete").click().run()
     assert not at.exception
     assert "torch" not in table(at).index
-    assert imported_runs() == []
+    assert imported_runs() == [] and not at.warning[1:]
+
+
+def test_a_file_about_other_cells_than_those_on_screen_is_compared_with_the_runs_of_its_cells():
+    cells = made_cells(test=30, root="others")
+    other = made_run("vgg16", cells=cells, when="20260101-100000", about={"title": "Theirs"})
+    made_run("mobilenet", when="20260101-110000", cells=made_cells(root="mine", test=90))
+    tested = cells[cells["part"] == "test"]
+    file = pd.DataFrame({"path": tested["file"], "y_true": (tested["label"] == "all").astype(int), "prob": 0.7})
+    at = open_page("compare")
+    assert names(at) == ["MobileNet"]
+    at.file_uploader(key="import").upload("torch.csv", file.to_csv(index=False).encode(), "text/csv").run()
+    at.button(key="import-go").click().run()
+    assert sorted(names(at)) == ["Theirs", "torch"]
+    assert table(at).loc["torch", "n"] == len(other.predictions.query("part == 'test'"))
 
 
 def test_runs_that_learnt_from_fewer_cells_draw_a_learning_curve_and_others_say_how_to_get_one():
@@ -186,5 +227,5 @@ def test_runs_that_learnt_from_fewer_cells_draw_a_learning_curve_and_others_say_
     runs = [made_run("vgg16", seed=seed, cells=pd.concat([cells, train[:count]])) for seed, count in ((1, 60), (2, 20))]
     at = open_page("compare", tab="Learning curve", runs=",".join(run.id for run in runs))
     assert "with 20 cells" in widget(at.tabs, "Learning curve").get("plotly_chart")[0].proto.alt
-    at.multiselect[0].set_value([runs[0].id]).run()
+    at = open_page("compare", tab="Learning curve", runs=runs[0].id)
     assert any("train again" in info.value for info in at.info)

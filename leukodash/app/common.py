@@ -167,6 +167,11 @@ def unique_labels(labels: dict[str, str], suffix: Callable[[str], str]) -> dict[
 
 def badges(run: Run) -> str:
     """Return the badges of a run as Markdown: published, split, leaks, averaged views, generated, random start."""
+    return " ".join(badge_list(run))
+
+
+def badge_list(run: Run) -> list[str]:
+    """Return the badges of a run, each as Markdown."""
     metrics, model = run.metrics, run.model
     marks = [":green-badge[:material/menu_book: published]"] if run.published else []
     marks += [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
@@ -183,7 +188,7 @@ def badges(run: Run) -> str:
         marks.append(":violet-badge[:material/draw: generated cells]")
     if trained and trained.weights == "random":
         marks.append(":orange-badge[:material/casino: random start]")
-    return " ".join(marks)
+    return marks
 
 
 def accuracy_words(metrics: dict) -> str:

@@ -6,20 +6,27 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from leukodash.app.common import plain
+from leukodash.app.compare.choice import MAX_RUNS, ask
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Predictions, average
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.baseline_predictions import predict_baselines
-from leukodash.runs.imported_predictions import NEEDED, import_predictions, is_import
-from leukodash.runs.leaderboard import TestGroup, test_groups
+from leukodash.runs.imported_predictions import NEEDED, import_predictions, is_import, template
+from leukodash.runs.leaderboard import TestGroup, default_runs, test_groups
 from leukodash.runs.run_folder import Run
 from leukodash.runs.trash import discard
 
 AVERAGE = "Average of the runs"
 
 
-def add_part(group: TestGroup) -> set[str]:
-    """Let the user choose additional rows; returns the enabled ones: "average", "baselines"."""
+def add_part(group: TestGroup, groups: list[TestGroup], chosen: list[Run]) -> set[str]:
+    """Let the user choose additional rows; returns the enabled ones: "average", "baselines".
+
+    Args:
+        group: the test group on screen.
+        groups: all test groups: imported predictions are matched with the cells of each.
+        chosen: the runs on screen.
+    """
     wanted = set()
     if st.toggle(
         "Average of the runs", key="average", bind="query-params", help="An ensemble: the mean of the probabilities."
@@ -32,16 +39,20 @@ def add_part(group: TestGroup) -> set[str]:
     ):  # fmt: skip
         wanted.add("baselines")
     st.divider()
-    _import(group)
+    _import(group, groups, chosen)
     if problem := st.session_state.pop("import-problem", ""):
         st.error(plain(problem), icon=":material/error:")
     _remove([run for run in group.runs if is_import(run)])
     return wanted
 
 
-def _import(group: TestGroup) -> None:
+def _import(group: TestGroup, groups: list[TestGroup], chosen: list[Run]) -> None:
     """Let the user import the predictions of another tool as a run."""
     file = st.file_uploader("Import predictions of another tool (CSV)", "csv", key="import", help=f"Columns {NEEDED}.")
+    st.download_button(
+        "Template", lambda: template(group.runs), "predictions.csv", "text/csv", icon=":material/download:",
+        on_click="ignore", key="template", help="The test cells on this page, with an empty column for your answers.",
+    )  # fmt: skip
     if file is None:
         return
     st.text_input("Name", Path(file.name).stem, max_chars=60, key=f"import-title-{file.file_id}")
@@ -49,21 +60,22 @@ def _import(group: TestGroup) -> None:
         "Network", list(BACKBONES), index=None, format_func=lambda name: BACKBONES[name].title, key="import-backbone",
         placeholder="Other",
     )  # fmt: skip
-    st.button("Import", type="primary", key="import-go", on_click=_import_file, args=(group, file))
+    st.button("Import", type="primary", key="import-go", on_click=_import_file, args=(groups, chosen, file))
 
 
-def _import_file(group: TestGroup, file: UploadedFile) -> None:
-    """Import the file and select it, in another test group if its cells differ."""
+def _import_file(groups: list[TestGroup], chosen: list[Run], file: UploadedFile) -> None:
+    """Import the file and compare it with the runs on screen, or else with runs that were tested on its cells."""
     title, backbone = st.session_state[f"import-title-{file.file_id}"], st.session_state["import-backbone"]
+    trained = [next((run for run in group.runs if not is_import(run)), None) for group in groups]
+    like = [run for run in trained if run]
     try:
-        run = import_predictions(file.getvalue(), file.name, title=title, backbone=backbone, like=group.runs)
+        run = import_predictions(file.getvalue(), file.name, title=title, backbone=backbone, like=like)
     except LeukoDashError as error:
         st.session_state["import-problem"] = str(error)
         return
-    key = test_groups([run])[0].key
-    st.session_state["group"] = key
-    if key == group.key:
-        st.session_state[f"runs-{key}"] = [*st.session_state[f"runs-{key}"], run.id]
+    same = next((group.runs for group in groups if group.key == test_groups([run])[0].key), ())
+    beside = chosen if chosen[0] in same else default_runs(same)
+    ask(runs=",".join(run.id for run in [run, *beside][:MAX_RUNS]))
     st.toast(f"{plain(run.title)} was imported.", icon=":material/check_circle:")
 
 
@@ -79,6 +91,9 @@ def _remove(imports: list[Run]) -> None:
 def _discard(run: Run) -> None:
     try:
         discard(run)
+        compared = st.query_params.get("runs", "").split(",")
+        if run.id in compared:
+            ask(runs=",".join(name for name in compared if name != run.id))
     except LeukoDashError as error:
         st.session_state["import-problem"] = str(error)
 

@@ -10,6 +10,9 @@ from leukodash.figures.theme import alt_text
 
 def chart(figure: go.Figure, key: str, **more: Any) -> Any:
     """Show a figure under a stable key; `more` is passed to `st.plotly_chart`, whose result is returned."""
-    # The grey text of Streamlit's theme has too little contrast on filled squares.
-    figure.update_layout(font_color="#ECEDF1" if st.context.theme.type == "dark" else "#1C1E26")
+    # The grey text of Streamlit's theme has too little contrast, most of all on filled squares.
+    ink = "#ECEDF1" if st.context.theme.type == "dark" else "#1C1E26"
+    figure.update_layout(font_color=ink)
+    for axes in (figure.update_xaxes, figure.update_yaxes):
+        axes(tickfont_color=ink, title_font_color=ink)
     return st.plotly_chart(figure, key=key, config={"displayModeBar": False}, alt=alt_text(figure), **more)

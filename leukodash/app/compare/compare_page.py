@@ -1,20 +1,22 @@
-"""Compare: "which is better, and do we know?" A verdict, a figure, then the details."""
+"""Compare: "which is better, and do we know?" A question, its answer in a sentence and a figure, then the details."""
 
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
-from leukodash.app.common import badges, finished_runs, libraries_loaded, plain, unique_labels
+from leukodash.app.common import badge_list, finished_runs, libraries_loaded, page_head, plain
 from leukodash.app.compare.added_rows import add_part, extended
 from leukodash.app.compare.chart import chart
-from leukodash.app.compare.confusion_part import choose_thresholds, confusion_part
+from leukodash.app.compare.choice import cells_words, choose
+from leukodash.app.compare.confusion_part import choose_thresholds
 from leukodash.app.compare.downloads import report_part
-from leukodash.app.compare.gallery import gallery_part
 from leukodash.app.compare.result_tables import table_part
-from leukodash.app.compare.statistics_tabs import tabs_part
+from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
 from leukodash.app.navigation import page
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_warning, forest_rows, summary
+from leukodash.evaluation.statistics import wilson
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.jobs.live_status import readable
 from leukodash.runs.imported_predictions import imported_runs
@@ -22,15 +24,16 @@ from leukodash.runs.leaderboard import (
     TestGroup,
     area_words,
     compare_runs,
-    default_runs,
-    first_group,
+    leaderboard,
     run_names,
+    shared_words,
     test_groups,
 )
 from leukodash.runs.run_folder import Run
+from leukodash.studies.questions import best_recipe, questions, split_rows, split_verdict
 
-MAX_RUNS = 12  # more lines in one chart are unreadable
-CHOSEN = "compared"  # session key: the chosen runs survive a visit to another page
+NAMED = 3  # runs whose names stand beside a badge; of more, their number does
+GREY = "Grey: the results that two papers printed, on other cells."
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
@@ -43,55 +46,30 @@ def _summary(_comparison: Comparison, at: Thresholds, key: tuple) -> Summary:
     return summary(_comparison, at)
 
 
+@st.cache_data(max_entries=4, show_spinner="Reading the predictions of both splits …")
+def _split_rows(stamp: tuple) -> pd.DataFrame:
+    return split_rows()
+
+
 def stamp(runs: list[Run]) -> tuple:
     """Return a cache key that changes with the results or the title of a run."""
     files = [run.path / name for run in runs for name in ("metrics.json", "about.json")]
     return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
 
 
-def requested_runs(runs: list[Run]) -> list[Run]:
-    """Return the runs in the URL, else those chosen before, as far as they still exist."""
-    requested = st.query_params.get("runs", "").split(",")
-    ids = requested if any(requested) else st.session_state.get(CHOSEN, [])
-    return [run for run in runs if run.id in ids]
-
-
-def choose(groups: list[TestGroup], requested: list[Run]) -> tuple[TestGroup, list[Run], set[str]]:
-    """Let the user choose the test group, the runs (stored in the URL), and additional rows."""
-    left, right, add = st.columns([5, 7, 2], vertical_alignment="bottom")
-    by_key = {group.key: group for group in groups}
-    if st.session_state.get("group") not in by_key:  # first visit, or the group no longer exists
-        match = next((group for group in groups if requested and requested[0] in group.runs), None)
-        st.session_state["group"] = (match or first_group(groups)).key
-    labels = unique_labels({key: group.words for key, group in by_key.items()}, lambda key: f"test set {key[:6]}")
-    group = by_key[left.selectbox(
-        "Tested on", list(by_key), format_func=labels.__getitem__, key="group",
-        help="Only runs that were tested on exactly the same cells can be compared. Other runs are in other groups.",
-    )]  # fmt: skip
-    by_id = {run.id: name for name, run in run_names(group.runs).items()}
-    first = [run for run in requested if run in group.runs] or default_runs(group.runs)
-    previous = st.session_state.get(f"runs-{group.key}", [run.id for run in first][:MAX_RUNS])
-    st.session_state[f"runs-{group.key}"] = [run_id for run_id in previous if run_id in by_id]
-    chosen = right.multiselect(
-        "Runs", list(by_id), format_func=by_id.__getitem__, max_selections=MAX_RUNS, key=f"runs-{group.key}",
-        placeholder="Choose one or more runs",
-    )  # fmt: skip
-    st.query_params["runs"] = ",".join(chosen)
-    st.session_state[CHOSEN] = chosen
-    chosen_runs = [run for run in group.runs if run.id in chosen]
-    with add.popover("Add", icon=":material/add:", width="stretch"):
-        wanted = add_part(group)
-    return group, chosen_runs, wanted
-
-
 def badge_lines(chosen: list[Run]) -> str:
-    """Return the runs' badges, without names if all runs have the same."""
+    """Return what all runs share, in words and badges, and the other badges with the names, or the number, of runs."""
     marked: dict[str, list[str]] = {}
     for name, run in run_names(chosen).items():
-        marked.setdefault(badges(run), []).append(plain(name))
-    if len(marked) == 1:
-        return next(iter(marked))
-    return "  \n".join(f":small[{', '.join(names)}] {marks}" for marks, names in marked.items())
+        for badge in badge_list(run):
+            marked.setdefault(badge, []).append(plain(name))
+    shared = [badge for badge, names in marked.items() if len(names) == len(chosen)]
+    lines = [" ".join([f":small[{plain(shared_words(chosen))}]", *shared])]
+    for badge, names in marked.items():
+        if badge not in shared:
+            few = ", ".join(names) if len(names) <= NAMED else f"{len(names)} of {len(chosen)} runs"
+            lines.append(f":small[{few}] {badge}")
+    return "  \n".join(lines)
 
 
 def empty() -> None:
@@ -105,38 +83,91 @@ def empty() -> None:
 def show() -> None:
     """Show the page."""
     libraries_loaded("compare")
+    page_head("Compare", "Which network is better, and do we know? Choose a question, or runs.")
     runs = sorted([*readable(finished_runs())[0], *imported_runs()], key=lambda run: run.id, reverse=True)
     groups = test_groups(runs)
     if not groups:
         empty()
         st.stop()
-    group, chosen, wanted = choose(groups, requested_runs(runs))
-    if not chosen:
-        st.info("Choose a run above.", icon=":material/touch_app:")
-        st.stop()
+    key, chosen = choose(runs, questions(runs))
+    if key == "split":
+        rows = _split_rows(stamp(chosen))
+        counts = " and ".join(f"{n:,} cells ({split})" for split, n in rows.groupby("split")["n"].first().items())
+        words = f"Tested on {counts}. These are not the same cells, so there is no paired test."
+        different_cells(split_verdict(rows), rows, words)
+    elif note := cells_words(chosen):
+        board = leaderboard(chosen).rename(columns={"low": "wilson_low", "high": "wilson_high"})
+        rows = board.assign(name=board["run"].map({run.id: name for name, run in run_names(chosen).items()}))
+        low, high = rows["accuracy_low"].fillna(rows["wilson_low"]), rows["accuracy_high"].fillna(rows["wilson_high"])
+        different_cells("Tested on different cells", rows.assign(low=low, high=high), note)
+        st.markdown(badge_lines(chosen))
+    else:
+        group = next(group for group in groups if chosen[0] in group.runs)
+        same_cells(chosen, group, groups, key)
+
+
+def different_cells(verdict: str, rows: pd.DataFrame, note: str) -> None:
+    """Show runs, or groups of them, that were tested on different cells, each with its own count and interval.
+
+    Args:
+        verdict: a sentence.
+        rows: name, backbone, accuracy, low, high, n, subjects.
+        note: why they are not tested against each other.
+    """
+    st.markdown(f"### {plain(verdict)}")
+    st.caption(plain(note))
+    chart(forest_figure(forest_rows(rows)), "forest")
+    st.caption(f"Bars are 95% intervals; they account for subjects where these are known. {GREY}")
+    shown = rows[["name", "accuracy", "low", "high", "n", "subjects"]].assign(accuracy=100 * rows["accuracy"])
+    shown["interval"] = [f"{low:.1%}–{high:.1%}" for low, high in zip(rows["low"], rows["high"], strict=True)]
+    st.dataframe(
+        shown, hide_index=True, key="table", column_order=["name", "accuracy", "interval", "n", "subjects"],
+        column_config={
+            "name": "Runs", "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f%%"),
+            "interval": "95% interval", "n": st.column_config.NumberColumn("Test cells", format="localized"),
+            "subjects": "Subjects",
+        },
+    )  # fmt: skip
+
+
+def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], question: str) -> None:
+    """Show runs that were tested on the same cells: verdict, figure, table, subjects, and the details in tabs."""
+    head, controls = st.container(), st.container(horizontal=True, vertical_alignment="bottom")
     try:
         key = tuple(str(run.path) for run in chosen), stamp(chosen)
         runs_alone = _comparison(*key)
+        with controls.popover("Add", icon=":material/add:"):
+            wanted = add_part(group, groups, chosen)
         comparison = extended(runs_alone, chosen, wanted, key)
     except LeukoDashError as error:
         st.error(plain(str(error)), icon=":material/error:")
         st.stop()
-
-    head = st.container()
-    st.subheader("Confusion matrices")
-    at = choose_thresholds(comparison)
+    with controls.popover("Threshold", icon=":material/tune:"):
+        at, words = choose_thresholds(comparison)
     result = _summary(comparison, at, (*key, *comparison.predictions))
     alone = result if comparison is runs_alone else _summary(runs_alone, at, key)
     with head:
         st.markdown(f"### {plain(alone.verdict)}")
-        for warning in (few_subjects_warning(comparison), area_words(chosen)):
-            if warning:
-                st.warning(plain(warning), icon=":material/warning:")
-        st.markdown(badge_lines(chosen))
+        if question == "network":
+            _better_recipe(chosen)
+        if warning := few_subjects_warning(comparison):
+            st.warning(plain(warning), icon=":material/warning:")
         chart(forest_figure(forest_rows(result.table)), "forest")
-        st.caption(f"{result.interval} Grey: published results, measured on other cells.")
-        table_part(result.table, chosen, group)
+        st.markdown(badge_lines(chosen))
+        st.caption(plain(" ".join(filter(None, (words, area_words(chosen), result.interval, GREY)))))
+    with controls:
         report_part(comparison, at, result, chosen)
-    confusion_part(comparison, at, result.table)
-    gallery_part(comparison, at, chosen)
+    table_part(result.table, chosen, group)
+    subjects_part(comparison, at)
     tabs_part(comparison, at, result, chosen)
+
+
+def _better_recipe(chosen: list[Run]) -> None:
+    """Say how good the best recipe is on the same cells: the networks are compared with one recipe that all have."""
+    if run := best_recipe(chosen):
+        metrics = run.metrics
+        low, high = metrics["accuracy_interval"] or wilson(metrics["correct"], metrics["n"])
+        st.markdown(
+            f"One recipe for all. With the recipe that is best on held-out subjects, {run.config.spec.title} reaches "
+            f"{metrics['accuracy']:.1%} on these cells (95% interval: {low:.1%} to {high:.1%})."
+        )

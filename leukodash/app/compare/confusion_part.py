@@ -34,23 +34,22 @@ NORMALIZE: dict[Literal["truth", "prediction", "all"], str] = {
 }
 
 
-def choose_thresholds(comparison: Comparison) -> Thresholds:
-    """Let the user choose the threshold for the whole page."""
+def choose_thresholds(comparison: Comparison) -> tuple[Thresholds, str]:
+    """Let the user choose the threshold for the whole page; returns it, and a sentence unless it is the usual one."""
     if len(comparison.classes) != 2:
-        return dict.fromkeys(comparison.predictions)
-    left, right = st.columns([3, 2])
-    rule = choose_one("Decision rule", RULES, "rule", left, help=RULES_HELP, bind="query-params")
+        return dict.fromkeys(comparison.predictions), ""
+    rule = choose_one("Decision rule", RULES, "rule", help=RULES_HELP, bind="query-params")
     value = 0.5
     title = label_title(comparison.positive)
     if rule == "fixed":
-        value = right.slider(f"{title} from a probability of", 0.01, 0.99, 0.5, 0.01, key="at", bind="query-params")
+        value = st.slider(f"{title} from a probability of", 0.01, 0.99, 0.5, 0.01, key="at", bind="query-params")
     elif rule == "sensitivity":
-        value = right.slider("Sensitivity on validation", 0.5, 1.0, 0.95, 0.01, key="sensitivity", bind="query-params")
+        value = st.slider("Sensitivity on validation", 0.5, 1.0, 0.95, 0.01, key="sensitivity", bind="query-params")
     at, problem = thresholds_by_rule(comparison, rule, value)
-    if rule in ("youden", "sensitivity"):
-        chosen = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
-        st.caption(f"{title} from: {plain(', '.join(chosen))}. {plain(problem)}" if chosen else plain(problem))
-    return at
+    if rule == "likeliest":
+        return at, ""
+    used = [f"{name} {threshold:.3f}" for name, threshold in at.items() if threshold is not None]
+    return at, " ".join([f"{title} from a probability of: {', '.join(used)}."] * bool(used) + [problem])
 
 
 def confusion_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> None:

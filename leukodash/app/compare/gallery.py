@@ -56,8 +56,11 @@ def gallery_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> N
     paths = image_paths(chosen, list(rows["file"]))
     missing = rows[~rows["file"].isin(list(paths))]
     if len(missing):
-        st.caption("These images are not on this machine. File names:")
-        st.dataframe(missing[["file", "label", "subject", "score"]], hide_index=True, key="cell-names")
+        images = f"{len(missing)} of these {len(rows)} images are not on this machine"
+        with st.expander(f"{images}: their names", icon=":material/image_not_supported:"):
+            named = missing.assign(label=missing["label"].map(label_title))[["file", "label", "subject", "score"]]
+            heads = {"file": "File", "label": "True class", "subject": "Subject", "score": "Score"}
+            st.dataframe(named, hide_index=True, key="cell-names", column_config=heads)
     rows = rows.drop(missing.index)
     if rows.empty:
         return

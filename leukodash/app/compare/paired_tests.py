@@ -11,6 +11,8 @@ from leukodash.evaluation.comparison import Comparison, Thresholds
 from leukodash.evaluation.statistics import ALPHA, cells_needed, cochran_q, verdict
 from leukodash.figures.accuracy_charts import pairs_figure
 
+SIDE_BY_SIDE = 5  # runs whose chart of pairs fits into half the page
+
 
 def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | None) -> None:
     """Show whether the runs differ, which pairs differ, and two chosen runs in detail."""
@@ -18,7 +20,7 @@ def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | Non
     if table is None:
         st.info("A test needs two runs: select another one above.", icon=":material/touch_app:")
         return
-    left, right = st.columns(2)
+    left, right = st.columns(2) if len(names) <= SIDE_BY_SIDE else (st.container(), st.container())
     with left:
         if len(names) > 2:
             st.markdown(_overall(comparison, at, table))
@@ -68,7 +70,7 @@ def _pair(pair: pd.Series) -> None:
         f"| **{a} correct** | {pair['both_right']:,} | {pair['only_a']:,} |\n"
         f"| **{a} wrong** | {pair['only_b']:,} | {pair['both_wrong']:,} |"
     )
-    points = f"{100 * pair['difference']:+.1f} points (95 %: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})"
+    points = f"{100 * pair['difference']:+.1f} points (95%: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})"
     mcnemar = f"Exact McNemar: p {p_words(pair['mcnemar'])}"
     if pair["subjects"]:
         st.markdown(

@@ -1,4 +1,4 @@
-"""Tables of the compare page: the chosen runs, all runs of the test group, and runs that differ only in their seed."""
+"""Tables of the compare page: the chosen runs, and means over runs that differ only in their seeds."""
 
 from typing import Any
 
@@ -48,47 +48,36 @@ WORDS = {
     "split": ("Split", "How the cells were split."),
     "marks": ("Limitations", "Limitations of these numbers."),
 }
-USUAL = "rank accuracy right interval wilson sensitivity specificity f1 roc_auc parameters seconds split marks".split()
-FOLDED = "seeds accuracy spread lowest highest sensitivity specificity f1 roc_auc".split()
+USUAL = "accuracy interval right sensitivity specificity roc_auc marks".split()
+FOLDED = "seeds accuracy spread lowest highest roc_auc".split()
 TITLES = {key: texts[0] for table in (PERCENT, PLAIN, WORDS) for key, texts in table.items()}
-VIEWS = {"chosen": "Chosen runs", "all": "All runs on these cells", "seeds": "Averaged over seeds"}
+VIEWS = {"chosen": "These runs", "seeds": "Seeds together"}
 
 
 def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup) -> None:
-    """Show a table of the chosen runs, of all runs of the group, or by seed, with a column choice and a download."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        view = choose_one("Table of", VIEWS, "table-of", bind="query-params", label_visibility="collapsed")
-        with st.popover("Columns", icon=":material/view_column:"):
-            columns = st.multiselect("Columns", list(TITLES), USUAL, format_func=TITLES.__getitem__, key="columns")
-            intervals = st.toggle("95% intervals of all measures", key="intervals")
+    """Show a table of the chosen runs, or of all recipes of the group with several seeds, and a download."""
+    folded = fold_seeds(group.runs)
+    folded = folded[folded["seeds"] > 1]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        view = "chosen"
+        if len(folded):
+            view = choose_one("Table of", VIEWS, "table-of", bind="query-params", label_visibility="collapsed")
+        more = st.toggle("More columns", key="more", help="All measures with their intervals, training, and speed.")
         slot = st.empty()
     if view == "chosen":
         names = {run.id: name for name, run in run_names(chosen).items()}
         board = leaderboard(chosen)
-        more = board[[column for column in board.columns if column not in table.columns]]
-        rows = table.merge(more.assign(name=more["run"].map(names)), on="name", how="left")
-    elif view == "all":
-        rows = _filtered(leaderboard(group.runs).rename(columns={"low": "wilson_low", "high": "wilson_high"}))
-        rows.insert(0, "name", rows["run"].map({run.id: name for name, run in run_names(group.runs).items()}))
+        others = board[[column for column in board.columns if column not in table.columns]]
+        rows, usual = table.merge(others.assign(name=others["run"].map(names)), on="name", how="left"), USUAL
     else:
-        rows, columns = fold_seeds(group.runs), FOLDED
+        rows, usual = folded, FOLDED
     slot.download_button(
         "CSV", rows.drop(columns="confusion", errors="ignore").to_csv(index=False), "comparison.csv", "text/csv",
         icon=":material/download:", on_click="ignore", key="csv",
     )  # fmt: skip
-    _show(_formatted(rows, intervals), columns)
+    _show(_formatted(rows, more), [*usual, *(key for key in TITLES if more and key not in usual)])
     if view != "chosen":
-        st.caption("For the likeliest class, independent of the threshold chosen below.")
-
-
-def _filtered(board: pd.DataFrame) -> pd.DataFrame:
-    """Let the user filter runs by owner, backbone and data set."""
-    filters = (("Owner", "owner"), ("Backbone", "backbone"), ("Data", "data"))
-    for column, (title, key) in zip(st.columns(3), filters, strict=True):
-        options = sorted(board[key].dropna().unique())
-        kept = column.multiselect(title, options, key=f"of-{key}", placeholder="All", bind="query-params")
-        board = board[board[key].isin(kept)] if kept else board
-    return board.reset_index(drop=True)
+        st.caption("All runs on these cells, for the likeliest class, whatever the threshold.")
 
 
 def _formatted(rows: pd.DataFrame, intervals: bool) -> pd.DataFrame:
@@ -96,22 +85,21 @@ def _formatted(rows: pd.DataFrame, intervals: bool) -> pd.DataFrame:
     shown = rows.copy()
     if "correct" in rows:
         shown["right"] = [f"{k:,} of {n:,}" for k, n in zip(rows["correct"], rows["n"], strict=True)]
-        shown["interval"] = _between(rows["accuracy_low"], rows["accuracy_high"], 100, 1)
-        shown["wilson"] = _between(rows["wilson_low"], rows["wilson_high"], 100, 1)
+        shown["interval"] = _between(rows["accuracy_low"], rows["accuracy_high"], "{:.1%}")
+        shown["wilson"] = _between(rows["wilson_low"], rows["wilson_high"], "{:.1%}")
     for key in (*PERCENT, *PLAIN):
-        times, digits = (100, 1) if key in PERCENT else (1, 3)
+        form = "{:.1%}" if key in PERCENT else "{:.3f}"
         if key in rows and key in PERCENT:
             shown[key] = 100 * rows[key].astype(float)
         if intervals and f"{key}_low" in rows and key in rows:
-            between = _between(rows[f"{key}_low"], rows[f"{key}_high"], times, digits)
-            values = (times * rows[key].astype(float)).map(f"{{:.{digits}f}}".format)
+            between = _between(rows[f"{key}_low"], rows[f"{key}_high"], form)
+            values = rows[key].astype(float).map(form.format)
             shown[key] = [f"{value} ({ends})" if ends else value for value, ends in zip(values, between, strict=True)]
     return shown
 
 
-def _between(low: pd.Series, high: pd.Series, times: int, digits: int) -> list[str]:
-    ends = zip(times * low, times * high, strict=True)
-    return [f"{a:.{digits}f}–{b:.{digits}f}" if pd.notna(a) else "" for a, b in ends]
+def _between(low: pd.Series, high: pd.Series, form: str) -> list[str]:
+    return [f"{form.format(a)}–{form.format(b)}" if pd.notna(a) else "" for a, b in zip(low, high, strict=True)]
 
 
 def _show(rows: pd.DataFrame, columns: list[str]) -> None:
@@ -120,11 +108,11 @@ def _show(rows: pd.DataFrame, columns: list[str]) -> None:
     config: dict[str, Any] = {"name": text("Run", pinned=True)}
     config |= {key: text(title, help=words) for key, (title, words) in WORDS.items()}
     for key, (title, words) in PERCENT.items():
-        config[key] = number(f"{title}, %", help=words, format="%.1f")
+        config[key] = number(title, help=words, format="%.1f%%")
     for key, (title, words, format_) in PLAIN.items():
         config[key] = number(title, help=words, format=format_)
     for key in (*PERCENT, *PLAIN):
         if key in rows and not pd.api.types.is_numeric_dtype(rows[key]):
             config[key] = text(config[key]["label"], help=config[key]["help"])
-    order = ["name", *(key for key in columns if key in rows and rows[key].notna().any())]
+    order = ["name", *(key for key in columns if key in rows and rows[key].replace("", None).notna().any())]
     st.dataframe(rows, column_order=order, column_config=config, hide_index=True, key="table", placeholder="–")

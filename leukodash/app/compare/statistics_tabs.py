@@ -7,6 +7,8 @@ import streamlit as st
 
 from leukodash.app.common import plain
 from leukodash.app.compare.chart import chart
+from leukodash.app.compare.confusion_part import confusion_part
+from leukodash.app.compare.gallery import gallery_part
 from leukodash.app.compare.paired_tests import tests_part
 from leukodash.data.dataset import label_title
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, by_subject, reliability_tables
@@ -24,19 +26,24 @@ from leukodash.runs.run_folder import Run
 def tabs_part(comparison: Comparison, at: Thresholds, summary: Summary, chosen: list[Run]) -> None:
     """Show the tabs."""
     parts = {
+        "Paired tests": lambda: tests_part(comparison, at, summary.tests),
+        "Mistakes": lambda: _mistakes(comparison, at, summary, chosen),
         "Training": lambda: _training(chosen),
         "Learning curve": lambda: _learning(summary, chosen),
-        "Paired tests": lambda: tests_part(comparison, at, summary.tests),
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: _calibration(comparison),
         "Decision curve": lambda: _decision(comparison),
-        "By subject": lambda: _subjects(comparison, at),
         "Published": _published,
     }
     for tab, part in zip(st.tabs(list(parts), key="tab", bind="query-params"), parts.values(), strict=True):
         if tab.open:
             with tab:
                 part()
+
+
+def _mistakes(comparison: Comparison, at: Thresholds, summary: Summary, chosen: list[Run]) -> None:
+    confusion_part(comparison, at, summary.table)
+    gallery_part(comparison, at, chosen)
 
 
 def _training(chosen: list[Run]) -> None:
@@ -98,7 +105,9 @@ def _decision(comparison: Comparison) -> None:
     )
 
 
-def _subjects(comparison: Comparison, at: Thresholds) -> None:
+def subjects_part(comparison: Comparison, at: Thresholds) -> None:
+    """Show the accuracy on each subject, and on which it is lowest."""
+    st.subheader("By subject", anchor=False)
     if comparison.subjects is None:
         st.info("The subjects of these cells are unknown.", icon=":material/person_off:")
         return
@@ -106,7 +115,7 @@ def _subjects(comparison: Comparison, at: Thresholds) -> None:
     chart(subject_figure(rows.assign(label=rows["label"].map(label_title)), comparison.backbones), "subjects")
     worst = rows.groupby(["subject", "label"])["accuracy"].mean().sort_values()
     (subject, label), share = worst.index[0], worst.iloc[0]
-    st.caption(f"Accuracy is lowest for subject {plain(subject)} ({label_title(label)}): {share:.0%} on average.")
+    st.caption(f"Accuracy is lowest for subject {plain(subject)} ({label_title(label)}): {share:.1%} on average.")
 
 
 def _two_classes(comparison: Comparison) -> bool:
