@@ -68,10 +68,10 @@ def test_a_newcomer_trains_compares_and_classifies(page, server, look):
     look("data", subjects)
 
     go_to("Compare")
-    matrix = page.locator(".st-key-confusion-MobileNet .js-plotly-plot").first
-    expect(matrix).to_be_visible()
-    expect(page.get_by_test_id("stMain")).to_contain_text(str(run.metrics["correct"]))
-    look("compare", matrix)
+    intervals = page.locator(".st-key-forest .js-plotly-plot").first
+    expect(intervals).to_be_visible()
+    expect(page.get_by_test_id("stMain")).to_contain_text(f"classifies {run.metrics['correct']} of")
+    look("compare", intervals)
 
     go_to("Classify")
     page.get_by_role("button", name="Cell 1", exact=True).click()

@@ -185,6 +185,7 @@ def test_the_forest_shows_published_rows_in_open_gray_at_the_bottom():
     assert own.y[0] == 0
     assert figure.layout.yaxis.ticktext[0] == "mine"
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # 0 on top
+    assert figure.layout.yaxis.zeroline is False  # it would cross out the first row
     assert own.marker.color == color("vgg16")
     assert (paper.marker.color, paper.marker.symbol) == (PUBLISHED_GREY, "square-open")
     low, high = paper.x[0] - paper.error_x.arrayminus[0], paper.x[0] + paper.error_x.array[0]
@@ -193,6 +194,15 @@ def test_the_forest_shows_published_rows_in_open_gray_at_the_bottom():
     figure = forest_figure(forest_rows().tail(1).assign(low=np.nan, high=np.nan))  # no interval
     assert figure.data[0].error_x.visible is False
     assert "mine 90.0% of 1,867" in alt_text(figure)
+
+
+def test_long_names_stand_on_lines_that_leave_room_on_a_phone():
+    rows = pd.concat(
+        [forest_rows().tail(1).assign(name="own preprocessing, batch norm frozen, learning rate 0.001")] * 9
+    )
+    figure = forest_figure(rows)
+    assert max(map(len, figure.layout.yaxis.ticktext[0].split("<br>"))) <= 26
+    assert figure.layout.height > forest_figure(rows.assign(name="short")).layout.height
 
 
 @pytest.mark.parametrize(

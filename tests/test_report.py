@@ -22,6 +22,9 @@ def test_a_report_needs_no_network_starts_with_the_verdict_and_describes_its_fig
         assert sentence in words
     assert len(alts) == 10  # forest, two matrices, pairs, ROC, PR, calibration, subjects, accuracy and loss
     assert all(alts)
+    for head in ("only the second", "limitations", "training, seconds", "F1, weighted"):
+        assert f" {head} " in words
+    assert not re.search(r"[a-z]_[a-z]| %", words)
 
 
 def test_titles_become_neither_html_nor_markdown():

@@ -145,12 +145,13 @@ def _figure(figure: go.Figure) -> Markup:
 
 def _table(table: pd.DataFrame) -> Markup:
     """Return a table as HTML; its texts are escaped."""
-    return Markup(table.to_html(index=False, border=0, escape=True, na_rep="", float_format="{:.3g}".format))
+    html = table.to_html(index=False, border=0, escape=True, na_rep="", float_format="{:.3g}".format)
+    return Markup('<div class="wide">{}</div>').format(Markup(html))
 
 
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"run": table["name"], "rank": table["rank"]})
-    shown["right"] = [f"{k:,} of {n:,}" for k, n in zip(table["correct"], table["n"], strict=True)]
+    shown["correct"] = [f"{k:,} of {n:,}" for k, n in zip(table["correct"], table["n"], strict=True)]
     for name in (*RATES, *AREAS):
         shown[MEASURES[name]] = [
             _value(value, low, high) for value, low, high in table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
@@ -158,12 +159,14 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     shown["Wilson (accuracy)"] = [
         f"{low:.3f}–{high:.3f}" for low, high in table[["wilson_low", "wilson_high"]].to_numpy()
     ]
-    return shown.set_index("run").T.reset_index(names="")
+    return shown.set_index("run").T.rename_axis(columns=None).reset_index(names="")
 
 
 def _tests(tests: pd.DataFrame) -> pd.DataFrame:
-    shown = tests[["a", "b", "both_right", "only_a", "only_b", "both_wrong"]].copy()
-    shown["difference, points (95 %)"] = [
+    heads = {"a": "first run", "b": "second run", "both_right": "both correct", "only_a": "only the first"}
+    heads |= {"only_b": "only the second", "both_wrong": "both wrong"}
+    shown = tests[list(heads)].rename(columns=heads)
+    shown["difference, points (95%)"] = [
         f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
         for d, low, high in tests[["difference", "low", "high"]].to_numpy()
     ]
@@ -175,10 +178,13 @@ def _tests(tests: pd.DataFrame) -> pd.DataFrame:
 def _published() -> pd.DataFrame:
     rows = published_table()
     rows["interval"] = [
-        f"{100 * low:.1f}–{100 * high:.1f} %" if pd.notna(low) else "" for low, high in rows[["low", "high"]].to_numpy()
+        f"{low:.1%}–{high:.1%}" if pd.notna(low) else "" for low, high in rows[["low", "high"]].to_numpy()
     ]
-    rows["value"] = (100 * rows["value"]).map("{:.1f} %".format)
-    return rows[["paper", "year", "network", "metric", "value", "n", "interval", "split", "note"]]
+    rows["value"] = rows["value"].map("{:.1%}".format)
+    rows["n"] = rows["n"].map("{:,}".format)
+    rows["metric"] = rows["metric"].map(MEASURES)
+    heads = {"metric": "measure", "n": "test cells", "interval": "Wilson 95%", "note": "limitations"}
+    return rows[["paper", "year", "network", "metric", "value", "n", "interval", "split", "note"]].rename(columns=heads)
 
 
 def _value(value: float, low: float, high: float) -> str:

@@ -9,6 +9,11 @@ from leukodash.runs.imported_predictions import about_import, is_import
 from leukodash.runs.leaderboard import compare_runs, leaderboard, run_names
 from leukodash.runs.run_folder import Run
 
+ABOUT = {
+    "run": "run", "network": "network", "recipe": "recipe", "owner": "owner", "data": "data set",
+    "parameters": "parameters", "seconds": "training, seconds", "split": "split", "marks": "limitations",
+}  # fmt: skip
+
 
 def comparison_report(
     runs: Sequence[Run],
@@ -26,8 +31,10 @@ def comparison_report(
     named = run_names(runs)
     names = {run.id: name for name, run in named.items()}
     board = leaderboard(runs)
-    about = board.assign(run=board["run"].map(names))
-    about = about[["run", "backbone", "owner", "preset", "data", "parameters", "seconds", "split", "marks"]]
+    about = board.assign(
+        run=board["run"].map(names), parameters=board["parameters"].map("{:,.0f}".format, na_action="ignore")
+    )
+    about = about[list(ABOUT)].rename(columns=ABOUT)
     histories = {name: run.history for name, run in named.items()}
     return html_report(comparison, found or summary(comparison, at), at, about, histories)
 
