@@ -167,3 +167,4 @@ def test_seeds_of_one_configuration_fold_into_mean_and_spread():
     assert folded.loc[3, "spread"] == pytest.approx(np.std(of, ddof=1))
     assert folded.loc[3, ["lowest", "highest"]].tolist() == [of.min(), of.max()]
     assert np.isnan(folded.loc[1, "spread"])
+    assert folded.loc[3, "name"] == "30 epochs"

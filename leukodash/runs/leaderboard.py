@@ -243,19 +243,19 @@ def area_words(runs: Sequence[Run]) -> str:
 def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
     """Return one row for runs that differ only in their seeds, of training or split: their mean and spread.
 
-    Columns: name (of the newest), seeds (how many runs), accuracy (mean), spread (standard deviation of the
+    Columns: name (of the first seed), seeds (how many runs), accuracy (mean), spread (standard deviation of the
     accuracy, NaN for one seed), lowest, highest, and the means of the other `RATES` and `AREAS`; best mean first.
     """
     board = leaderboard(runs).set_index("run")
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, list[Run]] = {}
     for run in runs:
         if run.id in board.index:
             kind = run.id if is_import(run) else run.trained.model_dump_json(exclude=SEEDS)
-            kinds.setdefault(kind, []).append(run.id)
-    newest = [next(run for run in runs if run.id == members[0]) for members in kinds.values()]
+            kinds.setdefault(kind, []).append(run)
+    first = [min(members, key=lambda run: 0 if is_import(run) else run.config.seed) for members in kinds.values()]
     rows = []
-    for name, members in zip(run_names(newest), kinds.values(), strict=True):
-        same = board.loc[members]
+    for name, members in zip(run_names(first), kinds.values(), strict=True):
+        same = board.loc[[run.id for run in members]]
         of = same["accuracy"]
         row = {"name": name, "seeds": len(members), "spread": of.std(), "lowest": of.min(), "highest": of.max()}
         rows.append(row | same[[*RATES, *AREAS]].astype(float).mean().to_dict())

@@ -115,7 +115,7 @@ def different_cells(verdict: str, rows: pd.DataFrame, note: str) -> None:
         note: why they are not tested against each other.
     """
     st.markdown(f"### {plain(verdict)}")
-    st.caption(plain(note))
+    st.markdown(plain(note))
     chart(forest_figure(forest_rows(rows)), "forest")
     st.caption(f"Bars are 95% intervals; they account for subjects where these are known. {GREY}")
     shown = rows[["name", "accuracy", "low", "high", "n", "subjects"]].assign(accuracy=100 * rows["accuracy"])
@@ -168,6 +168,6 @@ def _better_recipe(chosen: list[Run]) -> None:
         metrics = run.metrics
         low, high = metrics["accuracy_interval"] or wilson(metrics["correct"], metrics["n"])
         st.markdown(
-            f"One recipe for all. With the recipe that is best on held-out subjects, {run.config.spec.title} reaches "
+            f"All were trained alike. With a better recipe, chosen on other people, {run.config.spec.title} reaches "
             f"{metrics['accuracy']:.1%} on these cells (95% interval: {low:.1%} to {high:.1%})."
         )
