@@ -5,7 +5,8 @@ import pytest
 from apptest import open_page, texts, widget
 from made_runs import made_cells, made_run, publish
 
-from leukodash.app.compare.choice import MAX_RUNS, board_of, link_problem, search, ticked_now
+from leukodash.app.compare.choice import link_problem
+from leukodash.app.compare.run_picker import MAX_RUNS, board_of, search, ticked_now
 from leukodash.runs.imported_predictions import imported_runs
 
 PERFECT = [0.9 if i % 7 % 2 == 0 else 0.1 for i in range(110)]

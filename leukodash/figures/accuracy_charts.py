@@ -237,7 +237,7 @@ def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
 
 def _wrapped(name: str) -> str:
     """Return a name on lines short enough for a phone."""
-    return "<br>".join(textwrap.wrap(name, LABEL, break_long_words=False)[:3])
+    return "<br>".join(textwrap.wrap(name, LABEL, max_lines=3, placeholder=" …"))
 
 
 def _with_interval(row: pd.Series) -> str:

@@ -6,7 +6,8 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from leukodash.app.common import plain
-from leukodash.app.compare.choice import MAX_RUNS, ask
+from leukodash.app.compare.choice import ask
+from leukodash.app.compare.run_picker import MAX_RUNS
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Predictions, average
 from leukodash.models.backbones import BACKBONES

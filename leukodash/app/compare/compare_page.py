@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from leukodash.app.common import badge_list, finished_runs, libraries_loaded, page_head, plain
 from leukodash.app.compare.added_rows import add_part, extended
 from leukodash.app.compare.chart import chart
-from leukodash.app.compare.choice import cells_words, choose
+from leukodash.app.compare.choice import choose
 from leukodash.app.compare.confusion_part import choose_thresholds
+from leukodash.app.compare.different_cells import GREY, chosen_part, split_part
 from leukodash.app.compare.downloads import report_part
 from leukodash.app.compare.result_tables import table_part
+from leukodash.app.compare.run_picker import cells_words
 from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
 from leukodash.app.navigation import page
 from leukodash.errors import LeukoDashError
@@ -24,16 +25,14 @@ from leukodash.runs.leaderboard import (
     TestGroup,
     area_words,
     compare_runs,
-    leaderboard,
     run_names,
     shared_words,
     test_groups,
 )
 from leukodash.runs.run_folder import Run
-from leukodash.studies.questions import best_recipe, questions, split_rows, split_verdict
+from leukodash.studies.questions import best_recipe, questions
 
 NAMED = 3  # runs whose names stand beside a badge; of more, their number does
-GREY = "Grey: the results that two papers printed, on other cells."
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
@@ -44,11 +43,6 @@ def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _summary(_comparison: Comparison, at: Thresholds, key: tuple) -> Summary:
     return summary(_comparison, at)
-
-
-@st.cache_data(max_entries=4, show_spinner="Reading the predictions of both splits …")
-def _split_rows(stamp: tuple) -> pd.DataFrame:
-    return split_rows()
 
 
 def stamp(runs: list[Run]) -> tuple:
@@ -91,43 +85,13 @@ def show() -> None:
         st.stop()
     key, chosen = choose(runs, questions(runs))
     if key == "split":
-        rows = _split_rows(stamp(chosen))
-        counts = " and ".join(f"{n:,} cells ({split})" for split, n in rows.groupby("split")["n"].first().items())
-        words = f"Tested on {counts}. These are not the same cells, so there is no paired test."
-        different_cells(split_verdict(rows), rows, words)
+        split_part(stamp(chosen))
     elif note := cells_words(chosen):
-        board = leaderboard(chosen).rename(columns={"low": "wilson_low", "high": "wilson_high"})
-        rows = board.assign(name=board["run"].map({run.id: name for name, run in run_names(chosen).items()}))
-        low, high = rows["accuracy_low"].fillna(rows["wilson_low"]), rows["accuracy_high"].fillna(rows["wilson_high"])
-        different_cells("Tested on different cells", rows.assign(low=low, high=high), note)
+        chosen_part(chosen, note)
         st.markdown(badge_lines(chosen))
     else:
         group = next(group for group in groups if chosen[0] in group.runs)
         same_cells(chosen, group, groups, key)
-
-
-def different_cells(verdict: str, rows: pd.DataFrame, note: str) -> None:
-    """Show runs, or groups of them, that were tested on different cells, each with its own count and interval.
-
-    Args:
-        verdict: a sentence.
-        rows: name, backbone, accuracy, low, high, n, subjects.
-        note: why they are not tested against each other.
-    """
-    st.markdown(f"### {plain(verdict)}")
-    st.markdown(plain(note))
-    chart(forest_figure(forest_rows(rows)), "forest")
-    st.caption(f"Bars are 95% intervals; they account for subjects where these are known. {GREY}")
-    shown = rows[["name", "accuracy", "low", "high", "n", "subjects"]].assign(accuracy=100 * rows["accuracy"])
-    shown["interval"] = [f"{low:.1%}–{high:.1%}" for low, high in zip(rows["low"], rows["high"], strict=True)]
-    st.dataframe(
-        shown, hide_index=True, key="table", column_order=["name", "accuracy", "interval", "n", "subjects"],
-        column_config={
-            "name": "Runs", "accuracy": st.column_config.NumberColumn("Accuracy", format="%.1f%%"),
-            "interval": "95% interval", "n": st.column_config.NumberColumn("Test cells", format="localized"),
-            "subjects": "Subjects",
-        },
-    )  # fmt: skip
 
 
 def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], question: str) -> None:
