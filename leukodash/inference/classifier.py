@@ -106,10 +106,13 @@ class Classifier:
                 self._model = keras_model(self.run, self.precision)
             return self._model
 
-    @property
-    def needs_keras(self) -> bool:
-        """Whether Keras' model is not built yet, so that other layers and most checks take about ten seconds more."""
-        return self._model is None
+    def waits_for_keras(self, method: str, layer: str | None = None) -> bool:
+        """Whether a map must wait until Keras' model is built, about ten seconds with TensorFlow."""
+        return self._model is None and not self._without_keras(method, layer)
+
+    def load_keras(self) -> None:
+        """Build Keras' model, so that no map has to wait for it."""
+        _ = self.model
 
     @property
     def pools_blocks(self) -> bool:
@@ -205,8 +208,7 @@ class Classifier:
 
         Raises RunError for a layer without feature maps.
         """
-        last = layer in (None, self._layer)
-        if self._pooled and last and (method == "evidence" or self.run.config.spec.cam_layer_is_output):
+        if self._pooled and self._without_keras(method, layer):
             return self._pooled
         layer = layer or self._layer
         if layer not in self._networks:
@@ -215,6 +217,11 @@ class Classifier:
             with _MODEL_LOCK:
                 self._networks[layer] = GradientModel(self.model, layer, len(self.classes))
         return self._networks[layer]
+
+    def _without_keras(self, method: str, layer: str | None) -> bool:
+        """Whether the pooled network explains this layer by this method."""
+        last = layer in (None, self._layer) and self._pooled is not None
+        return last and (method == "evidence" or self.run.config.spec.cam_layer_is_output)
 
     def _mean_probabilities(self, batch: np.ndarray, views: int) -> np.ndarray:
         """Return the mean of the probabilities of the first views of float32 images (n, size, size, 3)."""

@@ -44,7 +44,7 @@ class Settings:
         calibrated: whether calibrated probabilities are shown.
     """
 
-    method: str = "gradcam"
+    method: str = "evidence"
     target: str | None = None
     layers: dict[str, str] = field(default_factory=dict)
     style: OverlayStyle = field(default_factory=OverlayStyle)
@@ -61,7 +61,7 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
         notes = f"{METHODS[method].title} {METHODS[method].one_line} ({METHODS[method].paper})."
         if any(classifier.views > 1 for classifier in loaded):
             notes += " For runs that average views of a cell, the map is of the original view."
-        if any(classifier.pools_blocks for classifier in loaded):
+        if method != "evidence" and any(classifier.pools_blocks for classifier in loaded):
             notes += " Runs that pool every block also use earlier feature maps, which this map does not show."
         st.caption(notes)
         shared = [label for label in loaded[0].classes if all(label in other.classes for other in loaded)]

@@ -82,7 +82,7 @@ def show_badges(runs: list[Run]) -> None:
 def load_runs(runs: list[Run]) -> list[Classifier]:
     """Load the runs, showing an error for each that fails; stops the page if all fail."""
     loaded = []
-    with st.spinner("Loading the networks (the first time also TensorFlow, about 10 seconds) …", show_time=True):
+    with st.spinner("Loading the networks …", show_time=True):
         for run in runs:
             try:
                 loaded.append(classifier(str(run.path)))
@@ -90,7 +90,7 @@ def load_runs(runs: list[Run]) -> list[Classifier]:
                 st.error(plain(str(error)), icon=":material/error:")
     if not loaded:
         st.stop()
-    libraries_loaded("tensorflow")
+    libraries_loaded("networks")
     return loaded
 
 
@@ -100,6 +100,11 @@ def classify(
     """Classify with all runs; shows a progress bar if it takes longer."""
     from leukodash.inference.classify_files import classify_files
 
+    waiting = [each for each in loaded if each.waits_for_keras(chosen.method, chosen.layers.get(each.run.id))]
+    if waiting:
+        with st.spinner("This map needs gradients: loading TensorFlow, about 10 seconds once …", show_time=True):
+            for each in waiting:
+                each.load_keras()
     bar = st.empty()
     table, maps = classify_files(
         loaded, files, chosen.method, answer_cache(), progress_bar(bar), target=chosen.target, layers=chosen.layers,
