@@ -21,7 +21,7 @@ from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.heat_overlay import overlay
 from leukodash.inference.sample_cells import draw_samples, unseen_cells
-from leukodash.runs.leaderboard import backbone_of, default_runs, first_group, first_run, test_groups
+from leukodash.runs.leaderboard import default_runs, first_group, first_run, test_groups
 from leukodash.runs.run_folder import Run, finished, published_runs
 
 DOORS = {"classify": "Try a cell", "compare": "See which network is better", "train": "Train one"}
@@ -34,12 +34,9 @@ def headline(folder: Path) -> tuple[Run, list[Run]] | None:
 
     None if there are no published runs. `folder` is for the cache.
     """
-    groups = test_groups(finished(published_runs()))
-    if not groups:
-        return None
-    group = first_group(groups)
-    usable = [run for run in group.runs if run.weights.is_file() and backbone_of(run) == "mobilenet"]
-    return first_run(usable), default_runs(group.runs)
+    runs = finished(published_runs())
+    usable = [run for run in runs if run.weights.is_file()]
+    return (first_run(usable), default_runs(first_group(test_groups(runs)).runs)) if usable else None
 
 
 @st.cache_data(show_spinner=False)
