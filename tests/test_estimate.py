@@ -7,7 +7,15 @@ import pytest
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.jobs import estimate as module
-from leukodash.jobs.estimate import Estimate, duration_words, estimate, estimate_together, estimate_words, size_words
+from leukodash.jobs.estimate import (
+    Estimate,
+    duration_words,
+    estimate,
+    estimate_together,
+    estimate_words,
+    memory_problem,
+    size_words,
+)
 from leukodash.models.backbones import ALL
 from leukodash.runs.run_folder import create_run
 
@@ -135,3 +143,29 @@ def test_durations_have_two_significant_figures_and_sizes_a_suitable_unit():
     assert {seconds: duration_words(seconds) for seconds in durations} == durations
     sizes = {10: "under 1 MB", 140_400_000: "140 MB", 2_340_000_000: "2.3 GB"}
     assert {size: size_words(size) for size in sizes} == sizes
+
+
+def test_a_run_that_does_not_fit_into_memory_is_refused_with_the_figures(monkeypatch):
+    estimates = estimate_together([config()], cells())
+    monkeypatch.setattr(module, "memory_used_bytes", lambda: 400_000_000)
+    monkeypatch.setattr(module, "memory_limit_bytes", lambda: 690 * 2**20)
+    problem = memory_problem(estimates)
+    assert size_words(estimates[0].memory_bytes) in problem
+    assert "400 MB that the app takes" in problem and "720 MB here" in problem
+    monkeypatch.setattr(module, "memory_limit_bytes", lambda: 4 * 2**30)
+    assert memory_problem(estimates) == ""
+
+
+def test_the_memory_of_a_container_is_its_limit(monkeypatch, tmp_path):
+    from leukodash.jobs import hardware
+
+    machine = hardware.memory_limit_bytes()
+    assert 0 < hardware.memory_used_bytes() < machine
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path)
+    for file in (tmp_path / "memory.max", tmp_path / "memory" / "memory.limit_in_bytes"):  # version 2 and version 1
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("max")
+    assert hardware.memory_limit_bytes() >= machine
+    for file in (tmp_path / "memory.max", tmp_path / "memory" / "memory.limit_in_bytes"):
+        file.write_text(str(690 * 2**20))
+    assert hardware.memory_limit_bytes() == 690 * 2**20

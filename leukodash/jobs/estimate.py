@@ -15,7 +15,14 @@ from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.images import cell_store_key
 from leukodash.data.views import VIEWS
-from leukodash.jobs.hardware import cpu_has_bfloat16, device_names, matrix_gflops, on_gpu
+from leukodash.jobs.hardware import (
+    cpu_has_bfloat16,
+    device_names,
+    matrix_gflops,
+    memory_limit_bytes,
+    memory_used_bytes,
+    on_gpu,
+)
 from leukodash.models.backbones import ALL, HEAD
 from leukodash.runs.run_folder import Run
 
@@ -113,6 +120,21 @@ def estimate_words(titles: list[str], estimates: list[Estimate], fallback: list[
     memory = sum(sorted((e.memory_bytes for e in estimates), reverse=True)[: len(device_names())])
     words.append(f"{size_words(memory)} of memory")
     return " · ".join(words)
+
+
+def memory_problem(estimates: list[Estimate]) -> str:
+    """Return why a run would be ended for lack of memory before it learns; "" where it fits.
+
+    Where memory is short, as on small servers on the web, the system ends the training process, or the app with it.
+    """
+    needed, used, limit = max(e.memory_bytes for e in estimates), memory_used_bytes(), memory_limit_bytes()
+    if on_gpu() or needed + used <= limit:
+        return ""
+    return (
+        f"A run needs about {size_words(needed)} of memory beside the {size_words(used)} that the app takes, and there "
+        f"are {size_words(limit)} here: it would be ended before it learns. Train on a machine with more memory: "
+        "LeukoDash runs on a laptop."
+    )
 
 
 def duration_words(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import platform
 import subprocess
 import time
@@ -16,6 +17,7 @@ from leukodash.jobs.queue import devices
 
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # Linux' names on x86; on Arm it is bf16
 GPU_SECONDS = 2.0  # that an answer of nvidia-smi is cached
+CGROUPS = Path("/sys/fs/cgroup")
 MATRIX_ROWS = 768  # large enough to keep every core busy, small enough to take milliseconds
 
 
@@ -28,6 +30,29 @@ def device_names() -> tuple[str, ...]:
 def on_gpu() -> bool:
     """Return whether runs train on a GPU here."""
     return device_names()[0].startswith("gpu")
+
+
+def memory_limit_bytes() -> int:
+    """Return the memory that this machine, or the container around LeukoDash, has in all."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError):  # only Linux has control groups
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            base, name = (CGROUPS, "memory.max") if not controllers else (CGROUPS / "memory", "memory.limit_in_bytes")
+            if not controllers or "memory" in controllers.split(","):
+                for folder in (base / group.strip("/"), base):  # in a container, the group's path is that of its host
+                    with contextlib.suppress(OSError, ValueError):  # no such file, or "max": no limit
+                        limits.append(int((folder / name).read_text()))
+    return min(limits)
+
+
+def memory_used_bytes() -> int:
+    """Return the memory that this process takes; 0 if the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return 1024 * int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
 
 
 @lru_cache(maxsize=1)

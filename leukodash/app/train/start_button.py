@@ -11,7 +11,14 @@ from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.split import Split, describe_split, make_split
 from leukodash.jobs import launch as jobs
-from leukodash.jobs.estimate import duration_words, estimate, estimate_together, estimate_words, estimated_seconds
+from leukodash.jobs.estimate import (
+    duration_words,
+    estimate,
+    estimate_together,
+    estimate_words,
+    estimated_seconds,
+    memory_problem,
+)
 from leukodash.jobs.sweep import Planned
 from leukodash.models.weights import find_weights
 from leukodash.runs.run_folder import Run
@@ -60,6 +67,8 @@ def start_button(
     """Show the Start button in `slot`, and below the form the estimated time, or why it is disabled."""
     configs = [run.config for run in planned]
     label = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
+    if configs and not problem:
+        problem = memory_problem(estimate_together(configs, dataset, runs))
     disabled = bool(problem) or not configs
     pressed = slot.button(label, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
     if problem:
