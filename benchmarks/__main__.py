@@ -16,9 +16,17 @@ from benchmarks.harness import ROOT, SHARED, Options, write
 
 ALL = (
     "engine", "heads", "features", "memory", "kills", "class_load", "compare_load", "classify_load", "explain_speed",
-    "export", "coverage", "smear", "novelty_rates",
+    "export", "coverage", "smear", "novelty_rates", "first_minute",
 )  # fmt: skip
-QUICK = ("engine", "features", "memory", "kills", "class_load", "compare_load")  # about 12 minutes on two cores
+QUICK = (
+    "engine",
+    "features",
+    "memory",
+    "kills",
+    "class_load",
+    "compare_load",
+    "first_minute",
+)  # about 12 minutes on two cores
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ class Server:
     """The app, as ``make app`` starts it, on a port and in folders of its own."""
 
     program = ("-m", "streamlit")  # what Python is given before "run"
+    prefix: tuple[str, ...] = ()  # a command that starts Python in another environment
 
     def __init__(self, folder: Path, **environment: str) -> None:
         weights = ROOT.parent / "shared" / "weights"  # a newcomer with network downloads these
@@ -39,7 +40,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server and wait until it answers. Raises RuntimeError with its log."""
-        command = [sys.executable, *self.program, "run", "streamlit_app.py", "--server.headless=true"]
+        command = [*self.prefix, sys.executable, *self.program, "run", "streamlit_app.py", "--server.headless=true"]
         command += [f"--server.port={self.port}", "--server.address=127.0.0.1"]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)

@@ -151,7 +151,7 @@ def test_a_run_that_does_not_fit_into_memory_is_refused_with_the_figures(monkeyp
     monkeypatch.setattr(module, "memory_limit_bytes", lambda: 690 * 2**20)
     problem = memory_problem(estimates)
     assert size_words(estimates[0].memory_bytes) in problem
-    assert "400 MB that the app takes" in problem and "720 MB here" in problem
+    assert "400 MB that the app takes" in problem and "724 MB here" in problem
     monkeypatch.setattr(module, "memory_limit_bytes", lambda: 4 * 2**30)
     assert memory_problem(estimates) == ""
 
