@@ -19,6 +19,7 @@ from leukodash.data.images import cell_store
 from leukodash.models.build import build, split_model
 from leukodash.models.weights import find_weights
 from leukodash.training.feature_store import compute_features
+from leukodash.training.fit import fastest_prefix
 from leukodash.training.precision import choose_precision
 
 CELLS, TURNS = 256, 3
@@ -30,9 +31,11 @@ def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> 
     """Measure both sides for one backbone: images per second and their ratio."""
     config = make_config("quick", backbone, dataset, **RECIPE)
     precision = choose_precision("auto", config.spec, "cpu-0", lambda: 1.0)
-    ours = split_model(build(config, 2, find_weights(config.spec), precision), "pool")[0]
+    model = build(config, 2, find_weights(config.spec), precision)
+    ours = fastest_prefix(config, model, split_model(model, "pool")[0], precision, "cpu-0")
     theirs = split_model(build(config, 2, find_weights(config.spec), "float32"), "pool")[0]
-    ours.jit_compile = theirs.jit_compile = keras.backend.backend() == "jax"
+    for prefix in (ours, theirs):
+        prefix.jit_compile = keras.backend.backend() == "jax"
     seconds = {"LeukoDash": [], "predict": []}
 
     def leukodash(number: int, turn: int) -> None:

@@ -9,7 +9,7 @@ from benchmarks.harness import RESULTS, ROOT
 from leukodash.models.backbones import BACKBONES
 
 FIGURES = ROOT / "docs" / "performance.json"
-KEYS = ("backbone", "training", "cells", "trained", "step")  # what tells rows of a benchmark apart
+KEYS = ("backbone", "training", "cells", "trained", "step", "server")  # what tells rows of a benchmark apart
 GIB = 2**30
 
 PAGE = """# How fast LeukoDash is, and how that is measured
@@ -80,13 +80,25 @@ benchmarks class_load`, {class_date}): {class_finished} finished, {class_disorde
 computed {class_features}. Of {class_answers} responses of pages meanwhile, half came within {class_median} s, 99 of 100
 within {class_p99} s, and the slowest after {class_slowest} s. All processes together took {class_all} GB at most, the
 server {class_server} GB.
-{compare}"""
+{compare}{first_minute}"""
 
 COMPARE = """
 ## Compare with {runs} runs
 
 {runs} finished runs of {cells:,} predictions each, driven without a browser (`python -m benchmarks compare_load`,
 {date}): the first load took {first} s, the median interaction {median} s, the slowest, {slowest_name}, {slowest} s.
+"""
+
+FIRST_MINUTE = """
+## The first minute
+
+A newcomer's, in Chromium on the same two cores, without network, weights or cached files (`python -m benchmarks
+first_minute`, {date}): the home page with a real cell's answer {home} s after `streamlit run`, and {answers} s from a
+click on a sample cell to its class and heat map. The server took {memory} MiB at most, {tensorflow} TensorFlow.
+
+With a hard limit of {limit} for everything, {pages} pages opened within {slowest} s each, and 50 uploaded cells were
+classified in {classified} s; {limited} MiB were used at most, and the server {alive}. A run does not fit into that
+beside the app, which the train page says before Start.
 """
 
 
@@ -134,7 +146,9 @@ def page(figures: dict[str, Any]) -> str:
             runs=compare["runs"], cells=compare["cells"], date=compare["date"], slowest_name=slowest,
             first=compare["seconds"]["first load"], median=ordered[len(ordered) // 2], slowest=steps[slowest],
         )  # fmt: skip
+    first = figures.get("first_minute")
     return PAGE.format(
+        first_minute=_first_minute(first["rows"]) if first else "",
         machine=figures["engine"]["machine"],
         cells="real C-NMC cells" if figures["engine"]["real cells"] else "generated cells",
         engine=table({
@@ -179,6 +193,18 @@ def page(figures: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def _first_minute(rows: list[dict[str, Any]]) -> str:
+    free, limited = rows
+    return FIRST_MINUTE.format(
+        date=free["date"], home=f"{free['home_seconds']:.1f}", memory=f"{free['memory_mib']:.0f}",
+        answers=" and ".join(f"{seconds:.1f}" for seconds in (free["answer_seconds"][0], free["answer_seconds"][-1])),
+        tensorflow="with" if free["tensorflow"] else "without", limit=limited["server"],
+        pages=len(limited["page_seconds"]), slowest=f"{max(limited['page_seconds'].values()):.1f}",
+        classified=f"{limited['classify_seconds']:.1f}", limited=f"{limited['memory_mib']:.0f}",
+        alive="went on" if limited["alive"] else "ended",
+    )  # fmt: skip
+
+
 def _feature_seconds(row: dict[str, Any]) -> str:
     note = f" ({row['note']})" if "note" in row else ""
     return f"{row['seconds']['features']:.0f} s{note}" if row["seconds"] else ""
@@ -187,7 +213,7 @@ def _feature_seconds(row: dict[str, Any]) -> str:
 def update(target: Path) -> None:
     """Take over what was measured since, and make the page."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    for name in (*figures, "compare_load"):
+    for name in (*figures, "compare_load", "first_minute"):
         measured = RESULTS / f"{name}.json"
         if measured.is_file():
             figures[name] = merged(figures.get(name, {}), json.loads(measured.read_text(encoding="utf-8")))
