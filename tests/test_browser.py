@@ -5,12 +5,13 @@ dark.
 """
 
 import io
+from pathlib import Path
 
 import pytest
 from app import RUN_SECONDS, SIZES, START, expect, fits, server_with, still
 from PIL import Image
 
-from benchmarks.server import ROOT
+from benchmarks.server import ROOT, Server
 from leukodash.data.demo_cells import make_demo
 
 pytestmark = pytest.mark.browser
@@ -47,11 +48,52 @@ def look(page, request):
     return look
 
 
+@pytest.fixture
+def shipped(tmp_path, drawn_demo):
+    """A server without weights of its own, with what comes with LeukoDash: a visitor's."""
+    published = str(ROOT / "checkpoints" / "published")
+    server = Server(tmp_path, LEUKODASH_WEIGHTS="", LEUKODASH_PUBLISHED=published)
+    server.start()
+    yield server
+    server.end()
+
+
+def test_a_visitor_on_a_phone_sees_an_answer_tries_a_cell_and_compares(page, shipped, look):
+    def tap(name):
+        page.get_by_role("button", name=name, exact=True).click()
+
+    page.set_viewport_size(SIZES["phone"])
+    page.goto(shipped.url)
+    answer = page.get_by_text("MobileNet: ", exact=False).first
+    expect(page.get_by_role("img", name="A white blood cell on black")).to_be_visible()
+    before = answer.inner_text()
+    expect(page.get_by_test_id("stMain")).to_contain_text("Two papers report up to 93%")
+    look("home", answer)
+    page.set_viewport_size(SIZES["phone"])
+    for _ in range(3):  # the answer to some cell is another one
+        tap("Another cell")
+        still(page)
+    assert answer.inner_text() != before
+    tap("Try a cell")
+    tap("Cell 1")
+    expect(page.get_by_role("img", name="Heat map of")).to_have_count(1)
+    expect(page.get_by_text("on cell").first).to_be_visible()
+    assert fits(page)
+    page.reload()  # the address holds what was picked
+    expect(page.get_by_role("img", name="Heat map of")).to_have_count(1)
+    page.goto(shipped.url)
+    tap("See which network is better")
+    expect(page.get_by_test_id("stMain")).to_contain_text("3,527 images of 28 subjects")
+    assert fits(page)
+    assert "tensorflow" not in Path(f"/proc/{shipped.process.pid}/maps").read_text()
+
+
 def test_a_newcomer_trains_compares_and_classifies(page, server, look):
     def go_to(name):
         page.get_by_test_id("stTopNav").get_by_role("link", name=name).click()
 
     page.goto(server.url)
+    page.get_by_role("button", name="Train one").click()
     page.get_by_role("button", name=START).click()
     page.wait_for_function(FIRST_POINT, timeout=1000 * RUN_SECONDS)
     page.reload()  # loses nothing
