@@ -8,9 +8,8 @@ from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
+import scipy
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from leukodash.errors import DataError
 
@@ -149,8 +148,8 @@ def _groups(cells: pd.DataFrame) -> np.ndarray:
     images, _ = pd.factorize(cells["sha256"])
     images = images + subjects.max() + 1
     nodes = images.max() + 1
-    graph = coo_matrix((np.ones(len(cells)), (subjects, images)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1][subjects]
+    graph = scipy.sparse.coo_matrix((np.ones(len(cells)), (subjects, images)), shape=(nodes, nodes))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][subjects]
 
 
 def _by_subject(cells: pd.DataFrame, split: Split) -> np.ndarray:

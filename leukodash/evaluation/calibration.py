@@ -8,8 +8,7 @@ softmax cancels, so predictions.csv is enough and no network has to run.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+import scipy
 
 MIN_CELLS = 30  # with fewer, a single mistake changes the temperature by a quarter or more
 BOUNDS = (0.2, 10.0)
@@ -32,7 +31,7 @@ class Temperature:
         """Return the probabilities at this temperature: float64 of shape (..., K), each row summing to one."""
         if self.value == 1:
             return np.asarray(probabilities, dtype=np.float64)
-        return softmax(_log(probabilities) / self.value, axis=-1)
+        return scipy.special.softmax(_log(probabilities) / self.value, axis=-1)
 
 
 def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> Temperature:
@@ -55,10 +54,10 @@ def fit_temperature(probabilities: np.ndarray, codes: np.ndarray) -> Temperature
     rows = np.arange(len(codes))
 
     def loss(log_temperature: float) -> float:
-        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[rows, codes].mean())
+        return -float(scipy.special.log_softmax(logits / np.exp(log_temperature), axis=1)[rows, codes].mean())
 
     low, high = np.log(BOUNDS)
-    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x
+    best = scipy.optimize.minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-5}).x
     if best > high - 1e-3:
         return Temperature(BOUNDS[1], "no better than chance on validation: the temperature is at its upper bound")
     if best < low + 1e-3:

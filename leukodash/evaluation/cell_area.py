@@ -1,7 +1,6 @@
 """The cell-area baseline: a network that does not outperform it has learned nothing beyond cell size."""
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 BLACK_LEVEL = 5  # gray level, 0..255; the background of segmented cells does not exceed it
 
@@ -28,4 +27,6 @@ def area_auc(areas: np.ndarray, is_positive: np.ndarray) -> float | None:
     is_positive = np.asarray(is_positive, dtype=bool)
     if is_positive.all() or not is_positive.any():
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(is_positive, areas))

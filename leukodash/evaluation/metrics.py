@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
-from statsmodels.stats.proportion import proportion_confint
 
 from leukodash.errors import DataError
 from leukodash.evaluation.statistics import Subjects, count_subjects, groups, jackknife_interval, wilson
@@ -145,6 +143,8 @@ def evaluate(
         **rates(_count(truth, codes, k, group), classes, positive, by_subject),
     }
 
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     one_hot = np.eye(k)[truth]
     columns = [list(classes).index(positive)] if k == 2 else range(k)
     for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
@@ -181,7 +181,7 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRA
     n = np.bincount(where, minlength=bins)
     held = np.flatnonzero(n)  # the bins that are not empty
     right = np.bincount(where, weights=correct, minlength=bins)[held].astype(int)
-    low, high = proportion_confint(right, n[held], method="wilson")
+    low, high = np.transpose([wilson(*counts) for counts in zip(right, n[held], strict=True)])
     return pd.DataFrame(
         {
             "low": edges[held],
@@ -227,6 +227,8 @@ def threshold_for(
     if is_positive.all() or not is_positive.any():
         raise DataError("A threshold needs validation images of both classes: use a larger validation part.")
     # The first point, dropped here, predicts no image as positive.
+    from sklearn.metrics import roc_curve
+
     false_rate, true_rate, scores = (v[1:] for v in roc_curve(is_positive, p, drop_intermediate=False))
     best = np.argmax(true_rate - false_rate) if how == "youden" else np.argmax(true_rate >= target)
     below = scores[best + 1] if best + 1 < len(scores) else scores[best]

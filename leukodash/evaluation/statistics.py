@@ -6,14 +6,12 @@ measures how often these intervals cover the true value.
 """
 
 from collections.abc import Sequence
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.special import expit, stdtrit
-from statsmodels.stats.contingency_tables import cochrans_q
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+import scipy  # which imports its parts on first use; together with statsmodels they take 90 MB and a second
 
 from leukodash.errors import DataError
 
@@ -37,8 +35,9 @@ def wilson(k: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """
     if n <= 0 or not 0 <= k <= n:
         raise DataError(f"An interval needs counts with 0 ≤ k ≤ n and n > 0; got k = {k} and n = {n}.")
-    low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
-    return max(0.0, float(low)), min(1.0, float(high))
+    z = NormalDist().inv_cdf(1 - (1 - level) / 2)
+    center, margin = k + z**2 / 2, z * sqrt(k * (n - k) / n + z**2 / 4)
+    return max(0.0, (center - margin) / (n + z**2)), min(1.0, (center + margin) / (n + z**2))
 
 
 def count_subjects(subjects: Subjects | None) -> int:
@@ -98,7 +97,7 @@ def jackknife_interval(value: float, left_out: np.ndarray, sizes: np.ndarray) ->
         return wilson(value * effective, effective)
     logits = _logit(left_out, n - sizes)
     margin = _t(effective) * np.sqrt((count - 1) / count * np.sum((logits - logits.mean()) ** 2))
-    low, high = expit(_logit(value, n) + np.array([-margin, margin]))
+    low, high = scipy.special.expit(_logit(value, n) + np.array([-margin, margin]))
     return float(low), float(high)
 
 
@@ -151,7 +150,7 @@ def mcnemar_exact(only_a: np.ndarray | int, only_b: np.ndarray | int) -> np.ndar
         only_b: the same for the second run.
     """
     only_a, only_b = np.asarray(only_a), np.asarray(only_b)
-    return np.minimum(1, 2 * stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5))
+    return np.minimum(1, 2 * scipy.stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5))
 
 
 def all_pairs(correct: pd.DataFrame, subjects: Subjects | None = None) -> pd.DataFrame:
@@ -197,7 +196,7 @@ def all_pairs(correct: pd.DataFrame, subjects: Subjects | None = None) -> pd.Dat
         # Agresti and Min (2005): Wald's interval with half an image added to each of the four cells.
         center = (only_a - only_b) / (n + 2)
         variance = ((only_a + only_b + 1) / (n + 2) - center**2) / (n + 2)
-        margin, p, count = stats.norm.ppf(1 - ALPHA / 2) * np.sqrt(variance), mcnemar, 0
+        margin, p, count = scipy.stats.norm.ppf(1 - ALPHA / 2) * np.sqrt(variance), mcnemar, 0
         needed = cells_needed(difference, (only_a + only_b) / n)
     adjusted = holm(p)
     names = np.asarray(correct.columns)
@@ -225,6 +224,8 @@ def all_pairs(correct: pd.DataFrame, subjects: Subjects | None = None) -> pd.Dat
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Return p-values adjusted for multiple testing (Holm 1979)."""
+    from statsmodels.stats.multitest import multipletests
+
     # multipletests runs the garbage collector at each call, which takes 50 ms or more: skip it for a single pair.
     return multipletests(p, alpha=ALPHA, method="holm")[1] if len(p) > 1 else p
 
@@ -240,6 +241,8 @@ def cochran_q(correct: pd.DataFrame) -> tuple[float, float]:
     right = correct.to_numpy(dtype=int)
     if (right == right[:, :1]).all():
         return 0.0, 1.0
+    from statsmodels.stats.contingency_tables import cochrans_q
+
     result = cochrans_q(right)
     return float(result.statistic), float(result.pvalue)
 
@@ -285,8 +288,8 @@ def cells_needed(
     delta, psi = np.abs(np.asarray(difference, dtype=float)), np.asarray(discordant, dtype=float)
     if (psi < delta - NO_SPREAD).any() or (psi > 1).any():
         raise DataError("The proportion of discordant images must lie between the difference in accuracy and 1.")
-    root = stats.norm.ppf(1 - alpha / 2) * np.sqrt(psi)
-    root = root + stats.norm.ppf(power) * np.sqrt(np.maximum(psi - delta**2, 0))
+    root = scipy.stats.norm.ppf(1 - alpha / 2) * np.sqrt(psi)
+    root = root + scipy.stats.norm.ppf(power) * np.sqrt(np.maximum(psi - delta**2, 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(delta > 0, np.ceil(root**2 / delta**2), np.inf)
 
@@ -367,12 +370,12 @@ def _by_subject(difference: np.ndarray, error: np.ndarray, sizes: np.ndarray) ->
     flat_margin = wilson(0, effective)[1]
     flat_p = np.where(difference == 0, 1, mcnemar_exact(len(sizes), 0))
     margin = np.where(spread, _t(effective) * error, flat_margin)
-    return margin, np.where(spread, 2 * stats.t.sf(t, _freedom(effective)), flat_p)
+    return margin, np.where(spread, 2 * scipy.stats.t.sf(t, _freedom(effective)), flat_p)
 
 
 def _times_more(difference: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Return how many times the present subjects a power of 80% needs, (P,); infinite without a difference."""
-    z = stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(0.8)
+    z = scipy.stats.norm.ppf(1 - ALPHA / 2) + scipy.stats.norm.ppf(0.8)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(difference != 0, z**2 * np.maximum(variance, 0) / difference**2, np.inf)
 
@@ -387,7 +390,7 @@ def _freedom(effective: float) -> float:
 
 
 def _t(effective: float) -> float:
-    return float(stdtrit(_freedom(effective), 1 - ALPHA / 2))
+    return float(scipy.special.stdtrit(_freedom(effective), 1 - ALPHA / 2))
 
 
 def _about(number: float) -> str:

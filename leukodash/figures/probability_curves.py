@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from leukodash.figures.theme import FAINT, color, layout, symbols
 
@@ -28,6 +27,8 @@ def roc_figure(
         backbones: see the module.
         thresholds: threshold of each run to mark on its curve.
     """
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     curves = {}
     for name, (truth, score) in runs.items():
         false_rate, true_rate, cuts = roc_curve(truth, score)
@@ -49,6 +50,8 @@ def pr_figure(
     thresholds: dict[str, float] | None = None,
 ) -> go.Figure:
     """Draw the precision–recall curve of each run; arguments as in `roc_figure`."""
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
     curves, prevalence = {}, 0.0
     for name, (truth, score) in runs.items():
         precision, recall, cuts = precision_recall_curve(truth, score)
