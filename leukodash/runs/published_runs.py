@@ -10,6 +10,7 @@ import lzma
 import shutil
 import tarfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path, PurePath
 
@@ -19,6 +20,7 @@ from leukodash import settings
 from leukodash.atomic_write import temporary_name, write_atomic
 
 SUFFIX = ".tar.xz"
+THREADS = 3  # archives that are unpacked at once: the first page waits for them
 MARK = ".published"  # a file beside the unpacked run folders
 
 _damaged: dict[str, str] = {}  # SHA-256 of an archive that cannot be unpacked â†’ what is wrong with it
@@ -26,13 +28,16 @@ _damaged: dict[str, str] = {}  # SHA-256 of an archive that cannot be unpacked â
 
 def published_folders() -> tuple[list[Path], list[str]]:
     """Return the folders that hold the published runs, and a sentence on each archive that cannot be read."""
-    folders, problems = [], []
-    for archive in sorted(settings.published().glob(f"*{SUFFIX}")):
-        try:
-            folders.append(_unpacked(archive))
-        except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
-            problems.append(f"The published runs in '{archive.name}' cannot be read: {error}.")
-    return folders, problems
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = list(pool.map(_folder_or_problem, sorted(settings.published().glob(f"*{SUFFIX}"))))
+    return [each for each in results if isinstance(each, Path)], [each for each in results if isinstance(each, str)]
+
+
+def _folder_or_problem(archive: Path) -> Path | str:
+    try:
+        return _unpacked(archive)
+    except (OSError, EOFError, lzma.LZMAError, tarfile.TarError) as error:
+        return f"The published runs in '{archive.name}' cannot be read: {error}."
 
 
 def is_published(run_folder: Path) -> bool:
