@@ -2,6 +2,7 @@
 
 Both take decoded cells from memory and end with pooled features; LeukoDash's side also writes its store to the disk.
 Each is run once over some cells to warm up. The two sides take turns, three times each, and the medians are compared.
+The program that pages classify with (`models.program`) takes its turn too.
 """
 
 import os
@@ -17,9 +18,9 @@ from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.images import cell_store
 from leukodash.models.build import build, split_model
+from leukodash.models.program import load_program, pooled_features, write_program
 from leukodash.models.weights import find_weights
 from leukodash.training.feature_store import compute_features
-from leukodash.training.fit import fastest_prefix
 from leukodash.training.precision import choose_precision
 
 CELLS, TURNS = 256, 3
@@ -32,11 +33,13 @@ def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> 
     config = make_config("quick", backbone, dataset, **RECIPE)
     precision = choose_precision("auto", config.spec, "cpu-0", lambda: 1.0)
     model = build(config, 2, find_weights(config.spec), precision)
-    ours = fastest_prefix(config, model, split_model(model, "pool")[0], precision, "cpu-0")
+    ours = split_model(model, "pool")[0]
     theirs = split_model(build(config, 2, find_weights(config.spec), "float32"), "pool")[0]
     for prefix in (ours, theirs):
         prefix.jit_compile = keras.backend.backend() == "jax"
-    seconds = {"LeukoDash": [], "predict": []}
+    program = load_program(write_program(config.spec, model, config.weights_sha256 or ""))
+    forward = pooled_features(program, config)
+    seconds = {"LeukoDash": [], "predict": [], "program": []}
 
     def leukodash(number: int, turn: int) -> None:
         where = folder / f"{backbone}-{number}-{turn}"
@@ -47,6 +50,7 @@ def compare(backbone: str, cells: np.ndarray, dataset: object, folder: Path) -> 
         for name, side in (
             ("LeukoDash", lambda number=number, turn=turn: leukodash(number, turn)),
             ("predict", lambda number=number: theirs.predict(cells[:number], batch_size=32, verbose=0)),
+            ("program", lambda number=number: forward(cells[:number], False)),
         ):
             since = time.perf_counter()
             side()

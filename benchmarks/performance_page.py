@@ -50,7 +50,8 @@ within 0.001 (`tests/test_training.py`). In bfloat16, three seeds on 200 test ce
 ## Features per second
 
 The frozen part of the network over 256 cells in memory: LeukoDash (writing its store to disk included) against Keras'
-`model.predict` in float32, three times each in turns (`python -m benchmarks features`).
+`model.predict` in float32, three times each in turns (`python -m benchmarks features`). The *program* is what pages
+classify with, without TensorFlow, in float32.
 
 {features}
 
@@ -173,7 +174,9 @@ def page(figures: dict[str, Any]) -> str:
             "network": names(features), "arithmetic": [row["precision"] for row in features],
             "LeukoDash, cells/s": [f"{row['LeukoDash']:.1f}" for row in features],
             "`predict`, cells/s": [f"{row['predict']:.1f}" for row in features],
-            "ratio": [f"{row['ratio']:.2f}" for row in features], "measured": dates(features),
+            "ratio": [f"{row['ratio']:.2f}" for row in features],
+            "program, cells/s": [f"{row['program']:.1f}" if "program" in row else "" for row in features],
+            "measured": dates(features),
         }),
         memory=table({
             "network": names(memory), "cells": [f"{row['cells']:,}" for row in memory],

@@ -2,7 +2,8 @@
 
 A program maps preprocessed images of any size to the feature maps after every block, and to their averages. One file
 serves every run on the same pretrained weights. MobileNet's comes with LeukoDash; training writes the others into the
-cache folder. On a CPU it is about twice as fast as TensorFlow in float32 (`docs/performance.md`).
+cache folder. Pages classify with it; it takes a tenth of TensorFlow's memory and starts at once. Features for training
+come from TensorFlow, which is 0.9 to 1.7 times as fast on a batch (`benchmarks/features.py`).
 """
 
 from __future__ import annotations
@@ -69,21 +70,6 @@ class Program:
 def load_program(path: Path) -> Program:
     """Return a program, loaded once for the whole process."""
     return Program(path)
-
-
-class ProgramPrefix:
-    """The frozen prefix of a run, images → pooled features, as `training.feature_store` takes it: see `keras.Model`.
-
-    Attributes:
-        outputs: the pooled features' shape and dtype.
-    """
-
-    def __init__(self, program: Program, config: RunConfig, output: keras.KerasTensor) -> None:
-        self.outputs, self._forward = [output], pooled_features(program, config)
-
-    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-        """Return the pooled features, float32 (n, features), of images (n, size, size, 3), RGB 0 to 255."""
-        return self._forward(images, False)[0]
 
 
 def pooled_features(program: Program, config: RunConfig) -> Forward:

@@ -26,7 +26,7 @@ from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
 from leukodash.models import build as models
 from leukodash.models.head import has_pooled_head
-from leukodash.models.program import ProgramPrefix, find_program, load_program, write_program
+from leukodash.models.program import find_program, write_program
 from leukodash.models.weights import identity, obtain_weights, sha256_of
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.migrations import SCHEMA, stored_config
@@ -73,6 +73,9 @@ def train(folder: Path, device: str, status: Status) -> None:
     predictions, milliseconds = evaluate.predict(suffix, batches, dataset, part, progress)
     _write_table(run.path / "predictions.csv", predictions)
     models.save_trained(model, run.weights)
+    if facts["precision"] == "float32" and has_pooled_head(config):  # what pages classify with, without TensorFlow
+        sha256 = config.weights_sha256 or ""
+        _ = find_program(config.spec, sha256) or write_program(config.spec, model, sha256)
     evaluate.novelty(model, suffix, batches, progress).save(run.path)
     features = batches.source if isinstance(batches.source, Features) else None
     numbers = evaluate.metrics(dataset, part, predictions, config)
@@ -149,7 +152,6 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
             preprocessing=config.preprocessing,
             precision=precision,
         )
-        prefix = fastest_prefix(config, model, prefix, precision, device)
     facts = {
         "schema": SCHEMA,
         "config": stored_config(config),
@@ -221,20 +223,6 @@ def _starting_weights(run: Run, progress: Callable[[float, str], None]) -> tuple
         print(f"{error} Continuing with random weights: the whole network is trained.")
         return None, config.as_random_start()
     return weights, config.changed(weights_file=weights.name, weights_sha256=identity(weights))
-
-
-def fastest_prefix(
-    config: RunConfig, model: keras.Model, prefix: keras.Model, precision: str, device: str
-) -> keras.Model | ProgramPrefix:
-    """Return the prefix as a program where that is faster: pooled features in float32 on a CPU; else as it is.
-
-    The program is written on first use; pages classify with it.
-    """
-    if not (device.startswith("cpu") and precision == "float32" and has_pooled_head(config)):
-        return prefix
-    sha256 = config.weights_sha256 or ""
-    path = find_program(config.spec, sha256) or write_program(config.spec, model, sha256)
-    return ProgramPrefix(load_program(path), config, prefix.outputs[0])
 
 
 def _fidelity(config: RunConfig, weights: Path | None, cells: np.ndarray) -> float:
