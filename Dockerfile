@@ -2,7 +2,7 @@
 FROM python:3.13-slim
 
 WORKDIR /opt/leukodash
-COPY pyproject.toml requirements-dev.txt README.md LICENSE streamlit_app.py ./
+COPY pyproject.toml requirements-dev.txt README.md LICENSE NOTICE streamlit_app.py ./
 COPY .streamlit/config.toml .streamlit/config.toml
 COPY checkpoints/published checkpoints/published
 COPY leukodash leukodash

@@ -59,6 +59,7 @@ def test_every_number_of_a_row_is_that_of_the_keras_model(name):
         output_shape=network.output.shape[1:],
         activations=round(activations / 1e6, 1),
         blocks=tuple(blocks),
+        cam_layer_is_output=model.get_layer(spec.cam_layer).output is model.get_layer("pool").input,
     )
     assert shares == sorted(set(shares), reverse=True)  # each block freezes more than the one before it
     assert model.get_layer(spec.cam_layer).output.shape[1] > 1

@@ -165,6 +165,16 @@ def test_published_runs_answer_as_when_they_were_tested(real_cnmc, monkeypatch):
         assert (answers.argmax(axis=1) == stored.argmax(axis=1)).all()
 
 
+@pytest.mark.slow
+def test_a_network_with_an_unknown_layer_has_no_program(monkeypatch):
+    from leukodash.models import onnx_graph
+
+    model, config = network("alexnet")
+    monkeypatch.delitem(onnx_graph._LAYERS, "MaxPooling2D")
+    assert write_program(config.spec, model, SHA256) is None
+    assert find_program(config.spec, SHA256) is None
+
+
 def test_a_damaged_head_gets_a_sentence(tmp_path):
     from leukodash.errors import WeightsError
 

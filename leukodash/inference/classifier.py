@@ -274,6 +274,8 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     if path is None:
         model = keras_model(run, precision, progress)
         path = write_program(config.spec, model, config.weights_sha256 or "")
+    if path is None:
+        return Classifier(run, precision, model)
     head = read_head(run.weights)
     network = PooledNetwork(pooled_features(load_program(path), config), lambda: head, classes)
     return Classifier(run, precision, model, network)

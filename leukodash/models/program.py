@@ -104,8 +104,10 @@ def find_program(backbone: Backbone, weights_sha256: str | None) -> Path | None:
     return settings.asset(weights.shipped) if weights.shipped and weights_sha256 == weights.shipped_sha256 else None
 
 
-def write_program(backbone: Backbone, model: keras.Model, weights_sha256: str) -> Path:
+def write_program(backbone: Backbone, model: keras.Model, weights_sha256: str) -> Path | None:
     """Write the program of a run's network into the cache folder, for all runs on the same pretrained weights.
+
+    Returns None if the network has a layer that `onnx_graph` does not know: then Keras classifies.
 
     Args:
         backbone: its row.
@@ -116,7 +118,10 @@ def write_program(backbone: Backbone, model: keras.Model, weights_sha256: str) -
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(path)
-        write_backbone(backbone, model, temporary)
+        try:
+            write_backbone(backbone, model, temporary)
+        except ValueError:
+            return None
         temporary.replace(path)
     return path
 
