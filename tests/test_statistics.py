@@ -15,6 +15,7 @@ from leukodash.evaluation.statistics import (
     all_pairs,
     cells_needed,
     cochran_q,
+    count_subjects,
     design_effect,
     effective_count,
     groups,
@@ -266,8 +267,9 @@ def test_a_verdict_names_the_better_run_or_the_number_of_images_or_subjects_need
     row = all_pairs(make_runs(61, 4, 3, 2)).iloc[0]
     assert verdict(row) == "a and b: no detectable difference on 70 images; about 3,800 images would be needed."
     row = all_pairs(make_runs(30, 2, 30, 8)).iloc[0]
-    assert verdict(row).startswith("b is more accurate than a by 40.0 points (")
-    assert 0 < row["high"] * -100 < 40 < row["low"] * -100
+    low, high = -100 * row["high"], -100 * row["low"]
+    assert 0 < low < 40 < high
+    assert verdict(row).startswith(f"b is more accurate than a by 40.0 points ({low:.1f} to {high:.1f}) on ")
     correct, subjects = clustered
     words = verdict(all_pairs(correct, subjects).iloc[0])
     assert words.endswith("such subjects would be needed.")
@@ -303,3 +305,21 @@ def test_eighty_percent_power_takes_as_many_more_subjects_as_lehrs_constant_says
     times = statistics._times_more(np.array([0.1, 0.0]), np.array([0.01, 0.01]))
     assert times[0] == pytest.approx(7.849, abs=1e-3)  # (1.960 + 0.842)² · 0.01 / 0.1²
     assert times[1] == np.inf
+
+
+def test_two_p_values_are_corrected_and_a_single_one_is_not():
+    np.testing.assert_allclose(holm(np.array([0.03, 0.04])), [0.06, 0.06])
+    np.testing.assert_allclose(holm(np.array([0.03])), [0.03])
+
+
+def test_a_subject_of_one_image_counts_and_one_without_does_not():
+    interval = jackknife_interval(0.6, np.array([0.5, 0.75]), np.array([1, 4]))
+    assert interval is not None
+    assert jackknife_interval(0.6, np.array([0.5, 0.75, 0.6]), np.array([1, 4, 0])) == interval
+    assert jackknife_interval(0.6, np.array([0.5, 0.75]), np.array([0, 4])) is None
+
+
+def test_no_subjects_are_none_and_unknown_ones_are_not_counted():
+    assert count_subjects(None) == 0
+    assert count_subjects(["1", "2", None, "1"]) == 2
+    assert len(set(groups([str(k) for k in range(100)], 100)[0])) == 100  # none is merged
