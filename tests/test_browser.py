@@ -43,7 +43,7 @@ def look(page, request):
                 still(page)
                 picture = Image.open(io.BytesIO(page.screenshot()))
                 target = ROOT / "docs" / "screenshots" / f"{name}-{size}-{scheme}.png"
-                picture.quantize(128).save(target, optimize=True)
+                picture.quantize(256).save(target, optimize=True)
 
     return look
 
