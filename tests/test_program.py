@@ -1,8 +1,10 @@
 """Frozen networks as programs: the same features, classes and heat maps as Keras gives, without Keras."""
 
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -111,13 +113,20 @@ def test_preprocessing_is_that_of_the_model(mode):
 
 
 @pytest.mark.slow
-def test_shipped_weights_load_into_keras_and_are_the_shipped_program(monkeypatch):
+def test_shipped_weights_load_into_keras_and_are_the_shipped_program(monkeypatch, tmp_path):
     from leukodash.models.build import build
-    from leukodash.models.weights import find_weights, identity
+    from leukodash.models.weights import find_weights, identity, obtain_weights
 
     spec = BACKBONES["mobilenet"]
     path = find_weights(spec)
     assert identity(path) == spec.weights.shipped_sha256
+    other = tmp_path / spec.weights.name  # such as the publisher's
+    shutil.copy(path, other)
+    with h5py.File(other, "r+") as file:
+        del file.attrs["source_sha256"]
+    monkeypatch.setenv("LEUKODASH_WEIGHTS", str(tmp_path))
+    assert obtain_weights(spec) == other
+    assert obtain_weights(spec, sha256=spec.weights.shipped_sha256) == path
     config = RunConfig(data="cells", backbone="mobilenet", input_size=96)
     model = build(config, 2, path)
     shipped = find_program(spec, spec.weights.shipped_sha256)
