@@ -94,7 +94,10 @@ def preprocess(images: np.ndarray, mode: str) -> np.ndarray:
 
 
 def find_program(backbone: Backbone, weights_sha256: str | None) -> Path | None:
-    """Return the program of a backbone with these pretrained weights, from the cache or shipped; None without one."""
+    """Return the program of a backbone with these pretrained weights, from the cache or shipped; None without one.
+
+    Training writes one with the exact weights; the shipped one changes probabilities by less than 0.0003.
+    """
     if not weights_sha256:
         return None
     path = _cached(backbone, weights_sha256)

@@ -26,7 +26,7 @@ from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
 from leukodash.models import build as models
 from leukodash.models.head import has_pooled_head
-from leukodash.models.program import find_program, write_program
+from leukodash.models.program import write_program
 from leukodash.models.weights import identity, obtain_weights, sha256_of
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.migrations import SCHEMA, stored_config
@@ -74,8 +74,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     _write_table(run.path / "predictions.csv", predictions)
     models.save_trained(model, run.weights)
     if facts["precision"] == "float32" and has_pooled_head(config):  # what pages classify with, without TensorFlow
-        sha256 = config.weights_sha256 or ""
-        _ = find_program(config.spec, sha256) or write_program(config.spec, model, sha256)
+        write_program(config.spec, model, config.weights_sha256 or "")
     evaluate.novelty(model, suffix, batches, progress).save(run.path)
     features = batches.source if isinstance(batches.source, Features) else None
     numbers = evaluate.metrics(dataset, part, predictions, config)
