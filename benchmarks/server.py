@@ -1,5 +1,6 @@
 """A server of the app, with folders of its own: what benchmarks and browser tests talk to."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -62,7 +63,11 @@ class Server:
         return list_runs(self.folder / "checkpoints")
 
     def end(self) -> None:
-        """Kill the server and whatever still trains."""
-        for pid in (run.status.get("pid") for run in self.runs() if run.alive()):
-            os.kill(pid, signal.SIGKILL)
+        """Kill the server and whatever still trains; a run that is just starting, once it has told its process."""
         self.kill()
+        until = time.monotonic() + 60
+        while (alive := [run for run in self.runs() if run.alive()]) and time.monotonic() < until:
+            for pid in (run.status.get("pid") for run in alive):
+                with contextlib.suppress(ProcessLookupError):
+                    _ = pid and os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
