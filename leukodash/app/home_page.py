@@ -12,7 +12,7 @@ from leukodash import settings
 from leukodash.app.common import CNMC_CREDIT, classifier, page_head, plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.navigation import page
-from leukodash.cam.localization import cell_mask, heat_fraction_inside
+from leukodash.cam.localization import heat_on_cell
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image
 from leukodash.errors import LeukoDashError
@@ -20,12 +20,12 @@ from leukodash.evaluation.comparison import forest_rows
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.heat_overlay import overlay
+from leukodash.inference.answer_summary import heat_words
 from leukodash.inference.sample_cells import draw_samples, unseen_cells
 from leukodash.runs.leaderboard import default_runs, first_group, first_run, test_groups
 from leukodash.runs.run_folder import Run, finished, published_runs
 
 DOORS = {"classify": "Try a cell", "compare": "See which network is better", "train": "Train one"}
-ICONS = {"classify": "biotech", "compare": "leaderboard", "train": "model_training"}
 
 
 @st.cache_resource(show_spinner="Opening the published results …")
@@ -52,8 +52,7 @@ def answer_for(path: str, file: str) -> tuple[str, float, np.ndarray, np.ndarray
     served, image = classifier(path), read_image(Path(file))
     answer = served.answer([image], ("evidence",))["evidence"][0]
     best = int(answer.probabilities.argmax())
-    mask, bright = cell_mask(image), brighten(image)
-    share = heat_fraction_inside(answer.heat, mask) if mask is not None else float("nan")
+    bright, share = brighten(image), heat_on_cell(image, answer.heat)
     return served.classes[best], float(answer.probabilities[best]), bright, overlay(bright, answer.heat), share
 
 
@@ -73,10 +72,10 @@ def live_cell(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(f"**{run.config.spec.title}: {label_title(label)}, {probability:.0%}.** {verdict}", width="stretch")
         st.button("Another cell", icon=":material/refresh:", on_click=_next)
-    beside = " The rest lies beside it: trust this map little." if share < 0.5 else ""
+    on_cell = "" if np.isnan(share) else f"{share:.0%} of that lies on the cell. {heat_words({'': share})}"
     st.caption(
         "A real cell of a person whom this network has never seen. Bright on the right: what speaks for its answer. "
-        f"{share:.0%} of that lies on the cell.{beside} {CNMC_CREDIT}"
+        f"{on_cell} {CNMC_CREDIT}"
     )
 
 
@@ -123,7 +122,7 @@ def doors() -> None:
                 title,
                 key=f"door-{name}",
                 type="primary" if name == "classify" else "secondary",
-                icon=f":material/{ICONS[name]}:",
+                icon=page(name).icon,
             ):
                 st.switch_page(page(name))
     st.page_link(page("lesson"), label="For a class: the lesson, 45 minutes")

@@ -49,6 +49,17 @@ def heat_fraction_inside(heat: np.ndarray, mask: np.ndarray) -> float:
     return float(large[mask].sum() / large.sum()) if large.sum() > 0 else float("nan")
 
 
+def heat_on_cell(image: np.ndarray, heat: np.ndarray) -> float:
+    """Return the fraction of a map's heat that lies on the cell; NaN without heat, or without a black ground.
+
+    Args:
+        image: uint8 (H, W, 3), RGB, of any size; padded to a square as for the network.
+        heat: float (h, w), 0 to 1, its map.
+    """
+    mask = cell_mask(square(image, max(image.shape[:2])))
+    return float("nan") if mask is None else heat_fraction_inside(heat, mask)
+
+
 def generated_masks(folder: Path, name: str, image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the masks of nucleus and cell, bool (H, W) each, if an image is a generated cell of a data set.
 

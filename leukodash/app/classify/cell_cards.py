@@ -8,7 +8,7 @@ import streamlit as st
 
 from leukodash.app.classify.answer_settings import Settings
 from leukodash.app.common import plain
-from leukodash.cam.localization import cell_mask, heat_fraction_inside
+from leukodash.cam.localization import heat_on_cell
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
@@ -35,10 +35,9 @@ def picture(data: bytes | str, stamp: float) -> tuple[np.ndarray, str]:
 
 @st.cache_data(max_entries=10_000, show_spinner=False)
 def heat_share(data: bytes | str, stamp: float, heat: np.ndarray) -> float:
-    """Return the share of a map's heat that lies on the cell; NaN without heat, or without a black ground."""
+    """Return `localization.heat_on_cell`, computed once for each map."""
     image = read_image(Path(data) if isinstance(data, str) else data)
-    mask = cell_mask(square(image, max(image.shape[:2])))
-    return float("nan") if mask is None else heat_fraction_inside(heat, mask)
+    return heat_on_cell(image, heat)
 
 
 def heat_legend(chosen: Settings) -> None:
