@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from leukodash import settings
-from leukodash.data.dataset import Dataset, find_datasets, load_dataset, printable
+from leukodash.data.dataset import Dataset, find_datasets, label_title, load_dataset, printable
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
 from leukodash.jobs.estimate import duration_words
@@ -120,6 +120,15 @@ def choose_dataset(key: str = "data") -> Dataset:
     except LeukoDashError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
+
+
+def dataset_line(dataset: Dataset) -> str:
+    """Summarize the data set, and mark it as real or generated."""
+    cells = dataset.cells
+    classes = " · ".join(f"{(cells['label'] == label).sum():,} {label_title(label)}" for label in dataset.classes)
+    subjects = f"{cells['subject'].nunique():,} subjects" if dataset.has_subjects else "subjects unknown"
+    mark = ":violet-badge[:material/draw: generated]" if dataset.generated else ":green-badge[:material/biotech: real]"
+    return f"{mark} {len(cells):,} cells · {classes} · {subjects}"
 
 
 MAX_MODELS = 4  # in memory at once

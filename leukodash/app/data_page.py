@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from leukodash import settings
-from leukodash.app.common import CNMC_CREDIT, choose_dataset, page_head, plain
+from leukodash.app.common import CNMC_CREDIT, choose_dataset, dataset_line, page_head, plain
 from leukodash.config.form_schema import SPLIT_HELP
 from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, duplicates, problem_folders
 from leukodash.data.dataset import Dataset, label_title
@@ -143,13 +143,9 @@ def show() -> None:
         st.warning(sentence, icon=":material/folder_off:")
     strip = st.container()
     dataset = choose_dataset()
-    counts = dataset.cells["label"].value_counts()
-    words = [f"{counts[label]:,} {label_title(label)}" for label in dataset.classes]
-    subjects = f"{dataset.cells['subject'].nunique():,} subjects" if dataset.has_subjects else "subjects unknown"
-    kind = ":violet-badge[:material/draw: generated]" if dataset.generated else ":green-badge[real]"
     where = f"{dataset.root.parent.name}/{dataset.root.name}"  # not the whole path, which visitors should not see
     st.markdown(
-        f"{kind} {len(dataset.cells):,} cells · {' · '.join(words)} · {subjects}",
+        dataset_line(dataset),
         help=f"Folder {plain(where)}, fingerprint {dataset.fingerprint[:12]}: equal for equal cells.",
     )
     with strip:

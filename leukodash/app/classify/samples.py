@@ -12,7 +12,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from leukodash import settings
 from leukodash.app.classify.picture_buttons import PictureButton, data_url, picture_buttons
-from leukodash.app.common import plain
+from leukodash.app.common import CNMC_CREDIT, plain
 from leukodash.cam.localization import cell_mask
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image, square
@@ -137,7 +137,7 @@ def _words(drawn: pd.DataFrame, runs: int, unseen: bool) -> str:
     if not unseen:
         words = f"{len(drawn)} cells that {which} may have seen in training, and two whole smears."
     shipped = drawn["path"].map(lambda path: path.is_relative_to(settings.asset("cells"))).any()
-    return f"{words} {'C-NMC 2019, Gupta & Gupta, CC BY 3.0; smears: ' if shipped else 'Smears: '}BCCD, MIT."
+    return f"{words} {f'{CNMC_CREDIT} ' if shipped else ''}Smears: BCCD, MIT."
 
 
 def _picked() -> list[str]:

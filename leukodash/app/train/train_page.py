@@ -4,7 +4,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from leukodash import settings
-from leukodash.app.common import choose_dataset, libraries_loaded, page_head, plain
+from leukodash.app.common import choose_dataset, dataset_line, libraries_loaded, page_head, plain
 from leukodash.app.train.address import follow_address, form_start, write_address
 from leukodash.app.train.live_runs import live_part
 from leukodash.app.train.past_runs import all_runs, owner_filter, past_part, undo_part
@@ -14,7 +14,7 @@ from leukodash.app.train.start_button import split_summary, start_button
 from leukodash.config.form_schema import changes, differences
 from leukodash.config.presets import make_config
 from leukodash.data.data_check import problem_folders
-from leukodash.data.dataset import Dataset, label_title
+from leukodash.data.dataset import Dataset
 from leukodash.errors import LeukoDashError
 from leukodash.jobs.live_status import live_runs, of_owner
 from leukodash.jobs.sweep import Planned, plan
@@ -26,15 +26,6 @@ STATE_WORDS = {
     "failed": ("failed", ":material/error:"),
     "lost": ("was lost: its process ended unexpectedly", ":material/heart_broken:"),
 }
-
-
-def dataset_line(dataset: Dataset) -> str:
-    """Summarize the data set, and mark it as real or generated."""
-    cells = dataset.cells
-    classes = ", ".join(f"{(cells['label'] == label).sum():,} {label_title(label)}" for label in dataset.classes)
-    subjects = f"{cells['subject'].nunique():,} subjects" if dataset.has_subjects else "subjects unknown"
-    mark = ":violet-badge[:material/draw: generated]" if dataset.generated else ":green-badge[:material/biotech: real]"
-    return f"{mark} {len(cells):,} cells · {classes} · {subjects}"
 
 
 def train_form(runs: list[Run], live: list[Run]) -> None:
