@@ -24,6 +24,7 @@ MODULES = sorted(path for path in (ROOT / "leukodash").rglob("*.py") if path.nam
 LIGHT = [
     "leukodash.__main__",
     "leukodash.cam.methods",
+    "leukodash.cam.pooled_network",
     "leukodash.config.run_config",
     "leukodash.data.dataset",
     "leukodash.data.demo_cells",
@@ -31,6 +32,7 @@ LIGHT = [
     "leukodash.data.split",
     "leukodash.evaluation.metrics",
     "leukodash.inference.answer_summary",
+    "leukodash.inference.classify_files",
     "leukodash.inference.sample_cells",
     "leukodash.jobs.launch",
     "leukodash.models.backbones",
@@ -89,6 +91,12 @@ def shown(code):
 def test_light_modules_leave_the_deep_learning_libraries_out_of_memory():
     code = f"import sys, importlib\nfor name in {LIGHT!r}: importlib.import_module(name)\n"
     code += "print(sorted({'tensorflow', 'keras', 'jax', 'torch', 'streamlit'} & set(sys.modules)))"
+    assert shown(code).strip() == "[]"
+
+
+def test_the_first_page_leaves_deep_learning_and_statistics_out_of_memory():
+    code = "import sys, leukodash.app.home_page, leukodash.app.classify.classify_page\n"
+    code += "print(sorted({'tensorflow', 'keras', 'sklearn', 'statsmodels', 'scipy.stats'} & set(sys.modules)))"
     assert shown(code).strip() == "[]"
 
 

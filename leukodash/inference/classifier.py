@@ -253,6 +253,17 @@ class Classifier:
         return class_probabilities(logits.astype(np.float64), len(self.classes))
 
 
+def starts_without_keras(run: Run) -> bool:
+    """Whether `load` needs no TensorFlow, which takes about ten seconds the first time."""
+    made, config = run.model, run.trained
+    program = find_program(config.spec, config.weights_sha256)
+    return _precision(made) == "float32" and has_pooled_head(config) and program is not None
+
+
+def _precision(made: dict[str, Any]) -> str:
+    return "bfloat16" if made.get("precision") == "bfloat16" and cpu_has_bfloat16() else "float32"
+
+
 def load(run: Run, progress: Progress | None = None) -> Classifier:
     """Return the classifier of a finished run.
 
@@ -267,7 +278,7 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     if not run.metrics or not made:
         raise RunError(f"{run.title} has not finished, so it cannot classify yet. Choose a finished run.")
     config, classes = run.trained, len(made["classes"])
-    precision = "bfloat16" if made["precision"] == "bfloat16" and cpu_has_bfloat16() else "float32"
+    precision = _precision(made)
     if precision == "bfloat16" or not has_pooled_head(config):
         return Classifier(run, precision, keras_model(run, precision, progress))
     model, path = None, find_program(config.spec, config.weights_sha256)

@@ -1,8 +1,4 @@
-"""Classify: "what is this cell, and what did the network look at?" Imports TensorFlow once there is a cell."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""Classify: "what is this cell, and what did the network look at?" Loads TensorFlow for runs and maps that need it."""
 
 import numpy as np
 import pandas as pd
@@ -32,20 +28,16 @@ from leukodash.app.navigation import page
 from leukodash.data.images import Source
 from leukodash.errors import LeukoDashError
 from leukodash.inference.answer_summary import summary
+from leukodash.inference.classifier import Classifier, starts_without_keras
+from leukodash.inference.classify_files import AnswerCache, classify_files
 from leukodash.jobs.live_status import readable
 from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
-
-if TYPE_CHECKING:
-    from leukodash.inference.classifier import Classifier
-    from leukodash.inference.classify_files import AnswerCache
 
 
 @st.cache_resource
 def answer_cache() -> AnswerCache:
     """Return the answers computed so far, shared by all sessions."""
-    from leukodash.inference.classify_files import AnswerCache
-
     return AnswerCache()
 
 
@@ -82,7 +74,8 @@ def show_badges(runs: list[Run]) -> None:
 def load_runs(runs: list[Run]) -> list[Classifier]:
     """Load the runs, showing an error for each that fails; stops the page if all fail."""
     loaded = []
-    with st.spinner("Loading the networks …", show_time=True):
+    slow = "" if all(map(starts_without_keras, runs)) else " (the first time also TensorFlow, about 10 seconds)"
+    with st.spinner(f"Loading the networks{slow} …", show_time=True):
         for run in runs:
             try:
                 loaded.append(classifier(str(run.path)))
@@ -98,8 +91,6 @@ def classify(
     loaded: list[Classifier], files: list[Source], chosen: Settings
 ) -> tuple[pd.DataFrame, list[np.ndarray | None]]:
     """Classify with all runs; shows a progress bar if it takes longer."""
-    from leukodash.inference.classify_files import classify_files
-
     waiting = [each for each in loaded if each.waits_for_keras(chosen.method, chosen.layers.get(each.run.id))]
     if waiting:
         with st.spinner("This map needs gradients: loading TensorFlow, about 10 seconds once …", show_time=True):
