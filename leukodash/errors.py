@@ -19,3 +19,7 @@ class WeightsError(LeukoDashError):
 
 class RunError(LeukoDashError):
     """A run or a run's settings that cannot be used."""
+
+
+class NotAllowedError(LeukoDashError):
+    """Something that this person may not do here."""

@@ -59,7 +59,16 @@ def cache_limit_bytes() -> int:
 
 def public() -> bool:
     """Whether the limits for a public demo apply (``LEUKODASH_PUBLIC=1``)."""
-    return os.environ.get("LEUKODASH_PUBLIC", "") not in ("", "0")
+    return _is_on("LEUKODASH_PUBLIC")
+
+
+def class_mode() -> bool:
+    """Whether people sign in, and each acts on their own runs (``LEUKODASH_CLASS=1``)."""
+    return _is_on("LEUKODASH_CLASS") and not public()
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def cpu_slots() -> int:

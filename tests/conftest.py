@@ -17,7 +17,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def own_folders(tmp_path, monkeypatch):
     for name in ("data", "checkpoints", "published", "cache"):
         monkeypatch.setenv(f"LEUKODASH_{name.upper()}", str(tmp_path / name))
-    for name in ("LEUKODASH_WEIGHTS", "LEUKODASH_PUBLIC", "LEUKODASH_CPU_SLOTS"):
+    for name in ("LEUKODASH_WEIGHTS", "LEUKODASH_PUBLIC", "LEUKODASH_CLASS", "LEUKODASH_CPU_SLOTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 

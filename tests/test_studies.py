@@ -57,7 +57,7 @@ def test_a_run_is_found_by_its_settings_whatever_it_is_called_and_the_finished_o
 def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder, small, monkeypatch, tmp_path, capsys):
     started, page = [], tmp_path / "results.md"
 
-    def start(config, **_):
+    def start(config, *_, **__):
         started.append(made_run(config=config.model_dump(), cells=made_cells(test=70)))
         return started[-1]
 
@@ -80,8 +80,8 @@ def test_the_command_trains_what_is_missing_once_and_writes_what_came_out(folder
 def test_a_run_that_fails_keeps_no_other_study_from_being_trained(folder, small, monkeypatch):
     studies.STUDIES["another"] = studies.STUDIES["small"]
     watch = Mock(side_effect=RunError("It failed."))
-    monkeypatch.setattr("leukodash.jobs.launch.start", lambda config, **_: create_run(config))
-    monkeypatch.setattr("leukodash.jobs.launch.resume", lambda run: run)
+    monkeypatch.setattr("leukodash.jobs.launch.start", lambda config, *_, **__: create_run(config))
+    monkeypatch.setattr("leukodash.jobs.launch.resume", lambda run, *_: run)
     monkeypatch.setattr("leukodash.cli.study_commands.watch", watch)
     assert main(["study", "--data", str(folder)]) == 2
     assert watch.call_count == 2

@@ -59,6 +59,7 @@ def import_file(file: Path, title: str, owner: str) -> None:
 
     FILE is a CSV file with the columns file, label, p_<class> for each class, and optionally subject.
     """
+    from leukodash.runs.access import OPERATOR
     from leukodash.runs.imported_predictions import import_predictions
     from leukodash.runs.run_folder import all_runs, finished
 
@@ -66,7 +67,8 @@ def import_file(file: Path, title: str, owner: str) -> None:
         content = file.read_bytes()
     except OSError as error:
         raise RunError(f"'{file}' cannot be read ({error.strerror}). Give a CSV file of predictions.") from error
-    click.echo(import_predictions(content, file.name, like=finished(all_runs()), title=title, owner=owner).path)
+    like = finished(all_runs())
+    click.echo(import_predictions(content, file.name, like=like, title=title, owner=owner, actor=OPERATOR).path)
 
 
 @click.command()

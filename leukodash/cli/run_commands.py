@@ -30,9 +30,10 @@ def train(data: Path, backbone: str, preset: str, settings: dict[str, Any], owne
     """Train one run in the foreground."""
     from leukodash.config.presets import make_config
     from leukodash.jobs import launch
+    from leukodash.runs.access import OPERATOR
 
     config = make_config(preset, backbone, read_dataset(data), **settings)
-    return watch(launch.start(config, title=title, owner=owner))
+    return watch(launch.start(config, OPERATOR, title=title, owner=owner))
 
 
 def _several(command: Callable[..., None]) -> Callable[..., None]:
@@ -73,10 +74,11 @@ def _planned(
 def sweep(owner: str, **options: Any) -> None:
     """Train several backbones, with several values of one setting."""
     from leukodash.jobs import launch
+    from leukodash.runs.access import OPERATOR
 
     _, planned = _planned(**options)
-    for plan in planned:
-        click.echo(launch.start(plan.config, title=plan.title, owner=owner).path)
+    for run in launch.start_together(planned, OPERATOR, owner=owner):
+        click.echo(run.path)
     click.echo(f"{len(planned)} runs are queued. To see them: python -m leukodash runs", err=True)
 
 
@@ -106,8 +108,9 @@ def find_lr(data: Path, backbone: str, preset: str, settings: dict[str, Any]) ->
     """Search the learning rate at which the loss falls fastest."""
     from leukodash.config.presets import make_config
     from leukodash.jobs.lr_search import curve, start_finder, suggestion
+    from leukodash.runs.access import OPERATOR
 
-    run = start_finder(make_config(preset, backbone, read_dataset(data), **settings))
+    run = start_finder(make_config(preset, backbone, read_dataset(data), **settings), OPERATOR)
     status = watch(run)
     if status == 0:
         rate = suggestion(curve(run))
@@ -125,10 +128,11 @@ def again(run: Run, settings: dict[str, Any], owner: str) -> int:
     Some of them can be changed with --set.
     """
     from leukodash.jobs import launch
+    from leukodash.runs.access import OPERATOR
 
     if "split" in settings:
         settings["split"] = {**run.config.split.model_dump(), **settings["split"]}
-    return watch(launch.start(run.config.changed(**settings), owner=owner or run.about["owner"]))
+    return watch(launch.start(run.config.changed(**settings), OPERATOR, owner=owner or run.about["owner"]))
 
 
 @click.command()
@@ -138,10 +142,11 @@ def again(run: Run, settings: dict[str, Any], owner: str) -> int:
 @click.option("--notes", metavar="TEXT")
 def about(run: Run, **changes: str | None) -> None:
     """Show or change a run's name, owner and notes."""
-    about = run.about | {name: text for name, text in changes.items() if text is not None}
-    if about != run.about:
-        run.write("about.json", about)
-    click.echo("\n".join(f"{name}: {text}" for name, text in about.items()))
+    from leukodash.runs.access import OPERATOR, change_about
+
+    if texts := {name: text for name, text in changes.items() if text is not None}:
+        change_about(run, OPERATOR, **texts)
+    click.echo("\n".join(f"{name}: {run.about[name]}" for name in changes))
 
 
 @click.command()
@@ -158,14 +163,15 @@ def log(run: Run, lines: int) -> None:
 def delete(run: str, undo: bool) -> None:
     """Delete a stopped, failed or finished run."""
     from leukodash.runs import trash
+    from leukodash.runs.access import OPERATOR
     from leukodash.runs.run_folder import find_run
 
     if undo:
-        click.echo(trash.bring_back(run).path)
+        click.echo(trash.bring_back(run, OPERATOR).path)
         return
     found = find_run(run)
     trash.purge()
-    trash.discard(found)
+    trash.discard(found, OPERATOR)
     click.echo(f"{found.id} was deleted. For a day, this restores it: python -m leukodash delete --undo {found.id}")
 
 
@@ -174,8 +180,9 @@ def delete(run: str, undo: bool) -> None:
 def resume(run: Run) -> int:
     """Resume a stopped, failed or lost run."""
     from leukodash.jobs import launch
+    from leukodash.runs.access import OPERATOR
 
-    return watch(launch.resume(run))
+    return watch(launch.resume(run, OPERATOR))
 
 
 @click.command()
@@ -183,8 +190,9 @@ def resume(run: Run) -> int:
 def stop(run: Run) -> None:
     """Ask a run to stop and keep what it reached."""
     from leukodash.jobs import launch
+    from leukodash.runs.access import OPERATOR
 
-    launch.stop(run)
+    launch.stop(run, OPERATOR)
     click.echo(f"{run.id} was asked to stop.")
 
 
@@ -209,6 +217,7 @@ def watch(run: Run) -> int:
     """Show a run's progress until it ends, and print its folder last. Control-C asks it to stop."""
     from leukodash.evaluation.statistics import wilson
     from leukodash.jobs import launch
+    from leukodash.runs.access import OPERATOR
     from leukodash.runs.leaderboard import marks
     from leukodash.runs.run_folder import LIVE
 
@@ -223,7 +232,7 @@ def watch(run: Run) -> int:
                 if stopping or run.state not in LIVE:
                     raise
                 stopping = True
-                launch.stop(run)
+                launch.stop(run, OPERATOR)
                 bar.print("stopping after this step; progress is kept …")
     if status["state"] == "failed":
         raise RunError(status["error"])

@@ -49,6 +49,7 @@ def study(names: tuple[str, ...], data: Path | None, whole: bool, write: Path | 
 def _train(name: str, data: Path, whole: bool) -> int:
     from leukodash.jobs import launch
     from leukodash.jobs.live_status import readable
+    from leukodash.runs.access import OPERATOR
     from leukodash.runs.run_folder import LIVE, all_runs
     from leukodash.studies.catalogue import STUDIES, configs, find_matching_run, record_study_run
 
@@ -59,9 +60,9 @@ def _train(name: str, data: Path, whole: bool) -> int:
         if run is None or not run.metrics:
             click.echo(f"{name}, {number} of {len(planned)}: {config.spec.title}, {study_run.label}", err=True)
             if run is None:
-                run = launch.start(config, notes=f"Study {name}: {study_run.label}")
+                run = launch.start(config, OPERATOR, notes=f"Study {name}: {study_run.label}")
             elif run.state not in LIVE:
-                launch.resume(run)
+                launch.resume(run, OPERATOR)
             try:
                 if watch(run) == 130:
                     return 130

@@ -25,6 +25,7 @@ from leukodash.atomic_write import write_atomic
 from leukodash.errors import LeukoDashError, RunError
 from leukodash.export.export_formats import FORMATS
 from leukodash.export.model_export import Exported, export
+from leukodash.runs.access import ANYONE, Actor, require
 from leukodash.runs.run_folder import Run, find_run
 
 VERSION = 1  # increase it when the files change
@@ -83,12 +84,13 @@ def _finished_job(run: Run, format: str, folder: Path) -> Job:
     return Job("none")
 
 
-def start_export(run: Run, format: str) -> None:
+def start_export(run: Run, format: str, actor: Actor = ANYONE) -> None:
     """Queue an export; does nothing if it is queued, running or done already.
 
-    Raises RunError for an unknown format, a run without trained layers, or too little free memory: running out of it
-    would end every session of the server.
+    Raises NotAllowedError if the actor may not export, and RunError for an unknown format, a run without trained
+    layers, or too little free memory: running out of it would end every session of the server.
     """
+    require(actor, "export", run)
     if format not in FORMATS:
         raise RunError(f"There is no format '{format}'. Choose one of {', '.join(FORMATS)}.")
     if job_status(run, format).state in ("waiting", "running", "ready"):

@@ -3,40 +3,68 @@
 Reruns of a page, closed tabs and a restarted server do not affect it.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
+from leukodash import settings
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
-from leukodash.runs.run_folder import LIVE, Run, create_run
+from leukodash.jobs.sweep import Planned
+from leukodash.runs.access import ANYONE, Actor, require, require_room, require_settings, surplus, turn
+from leukodash.runs.run_folder import LIVE, Run, create_run, writing_runs
+from leukodash.runs.trash import discard_for_good
 
 _PATHS = ("LEUKODASH_DATA", "LEUKODASH_CHECKPOINTS", "LEUKODASH_PUBLISHED", "LEUKODASH_WEIGHTS", "LEUKODASH_CACHE")
 _children: list[subprocess.Popen] = []  # kept so that ended processes are collected and none becomes a zombie
 
 
-def start(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "") -> Run:
-    """Create a run and launch its process; returns at once. Raises RunError if its folder cannot be created."""
-    run = create_run(config, title=title, owner=owner, notes=notes)
-    launch(run)
-    return run
+def start(config: RunConfig, actor: Actor = ANYONE, *, title: str = "", owner: str = "", notes: str = "") -> Run:
+    """Create a run and launch its process; returns at once. Raises as `start_together` does."""
+    return start_together([Planned(config, title)], actor, owner=owner, notes=notes)[0]
 
 
-def resume(run: Run) -> Run:
+def start_together(planned: Sequence[Planned], actor: Actor = ANYONE, *, owner: str = "", notes: str = "") -> list[Run]:
+    """Create runs and launch their processes, all of them or none; returns at once.
+
+    Raises:
+        NotAllowedError: the actor may not train, or not with these settings, or has too many runs waiting.
+        RunError: a folder cannot be created.
+    """
+    require(actor, "train")
+    for plan in planned:
+        require_settings(actor, plan.config)
+    with _one_start_at_a_time():
+        require_room(actor, len(planned))
+        for run in surplus(actor):
+            discard_for_good(run)
+        texts = {"owner": actor.name or owner, "notes": notes, "by": actor.id}
+        runs = [create_run(plan.config, title=plan.title, turn=turn(actor), **texts) for plan in planned]
+    for run in runs:
+        launch(run)
+    return runs
+
+
+def resume(run: Run, actor: Actor = ANYONE) -> Run:
     """Launch the process of a stopped, failed or lost run again; it continues from its last checkpoint.
 
-    Raises RunError for a run that is queued, running or finished.
+    Raises NotAllowedError if the actor may not, and RunError for a run that is queued, running or finished.
     """
-    run.refuse_published("resumed")
+    require(actor, "resume", run)
+    require_room(actor)
     if run.state in LIVE:
         raise RunError(f"{run.title} is still queued or running. Wait for it, or stop it first.")
     if run.metrics:
         raise RunError(
             f"{run.title} has finished, so there is nothing to resume. Start a new run with changes instead."
         )
-    now = {"asked": time.time_ns(), "updated": time.time()}
+    now = {"asked": time.time_ns(), "turn": turn(actor), "updated": time.time()}
     blank = dict.fromkeys(("stage", "message", "error", "traceback"), "")
     again = {"state": "queued", "starting": True, "progress": 0.0, **blank, **now}
     run.write("status.json", run.status | again)
@@ -44,8 +72,12 @@ def resume(run: Run) -> Run:
     return run
 
 
-def stop(run: Run) -> None:
-    """Request a run to stop after its current step; its checkpoint is kept. Raises RunError if it is not running."""
+def stop(run: Run, actor: Actor = ANYONE) -> None:
+    """Request a run to stop after its current step; its checkpoint is kept.
+
+    Raises NotAllowedError if the actor may not, and RunError if the run is not running.
+    """
+    require(actor, "stop", run)
     if run.state not in LIVE:
         raise RunError(f"{run.title} is not running, so there is nothing to stop.")
     (run.path / "stop").touch()
@@ -70,3 +102,14 @@ def launch(run: Run) -> None:
         )
     _children.append(process)
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+@contextlib.contextmanager
+def _one_start_at_a_time() -> Iterator[None]:
+    """Keep two clicks at once from passing a limit that has room for one."""
+    with writing_runs():
+        queue = settings.checkpoints() / ".queue"
+        queue.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(queue / "starting.lock").acquire()
+    with lock:
+        yield

@@ -15,6 +15,7 @@ import pandas as pd
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs import launch as jobs
+from leukodash.runs.access import ANYONE, Actor, require, turn
 from leukodash.runs.run_folder import LIVE, Run, create_run
 
 PREFIX = ".rates-"
@@ -22,10 +23,15 @@ COLUMNS = ("rate", "loss", "smooth")
 KEPT_SECONDS = 24 * 3600
 
 
-def start_finder(config: RunConfig) -> Run:
-    """Launch a finder for these settings; returns at once. Raises RunError if its folder cannot be created."""
+def start_finder(config: RunConfig, actor: Actor = ANYONE) -> Run:
+    """Launch a finder for these settings; returns at once.
+
+    Raises NotAllowedError if the actor may not, and RunError if its folder cannot be created.
+    """
+    require(actor, "search rates")
     _sweep()
-    run = create_run(config, title=f"Learning rates of {config.spec.title}", prefix=PREFIX)
+    title = f"Learning rates of {config.spec.title}"
+    run = create_run(config, title=title, by=actor.id, turn=turn(actor), prefix=PREFIX)
     jobs.launch(run)
     return run
 

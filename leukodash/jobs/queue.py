@@ -64,18 +64,19 @@ def lower_priority() -> None:
 
 @contextlib.contextmanager
 def wait_for_device(
-    folder: Path, on_wait: Callable[[int], None] | None = None, asked: int | None = None
+    folder: Path, on_wait: Callable[[int], None] | None = None, asked: int | None = None, turn: int = 0
 ) -> Iterator[str]:
     """Wait for the turn of the run in `folder`, and hold a device while the block runs; yields the device's name.
 
-    `on_wait` is called several times a second with the number of runs ahead. The order is that of the requests
-    (`asked`: Unix time in ns, by default now), since thirty processes that are spawned at once start in any order.
+    `on_wait` is called several times a second with the number of runs ahead. The order is that of the rounds (`turn`,
+    see `runs.access.turn`), and within a round that of the requests (`asked`: Unix time in ns, by default now), since
+    thirty processes that are spawned at once start in any order.
     Raises Stopped when the run is requested to stop.
     """
     queue = folder.parent / ".queue"
     queue.mkdir(parents=True, exist_ok=True)
     names = devices()
-    ticket = queue / f"{asked or time.time_ns():020d}_{folder.name}"
+    ticket = queue / f"{turn:06d}-{asked or time.time_ns():020d}_{folder.name}"
     held = None
     with FileLock(ticket, thread_local=False):
         try:
@@ -83,7 +84,11 @@ def wait_for_device(
                 if stop_requested(folder):
                     raise Stopped
                 ahead = _ahead(queue, ticket)
-                held = _free_device(queue, names) if ahead == 0 and not _earlier_run_starting(folder, asked) else None
+                held = (
+                    _free_device(queue, names)
+                    if ahead == 0 and not _earlier_run_starting(folder, asked, turn)
+                    else None
+                )
                 if held is None:
                     if on_wait:
                         on_wait(ahead)
@@ -109,8 +114,8 @@ def _ahead(queue: Path, ticket: Path) -> int:
     return 0
 
 
-def _earlier_run_starting(folder: Path, asked: int | None) -> bool:
-    """Whether a run that was requested earlier is about to join the queue: its process has just been spawned."""
+def _earlier_run_starting(folder: Path, asked: int | None, turn: int) -> bool:
+    """Whether a run that comes before this one is about to join the queue: its process has just been spawned."""
     now = time.time()
     for entry in os.scandir(folder.parent) if asked else ():
         try:
@@ -119,7 +124,7 @@ def _earlier_run_starting(folder: Path, asked: int | None) -> bool:
             fields = json.loads(Path(entry, "status.json").read_bytes())
         except (OSError, ValueError):
             continue
-        if fields.get("starting") and fields.get("asked", asked) < asked:
+        if fields.get("starting") and (fields.get("turn", 0), fields.get("asked", asked)) < (turn, asked):
             return True
     return False
 

@@ -18,7 +18,8 @@ from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.run_folder import Run, claim_folder, writing_runs
+from leukodash.runs.access import ANYONE, Actor, require
+from leukodash.runs.run_folder import Run, about_texts, claim_folder, writing_runs
 
 IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
@@ -101,6 +102,7 @@ def import_predictions(
     owner: str = "",
     backbone: str | None = None,
     like: Sequence[Run] = (),
+    actor: Actor = ANYONE,
 ) -> Run:
     """Create a run from another tool's predictions.
 
@@ -114,12 +116,16 @@ def import_predictions(
         owner: owner of the run.
         backbone: key in `BACKBONES` if the network is one of them; it determines the color.
         like: finished runs to match; of several matches, the run with the most test cells wins.
+        actor: who imports them.
 
     Raises:
+        NotAllowedError: the actor may not.
         RunError: the file cannot be used, or the checkpoints folder cannot be written.
     """
+    require(actor, "import")
     if backbone is not None and backbone not in BACKBONES:
         raise RunError(f"There is no backbone '{backbone}'. Choose one of {', '.join(BACKBONES)}, or none.")
+    about = about_texts(title=title or Path(printable(name)).stem, owner=actor.name or owner, notes="")
     table = read_predictions(content, name)
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
     table, other = _matched(table, classes, like)
@@ -146,7 +152,7 @@ def import_predictions(
         run = claim_folder("imported")
         write_atomic(run.path / "predictions.csv", table.to_csv(index=False).encode())
         write_atomic(run.path / "split.csv", split.to_csv(index=False).encode())
-        run.write("about.json", {"title": title or Path(printable(name)).stem, "owner": owner, "notes": ""})
+        run.write("about.json", about | {"by": actor.id})
         run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
         run.write("metrics.json", metrics)
     return run

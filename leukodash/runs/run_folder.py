@@ -35,6 +35,7 @@ HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lea
 SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
 STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
 LIVE = ("queued", "running")
+MAX_CHARACTERS = {"title": 120, "owner": 60, "notes": 5000}
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,11 @@ class Run:
     def about(self) -> dict[str, str]:
         """Title, owner and notes (``about.json``)."""
         return {"title": "", "owner": "", "notes": "", **_json(self.path / "about.json")}
+
+    @property
+    def by(self) -> str:
+        """The id of the person who started the run (see `runs.access`); "" for the machine's operator."""
+        return self.about.get("by", "")
 
     @property
     def status(self) -> dict[str, Any]:
@@ -163,29 +169,46 @@ class Run:
         """Return whether the run's process is alive, waiting or training."""
         return is_held(self.path / "lock")
 
-    def refuse_published(self, done: str) -> None:
-        """Raise RunError if this is a published run, which cannot be `done` (such as "deleted")."""
-        if self.published:
-            raise RunError(f"{self.title} is a published run: it comes with LeukoDash and cannot be {done}.")
-
     def write(self, name: str, content: Any) -> None:
         """Write a JSON file atomically. Raises RunError for a published run."""
-        self.refuse_published("changed")
+        if self.published:
+            raise RunError(f"{self.title} is a published run: it comes with LeukoDash and cannot be changed.")
         write_atomic(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
 
 
-def create_run(config: RunConfig, *, title: str = "", owner: str = "", notes: str = "", prefix: str = "") -> Run:
+def create_run(
+    config: RunConfig,
+    *,
+    title: str = "",
+    owner: str = "",
+    notes: str = "",
+    by: str = "",
+    turn: int = 0,
+    prefix: str = "",
+) -> Run:
     """Create a run folder, its name starting with `prefix`, in the checkpoints folder.
 
-    Raises RunError if the folder cannot be written.
+    `by` is the id of the person who starts it, `turn` its round of the queue (see `runs.access`). Raises RunError if
+    the folder cannot be written, or if a text is too long.
     """
+    about = about_texts(title=title, owner=owner, notes=notes)
     with writing_runs():
         run = claim_folder(config.backbone, prefix)
         run.write("config.json", stored_config(config))
-        run.write("about.json", {"title": title, "owner": owner, "notes": notes})
+        run.write("about.json", about | {"by": by})
         asked, _ = file_stamp(run.path / "config.json")  # the time that `list_runs` sorts by
-        run.write("status.json", {"state": "queued", "starting": True, "asked": asked, "updated": time.time()})
+        request = {"starting": True, "asked": asked, "turn": turn, "updated": time.time()}
+        run.write("status.json", {"state": "queued", **request})
     return run
+
+
+def about_texts(**texts: str) -> dict[str, str]:
+    """Return title, owner and notes without spaces around them. Raises RunError for one that is too long."""
+    for name, text in texts.items():
+        if len(text) > MAX_CHARACTERS[name]:
+            limit = MAX_CHARACTERS[name]
+            raise RunError(f"The {name} of a run can have {limit:,} characters, not {len(text):,}. Shorten it.")
+    return {name: text.strip() for name, text in texts.items()}
 
 
 def claim_folder(kind: str, prefix: str = "") -> Run:

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from leukodash import settings
 from leukodash.errors import RunError
+from leukodash.runs.access import ANYONE, OPERATOR, Actor, require
 from leukodash.runs.run_folder import Run
 
 KEPT_SECONDS = 24 * 3600
 
 
-def discard(run: Run) -> Run:
-    """Move a run's folder into the trash; returns the run at its new place. Raises RunError while it is running."""
-    run.refuse_published("deleted")
+def discard(run: Run, actor: Actor = ANYONE) -> Run:
+    """Move a run's folder into the trash; returns the run at its new place.
+
+    Raises NotAllowedError if the actor may not, and RunError while the run is running.
+    """
+    require(actor, "delete", run)
     if run.alive():
         raise RunError(f"{run.title} is still running. Stop it before deleting it.")
     place = settings.checkpoints() / ".trash" / run.id
@@ -29,9 +33,15 @@ def discard(run: Run) -> Run:
     return Run(place)
 
 
-def bring_back(name: str) -> Run:
-    """Move a run out of the trash. Raises RunError if it is no longer there."""
+def discard_for_good(run: Run) -> None:
+    """Delete a run that nobody may want back: one beyond the limits of a public demo."""
+    purge([discard(run, OPERATOR).id])
+
+
+def bring_back(name: str, actor: Actor = ANYONE) -> Run:
+    """Move a run out of the trash. Raises NotAllowedError if the actor may not, RunError if it is not there."""
     place = settings.checkpoints() / Path(name).name
+    require(actor, "restore", Run(settings.checkpoints() / ".trash" / place.name))
     try:
         (settings.checkpoints() / ".trash" / place.name).replace(place)
     except OSError as error:

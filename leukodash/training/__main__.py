@@ -37,11 +37,15 @@ def main(folder: Path) -> int:
         signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
         try:
             with wait_for_device(
-                folder, lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead), asked
+                folder,
+                lambda ahead: status.progress(0.0, _line(ahead), ahead=ahead),
+                asked,
+                status.fields.get("turn", 0),
             ) as device:
                 _use(device)
                 status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
                 Thread(target=_leave_when_asked, args=(folder, status), daemon=True).start()
+                check_run(folder)
                 if folder.name.startswith(RATES):
                     from leukodash.training.lr_finder import find_rates as work
                 else:
@@ -74,6 +78,17 @@ def _leave_when_asked(folder: Path, status: Status) -> None:
             _stopped(folder, status)
             os._exit(0)
         time.sleep(POLL_SECONDS)
+
+
+def check_run(folder: Path) -> None:
+    """Raise NotAllowedError if the person who started this run may not train with its settings."""
+    from leukodash import settings
+    from leukodash.runs.access import Actor, require_settings
+    from leukodash.runs.run_folder import Run
+
+    run = Run(folder)
+    if settings.public() and run.by:
+        require_settings(Actor(run.by, role="visitor"), run.config)
 
 
 def _stopped(folder: Path, status: Status) -> None:
