@@ -73,7 +73,7 @@ TensorFlow alone takes 0.7 GiB of each. The time grows with the number of cells;
 last block with SGD and a cosine schedule, the last block with pixels that change in every epoch, and a whole network
 from random weights. The kills hit these stages: {stages}. {identical} of the {resumed} resumed runs ended with the same
 history, weights and predictions as runs that were not killed, bit for bit (`python -m benchmarks kills`, {kills_date}).
-
+{work_kills}
 ## A class on two cores
 
 {class_runs} runs started within {class_within} seconds from ten sessions, one run training at a time (`python -m
@@ -82,6 +82,11 @@ computed {class_features}. Of {class_answers} responses of pages meanwhile, half
 within {class_p99} s, and the slowest after {class_slowest} s. All processes together took {class_all} GB at most, the
 server {class_server} GB.
 {compare}{first_minute}"""
+
+WORK_KILLS = """
+{kills} more kills hit the other processes that write files ({each}). Of the {reports} pieces of work that these had
+reported as done, {lost} was lost, incomplete or different, and the next process left no temporary file.
+"""
 
 COMPARE = """
 ## Compare with {runs} runs
@@ -186,6 +191,7 @@ def page(figures: dict[str, Any]) -> str:
             "measured": dates(memory),
         }),
         kills=kills["kills"], resumed=kills["resumed runs"], identical=kills["identical"], kills_date=kills["date"],
+        work_kills=_work_kills(kills.get("work")),
         stages=", ".join(f"{stage} {count}" for stage, count in kills["stages"].items()),
         class_runs=load["runs"], class_within=load["started within seconds"], class_finished=load["finished"],
         class_disorder=load["started out of order"] or "none", class_date=load["date"],
@@ -194,6 +200,17 @@ def page(figures: dict[str, Any]) -> str:
         class_p99=load["answer, 99 of 100 below"], class_slowest=load["slowest seconds"],
         class_all=load["peak GB of all processes"], class_server=load["peak GB of the server"], compare=words,
     )  # fmt: skip
+
+
+def _work_kills(work: dict[str, Any] | None) -> str:
+    if not work:
+        return ""
+    return WORK_KILLS.format(
+        kills=sum(row["kills"] for row in work.values()),
+        each=", ".join(f"{name} {row['kills']}" for name, row in work.items()),
+        reports=f"{sum(row['reports'] for row in work.values()):,}",
+        lost=sum(len(row["problems"]) for row in work.values()) or "none",
+    )
 
 
 def _first_minute(rows: list[dict[str, Any]]) -> str:

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from made_runs import made_run
 
 from leukodash.config.run_config import RunConfig
@@ -20,10 +22,11 @@ from leukodash.errors import RunError
 from leukodash.export import export_jobs
 from leukodash.export import model_export as exporting
 from leukodash.export.export_formats import FORMATS, METADATA, NOTICE
-from leukodash.export.export_jobs import job_status, memory_left, start_export
+from leukodash.export.export_jobs import job_status, start_export
 from leukodash.export.model_export import Exported, export, metadata
 from leukodash.inference.decision import decision
-from leukodash.jobs.hardware import cpu_has_bfloat16
+from leukodash.jobs.hardware import cpu_has_bfloat16, memory_left
+from leukodash.runs.locks import is_held
 from leukodash.runs.run_folder import create_run
 
 PLAIN_KERAS = """
@@ -263,6 +266,37 @@ def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
     check_failed(run, "onnx", "perhaps for lack of memory")
     start_export(run, "onnx")
     assert (len(children), job_status(run, "onnx").state) == (2, "running")
+
+
+def test_an_export_that_another_server_makes_is_running_here_too_and_is_not_made_twice(children):
+    run = finished_run()
+    start_export(run, "onnx")
+    folder = export_jobs._export_folder(run)
+    children[0].code = 0  # from here on, this server knows nothing of it
+    with FileLock(folder / "onnx.lock"):
+        (folder / "onnx.now").write_text('{"fraction": 0.5, "words": "writing ONNX"}')
+        job = job_status(run, "onnx")
+        start_export(run, "onnx")
+    assert (job.state, job.fraction, job.words, len(children)) == ("running", 0.5, "writing ONNX", 1)
+    check_failed(run, "onnx", "ended early")
+
+
+def test_the_process_of_an_export_holds_its_lock_until_it_ends():
+    run = finished_run()
+    start_export(run, "onnx")
+    _, process = export_jobs._running
+    lock = export_jobs._export_folder(run) / "onnx.lock"
+    assert is_held(lock)
+    process.kill()
+    process.wait()
+    assert not is_held(lock)
+
+
+def test_an_export_whose_process_cannot_be_started_says_why(children, monkeypatch):
+    run = finished_run()
+    monkeypatch.setattr(export_jobs.subprocess, "Popen", Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
+    start_export(run, "onnx")
+    check_failed(run, "onnx", "cannot be started .No space left")
 
 
 def show_export(run):

@@ -98,6 +98,15 @@ def test_a_computation_broken_off_leaves_nothing_that_is_read(prefix, images):
     assert not [path for path in folder.glob(".*") if path.is_file()]
 
 
+def test_a_kill_between_the_files_of_a_store_does_no_harm(prefix, images):
+    whole = compute(prefix, images)
+    folder = settings.cache() / "features" / "store"
+    (folder / "ms_per_image").unlink()
+    again = compute(prefix, images)
+    assert again.computed and again.ms_per_image > 0
+    assert np.array_equal(again.arrays[0][0], whole.arrays[0][0])
+
+
 def test_bfloat16_features_are_stored_to_the_bit(images):
     import keras
     import ml_dtypes

@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -111,6 +113,40 @@ def test_a_running_run_is_lost_as_soon_as_its_lock_is_free(run):
     assert run.state == "lost"
 
 
+def test_a_run_that_was_killed_after_its_results_has_finished(run):
+    with run_lock(run.path):
+        Status(run.path).set(state="running", stage="evaluating")
+        run.write("metrics.json", {"n": 1})
+        assert run.state == "running"
+    assert run.state == "finished"
+
+
+def test_rows_that_were_cut_are_not_read(run):
+    head = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n"
+    (run.path / "history.csv").write_text(head + "1,0.7,0.5,0.8,0.4,0.001,2\n2,0.6,0.5,0.8,0.4,0.001,1")  # of 13 s
+    assert list(run.history["epoch"]) == [1]
+    (run.path / "steps.csv").write_text("step,epoch,loss,accuracy\n1,1,0.5,0.75\n2,1,0.")
+    assert list(run.steps["step"]) == [1]
+
+
+def test_nothing_is_written_for_a_run_whose_folder_is_gone(run):
+    status = Status(run.path)
+    shutil.rmtree(run.path)
+    with pytest.raises(RunError, match="no longer there"):
+        run.write("about.json", {"title": "late"})
+    with pytest.raises(FileNotFoundError):
+        status.set(state="running")
+    assert not run.path.exists()
+
+
+def test_a_run_folder_appears_whole_and_one_that_was_broken_off_is_removed(run, two_cells, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", Mock(side_effect=KeyboardInterrupt))  # the last thing that is done to its files
+        with pytest.raises(KeyboardInterrupt):
+            create_run(run.config)
+    assert [path.name for path in run.path.parent.iterdir()] == [run.id]
+
+
 def test_an_ended_run_stays_what_it_was(run):
     Status(run.path).set(state="failed", error="no cells")
     assert run.state == "failed"
@@ -178,9 +214,10 @@ def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypa
 
 def test_a_status_is_written_only_when_it_says_something_new_and_then_even_if_late(tmp_path, monkeypatch):
     written, clock = [], [100.0]
-    monkeypatch.setattr("leukodash.runs.status.write_atomic", lambda path, content: written.append(json.loads(content)))
     monkeypatch.setattr("leukodash.runs.status.time.monotonic", lambda: clock[0])
     status = Status(tmp_path)
+    write = status._write
+    monkeypatch.setattr(status, "_write", lambda: written.append(write() or json.loads(status.path.read_bytes())))
     for ahead, moment in ((3, 100.0), (3, 101.0), (3, 102.0), (2, 102.1), (1, 102.2), (1, 103.0), (1, 104.0)):
         clock[0] = moment
         status.progress(0.0, f"{ahead} ahead", ahead=ahead)

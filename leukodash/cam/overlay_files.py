@@ -1,5 +1,6 @@
 """Heat maps drawn over cells, for the page and as files. Does not import Keras."""
 
+import contextlib
 import io
 import re
 import zipfile
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from leukodash.atomic_write import replacing, write_atomic
 from leukodash.data.images import Source, read_image, square
 from leukodash.errors import RunError
 from leukodash.figures.cell_pictures import brighten
@@ -78,11 +80,14 @@ def write_overlays(
         if isinstance(target, Path) and target.suffix.lower() != ".zip":
             target.mkdir(parents=True, exist_ok=True)
             for name, png in pictures:
-                (target / name).write_bytes(png)
+                write_atomic(target / name, png, durable=False)
             return
-        if isinstance(target, Path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+        with contextlib.ExitStack() as stack:
+            file: Path | BinaryIO = target
+            if isinstance(target, Path):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(replacing(target, durable=False))
+            archive = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_STORED))  # PNG is compressed already
             for name, png in pictures:
                 archive.writestr(name, png)
     except OSError as error:

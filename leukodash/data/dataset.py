@@ -334,7 +334,7 @@ def _write_index(index: Path, hashes: dict[tuple[str, int, int], str]) -> None:
     table = io.StringIO()
     csv.writer(table).writerows((*key, digest) for key, digest in hashes.items())
     try:
-        write_atomic(index, table.getvalue().encode())
+        write_atomic(index, table.getvalue().encode(), durable=False)
     except OSError as error:
         raise DataError(
             f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "

@@ -266,6 +266,8 @@ def _write_store(dataset: Dataset, size: int, path: Path, progress: Progress | N
                     stream.write(cell.data)
                 if progress and (done % 64 == 0 or done == count):
                     progress(done / count, f"decoding cells, {done:,} of {count:,}")
+            stream.flush()
+            os.fsync(stream.fileno())
         if problems:
             more = f" And {len(problems) - 3:,} more." if len(problems) > 3 else ""
             raise DataError(f"{len(problems):,} of {count:,} cells cannot be used. {' '.join(problems[:3])}{more}")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from leukodash.atomic_write import write_atomic
+from leukodash.atomic_write import replacing
 from leukodash.errors import RunError
 
 FILE = "novelty.npz"
@@ -80,7 +80,8 @@ class Novelty:
         """Write ``novelty.npz`` into a run's folder atomically. The same fit gives the same bytes."""
         buffer = io.BytesIO()
         np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
-        write_atomic(folder / FILE, buffer.getvalue())
+        with replacing(folder / FILE) as temporary:
+            temporary.write_bytes(buffer.getvalue())
 
     @classmethod
     def load(cls, folder: Path) -> Novelty | None:

@@ -19,6 +19,7 @@ from leukodash.jobs.hardware import (
     cpu_has_bfloat16,
     device_names,
     matrix_gflops,
+    memory_left,
     memory_limit_bytes,
     memory_used_bytes,
     on_gpu,
@@ -134,6 +135,18 @@ def memory_problem(estimates: list[Estimate]) -> str:
         f"A run needs about {size_words(needed)} of memory beside the {size_words(used)} that the app takes, and there "
         f"are {size_words(limit)} here: it would be ended before it learns. Train on a machine with more memory: "
         "LeukoDash runs on a laptop."
+    )
+
+
+def memory_shortage(config: RunConfig) -> str:
+    """Return why the system would end the training process that asks; "" where the run fits into the free memory."""
+    more, left = _memory(config, ready=False) - memory_used_bytes(), memory_left()
+    if on_gpu() or left is None or more <= left:
+        return ""
+    return (
+        f"This run needs about {size_words(more)} of memory, and {size_words(max(0, left))} are free here: it would be "
+        "ended before it learns. End other programs and resume it, or start one with smaller images or batches, or "
+        "with fewer trained layers."
     )
 
 

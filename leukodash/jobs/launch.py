@@ -5,6 +5,7 @@ Reruns of a page, closed tabs and a restarted server do not affect it.
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from filelock import FileLock
 
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
-from leukodash.errors import RunError
+from leukodash.errors import LeukoDashError, RunError
 from leukodash.jobs.sweep import Planned
 from leukodash.runs.access import ANYONE, Actor, require, require_room, require_settings, surplus, turn
 from leukodash.runs.run_folder import LIVE, Run, create_run, writing_runs
@@ -40,14 +41,16 @@ def start_together(planned: Sequence[Planned], actor: Actor = ANYONE, *, owner: 
     require(actor, "train")
     for plan in planned:
         require_settings(actor, plan.config)
-    with _one_start_at_a_time():
-        require_room(actor, len(planned))
-        for run in surplus(actor):
-            discard_for_good(run)
-        texts = {"owner": actor.name or owner, "notes": notes, "by": actor.id}
-        runs = [create_run(plan.config, title=plan.title, turn=turn(actor), **texts) for plan in planned]
-    for run in runs:
-        launch(run)
+    runs: list[Run] = []
+    with all_or_none(runs):
+        with _one_start_at_a_time():
+            require_room(actor, len(planned))
+            for run in surplus(actor):
+                discard_for_good(run)
+            texts = {"owner": actor.name or owner, "notes": notes, "by": actor.id}
+            runs.extend(create_run(plan.config, title=plan.title, turn=turn(actor), **texts) for plan in planned)
+        for run in runs:
+            launch(run)
     return runs
 
 
@@ -80,28 +83,49 @@ def stop(run: Run, actor: Actor = ANYONE) -> None:
     require(actor, "stop", run)
     if run.state not in LIVE:
         raise RunError(f"{run.title} is not running, so there is nothing to stop.")
-    (run.path / "stop").touch()
+    with writing_runs():
+        (run.path / "stop").touch()
 
 
 def launch(run: Run) -> None:
-    """Spawn ``python -m leukodash.training RUN`` with its output in log.txt."""
-    (run.path / "stop").unlink(missing_ok=True)
+    """Spawn ``python -m leukodash.training RUN`` with its output in log.txt. Raises RunError if that cannot be."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     environment |= {
         name: str(Path(environment[name]).expanduser().resolve()) for name in _PATHS if environment.get(name)
     }
-    with (run.path / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "leukodash.training", str(run.path.resolve())],
-            cwd=Path(__file__).resolve().parents[2],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    with writing_runs():
+        (run.path / "stop").unlink(missing_ok=True)
+        log = (run.path / "log.txt").open("ab")
+    with log:
+        command = [sys.executable, "-m", "leukodash.training", str(run.path.resolve())]
+        root = Path(__file__).resolve().parents[2]
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RunError(
+                f"The process of a run cannot be started ({error.strerror}). End other programs, then try again."
+            ) from error
     _children.append(process)
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+@contextlib.contextmanager
+def all_or_none(runs: list[Run]) -> Iterator[None]:
+    """Remove these runs if the block fails; those of them that have a process end when their folder is gone."""
+    try:
+        yield
+    except LeukoDashError:
+        for run in runs:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -32,7 +32,8 @@ def start_finder(config: RunConfig, actor: Actor = ANYONE) -> Run:
     _sweep()
     title = f"Learning rates of {config.spec.title}"
     run = create_run(config, title=title, by=actor.id, turn=turn(actor), prefix=PREFIX)
-    jobs.launch(run)
+    with jobs.all_or_none([run]):
+        jobs.launch(run)
     return run
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from leukodash.atomic_write import replacing
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import ALL, BGR, HEAD, POOLED, SCALED, SCALING, constructor
 
@@ -124,7 +125,7 @@ def save_trained(model: keras.Model, path: Path) -> None:
     import h5py
 
     trained = trained_layers(model)
-    with h5py.File(path, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for place, layer in enumerate(model.layers):
             if layer in trained:
                 for number, variable in enumerate(layer.weights):

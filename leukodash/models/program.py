@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name
+from leukodash.atomic_write import replacing
 from leukodash.models.backbones import BGR, POOLED, SCALING, Backbone
 
 if TYPE_CHECKING:
@@ -120,12 +120,11 @@ def write_program(backbone: Backbone, model: keras.Model, weights_sha256: str) -
     path = _cached(backbone, weights_sha256)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path)
         try:
-            write_backbone(backbone, model, temporary)
+            with replacing(path) as temporary:
+                write_backbone(backbone, model, temporary)
         except ValueError:
             return None
-        temporary.replace(path)
     return path
 
 

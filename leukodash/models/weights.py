@@ -18,7 +18,7 @@ import h5py
 from filelock import FileLock
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name
+from leukodash.atomic_write import replacing, write_atomic
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import Backbone, WeightFile
 from leukodash.models.weight_conversion import convert, write_weights
@@ -127,9 +127,8 @@ def _shipped(backbone: Backbone) -> Path | None:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path)
-        write_weights(temporary, read_weights(settings.asset(file.shipped)), file.shipped_sha256)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            write_weights(temporary, read_weights(settings.asset(file.shipped)), file.shipped_sha256)
     except OSError:
         return None
     return path
@@ -158,7 +157,7 @@ def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
             ready = work / target.name
             convert(backbone, source, ready, sha256_of(source))
         checksum = sha256_of(ready)
-        ready.replace(target)
+        ready.replace(target)  # whose checksum is verified before each use
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _state(target, checksum)
@@ -270,9 +269,8 @@ def _state(path: Path, checksum: str) -> None:
     """Write a file's checksum into the ``SHA256SUMS`` next to it."""
     with FileLock(path.parent / "SHA256SUMS.lock"):
         sums = {**_sums(path.parent), path.name: checksum}
-        new = path.parent / "SHA256SUMS.new"
-        new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
-        new.replace(path.parent / "SHA256SUMS")
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        write_atomic(path.parent / "SHA256SUMS", lines.encode())
 
 
 def _digest(path: Path, algorithm: str) -> str:

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 
 from leukodash import settings
-from leukodash.atomic_write import write_atomic
 from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.access import ANYONE, Actor, require
-from leukodash.runs.run_folder import Run, about_texts, claim_folder, writing_runs
+from leukodash.runs.run_folder import Run, about_texts, as_json, new_run
 
 IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
@@ -46,7 +45,7 @@ def about_import(run: Run) -> dict[str, Any]:
 def imported_runs(root: Path | None = None) -> list[Run]:
     """Return the imported runs, newest first."""
     root = root or settings.checkpoints()
-    found = sorted(root.glob(f"*/{IMPORT_FILE}"), reverse=True) if root.is_dir() else []
+    found = sorted(root.glob(f"[!.]*/{IMPORT_FILE}"), reverse=True) if root.is_dir() else []
     return [Run(path.parent) for path in found if (path.parent / "metrics.json").is_file()]
 
 
@@ -148,14 +147,14 @@ def import_predictions(
     metrics |= {"part": "test", "split": "imported: split unknown", "generated": generated}
     if other and other.metrics.get("area_auc") is not None:
         metrics["area_auc"] = other.metrics["area_auc"]
-    with writing_runs():
-        run = claim_folder("imported")
-        write_atomic(run.path / "predictions.csv", table.to_csv(index=False).encode())
-        write_atomic(run.path / "split.csv", split.to_csv(index=False).encode())
-        run.write("about.json", about | {"by": actor.id})
-        run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
-        run.write("metrics.json", metrics)
-    return run
+    files = {
+        "predictions.csv": table.to_csv(index=False).encode(),
+        "split.csv": split.to_csv(index=False).encode(),
+        "about.json": as_json(about | {"by": actor.id}),
+        IMPORT_FILE: as_json({"source": printable(name), "backbone": backbone}),
+        "metrics.json": as_json(metrics),
+    }
+    return new_run("imported", files)
 
 
 def template(runs: Sequence[Run]) -> str:

@@ -7,13 +7,15 @@ Tables may be compressed (``predictions.csv.gz``).
 
 import contextlib
 import csv
+import errno
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from leukodash import settings
-from leukodash.atomic_write import write_atomic
+from leukodash.atomic_write import is_full, replacing
 from leukodash.config.recipe_words import config_words
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
@@ -97,7 +99,7 @@ class Run:
         if status["state"] in LIVE and not self.alive():
             age = time.time() - status.get("updated", 0.0)
             if not status.get("starting") or age > STARTING_SECONDS:
-                status["state"] = "lost"
+                status["state"] = "finished" if (self.path / "metrics.json").is_file() else "lost"
         return status
 
     @property
@@ -170,10 +172,16 @@ class Run:
         return is_held(self.path / "lock")
 
     def write(self, name: str, content: Any) -> None:
-        """Write a JSON file atomically. Raises RunError for a published run."""
+        """Write a file, from bytes or as JSON, atomically and flushed to the disk.
+
+        Raises RunError for a published run, for one whose folder is gone, and where nothing can be written.
+        """
         if self.published:
             raise RunError(f"{self.title} is a published run: it comes with LeukoDash and cannot be changed.")
-        write_atomic(self.path / name, json.dumps(content, indent=1, default=_plain).encode())
+        if not self.path.is_dir():
+            raise RunError(f"The run {self.id} is no longer there. Somebody has deleted or moved its folder.")
+        with writing_runs(), replacing(self.path / name) as temporary:
+            temporary.write_bytes(content if isinstance(content, bytes) else as_json(content))
 
 
 def create_run(
@@ -191,15 +199,14 @@ def create_run(
     `by` is the id of the person who starts it, `turn` its round of the queue (see `runs.access`). Raises RunError if
     the folder cannot be written, or if a text is too long.
     """
-    about = about_texts(title=title, owner=owner, notes=notes)
-    with writing_runs():
-        run = claim_folder(config.backbone, prefix)
-        run.write("config.json", stored_config(config))
-        run.write("about.json", about | {"by": by})
-        asked, _ = file_stamp(run.path / "config.json")  # the time that `list_runs` sorts by
-        request = {"starting": True, "asked": asked, "turn": turn, "updated": time.time()}
-        run.write("status.json", {"state": "queued", **request})
-    return run
+    asked = time.time_ns()  # also the time of config.json, which `list_runs` sorts by
+    request = {"starting": True, "asked": asked, "turn": turn, "updated": time.time()}
+    files = {
+        "config.json": stored_config(config),
+        "about.json": about_texts(title=title, owner=owner, notes=notes) | {"by": by},
+        "status.json": {"state": "queued", **request},
+    }
+    return new_run(config.backbone, {name: as_json(content) for name, content in files.items()}, prefix, asked)
 
 
 def about_texts(**texts: str) -> dict[str, str]:
@@ -211,14 +218,27 @@ def about_texts(**texts: str) -> dict[str, str]:
     return {name: text.strip() for name, text in texts.items()}
 
 
-def claim_folder(kind: str, prefix: str = "") -> Run:
-    """Create a run folder with a unique name, ``<prefix>YYYYmmdd-HHMMSS-<kind>-<4 hex>``: ``mkdir`` is atomic."""
-    while True:
-        path = settings.checkpoints() / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(2)}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
-            return Run(path)
+def new_run(kind: str, files: Mapping[str, bytes], prefix: str = "", asked: int | None = None) -> Run:
+    """Create a run folder of these files with a unique name, ``<prefix>YYYYmmdd-HHMMSS-<kind>-<4 hex>``.
+
+    The folder appears with all its files: a process that is killed leaves no half of it. `asked` is the time of
+    ``config.json``, in ns. Raises RunError if the folder cannot be written.
+    """
+    with writing_runs():
+        settings.checkpoints().mkdir(parents=True, exist_ok=True)
+        while True:
+            path = settings.checkpoints() / f"{prefix}{time.strftime('%Y%m%d-%H%M%S')}-{kind}-{secrets.token_hex(2)}"
+            try:
+                with replacing(path) as folder:
+                    folder.mkdir()
+                    for name, content in files.items():
+                        (folder / name).write_bytes(content)
+                    if asked:
+                        os.utime(folder / "config.json", ns=(asked, asked))
+                return Run(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # these: another run of this second has the name
+                    raise
 
 
 @contextlib.contextmanager
@@ -227,10 +247,14 @@ def writing_runs() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"Runs are kept in '{settings.checkpoints()}', which cannot be written ({error.strerror}). "
-            "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
-        ) from error
+        if is_full(error):
+            words = "The disk that runs are kept on is full. Free some space there, then try again."
+        else:
+            words = (
+                f"Runs are kept in '{settings.checkpoints()}', which cannot be written ({error.strerror}). "
+                "Set LEUKODASH_CHECKPOINTS to a folder that you can write."
+            )
+        raise RunError(words) from error
 
 
 def list_runs(root: Path | None = None) -> list[Run]:
@@ -289,6 +313,11 @@ def find_run(name: str) -> Run:
 def finished(runs: Iterable[Run]) -> list[Run]:
     """Return the runs that have results."""
     return [run for run in runs if (run.path / "metrics.json").is_file()]
+
+
+def as_json(content: Any) -> bytes:
+    """Return the content of a JSON file; NumPy's numbers and arrays, and paths, may be in it."""
+    return json.dumps(content, indent=1, default=_plain).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -366,6 +395,10 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
     text = {name: str for name in SPLIT_COLUMNS if name in columns}
     try:
-        return pd.read_csv(path, dtype=text, keep_default_na=True)
+        file: Path | io.BytesIO = path
+        if columns in (HISTORY_COLUMNS, STEP_COLUMNS):  # they grow: a row without its end is being written, or was cut
+            whole, end, _ = path.read_bytes().rpartition(b"\n")
+            file = io.BytesIO(whole + end)
+        return pd.read_csv(file, dtype=text, keep_default_na=True)
     except (OSError, ValueError):
         return None
