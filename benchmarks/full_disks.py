@@ -7,6 +7,7 @@ checked, and the work goes on without anybody's help.
 """
 
 import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -26,15 +27,15 @@ ORDER = ("training", "import", "export", "about", "features", "start", "cells", 
 LARGE = {"training": 70e6, "export": 25e6, "cells": 3e6}  # bytes that the work may need; the others need less than:
 SMALL = 3e5
 PIECES = 3
-NOBODY = 65534  # a user for whom permissions count, as they do not for root
+DROP_CAPABILITY, OVERRIDE_PERMISSIONS, SEARCH_EVERYWHERE = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """Mount a small disk at a folder while the block runs. Raises CalledProcessError where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = f"size={DISK_BYTES},uid={NOBODY},mode=755"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True, capture_output=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=755", "none", folder]
+    subprocess.run(command, check=True, capture_output=True)
     try:
         yield folder
     finally:
@@ -69,6 +70,12 @@ def closed(folder: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
+def obey_permissions() -> None:
+    """Let the permissions of files count for the program that this process starts, even if it is root's."""
+    for capability in (OVERRIDE_PERMISSIONS, SEARCH_EVERYWHERE):
+        ctypes.CDLL(None).prctl(DROP_CAPABILITY, capability, 0, 0, 0)
+
+
 def starve(name: str, folder: Path, fault: contextlib.AbstractContextManager, run: Path | None = None) -> dict:
     """Let a kind of work meet a fault; returns how often it was done, the sentences that refused it, and what is wrong.
 
@@ -80,17 +87,16 @@ def starve(name: str, folder: Path, fault: contextlib.AbstractContextManager, ru
     """
     if run is not None:
         shutil.copytree(run, folder / "checkpoints" / run.name)
-        subprocess.run(["chown", "-R", str(NOBODY), folder], check=True)
     reports: list[str] = []
     before: list[str] = []
     during: list[str] = []
     after: list[str] = []
-    take(start_work(name, folder, reports, 1, NOBODY), reports, before)
+    take(start_work(name, folder, reports, 1, obey_permissions), reports, before)
     with fault:
-        take(start_work(name, folder, reports, PIECES, NOBODY), reports, during)
+        take(start_work(name, folder, reports, PIECES, obey_permissions), reports, during)
     refused = [line.partition(" ")[2] for line in during if line.startswith("refused ")]
     done = len(reports)
-    take(start_work(name, folder, reports, PIECES, NOBODY), reports, after)
+    take(start_work(name, folder, reports, PIECES, obey_permissions), reports, after)
     problems = [*before, *(line for line in during if not line.startswith("refused ")), *after]
     if len(reports) < done + PIECES:
         problems.append("it did not go on when the cause was gone")
@@ -100,9 +106,8 @@ def starve(name: str, folder: Path, fault: contextlib.AbstractContextManager, ru
 def measure(options: Options) -> dict:
     """Let all kinds of work meet faults; returns how many there were, and what was wrong."""
     draw = random.Random(0)
-    options.folder.chmod(0o755)
     os.environ |= {name: str(options.folder / name.lower()) for name in ("LEUKODASH_CHECKPOINTS", "LEUKODASH_CACHE")}
-    os.environ |= {"LEUKODASH_DATA": str(make_demo(options.folder / "demo", cells=24, subjects=6)), "HOME": "/tmp"}
+    os.environ |= {"LEUKODASH_DATA": str(make_demo(options.folder / "demo", cells=24, subjects=6))}
     run = jobs.start(small_config())
     wait(run, 600)
     found: dict[str, dict] = {}

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -158,15 +159,15 @@ def interrupt(name: str, folder: Path, kills: int, draw: random.Random) -> dict:
 
 
 def start_work(
-    name: str, folder: Path, reports: list[str], pieces: int | None = None, user: int | None = None
+    name: str, folder: Path, reports: list[str], pieces: int | None = None, prepare: Callable[[], None] | None = None
 ) -> subprocess.Popen:
-    """Start a process of `interrupted_work`, as another user if one is given; tell it what was reported before."""
+    """Start a process of `interrupted_work`, in which `prepare` is called first; tell it what was reported before."""
     command = [sys.executable, "-m", "benchmarks.interrupted_work", name, str(folder)]
     command += [] if pieces is None else [str(pieces)]
     backend = {"KERAS_BACKEND": "numpy"} if name == "features" else {}  # which is imported in a second
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment(folder) | backend, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, user=user,
+        stderr=subprocess.PIPE, text=True, preexec_fn=prepare,  # noqa: PLW1509  (no threads here)
     )  # fmt: skip
     process.stdin.write("".join(f"{report}\n" for report in reports))
     process.stdin.close()
