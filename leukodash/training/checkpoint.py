@@ -128,7 +128,7 @@ class Checkpoint:
                 self._restore(saved)
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(
-                "The checkpoint of this run is damaged, or does not fit this version of LeukoDash or Keras. "
+                "The checkpoint of this run does not fit this version of LeukoDash or Keras, or is damaged. "
                 "Start a new run with the same settings."
             ) from error
 

@@ -132,14 +132,14 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
     dataset = load_dataset(run.config.data, progress)
     part = _parts(run, dataset)
     weights, config = _starting_weights(run, progress)
+    if problem := memory_shortage(config):
+        raise RunError(problem)
     precision = run.model.get("precision") or choose_precision(  # a resumed run keeps its own
         config.precision,
         config.spec,
         device,
         lambda: _fidelity(config, weights, cell_store(dataset, config.input_size)),
     )
-    if problem := memory_shortage(config):
-        raise RunError(problem)
     model = models.build(config, len(dataset.classes), weights, precision)
     after = None if config.full_path else models.frozen_layer(config)
     prefix, suffix = models.split_model(model, after)
