@@ -25,15 +25,16 @@ import numpy as np
 
 from benchmarks.harness import RECIPE, ROOT, Options
 from benchmarks.interrupted_work import environment, small_config
+from leukodash import settings
 from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.jobs import launch as jobs
 from leukodash.runs.run_folder import LIVE, Run, create_run
 
-KILLS, QUICK_KILLS = 60, 10  # of trainers
+KILLS, QUICK_KILLS = 40, 10  # of trainers
 WORK_KILLS = {
-    "import": 20, "start": 15, "about": 15, "deletion": 25, "features": 20, "cells": 15, "archives": 15, "export": 15,
+    "import": 20, "start": 15, "about": 15, "deletion": 30, "features": 25, "cells": 20, "archives": 20, "export": 15,
 }  # fmt: skip
 QUICK_WORK_KILLS = 3  # of each
 WORK_SECONDS = {"export": 12.0}  # within which a kill comes
@@ -88,18 +89,32 @@ def same(one: Run, other: Run) -> bool:
 
 
 def measure(options: Options) -> dict:
-    """Kill, resume, compare; returns how many ended the same, and in which stages they were hit."""
-    draw = random.Random(0)
+    """Kill; returns how many trainers ended the same, in which stages they were hit, and what became of other work."""
+    draw, work = random.Random(0), {}
     os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "LEUKODASH_CHECKPOINTS": str(options.folder / "checkpoints")}
+    os.environ["LEUKODASH_DATA"] = str(make_demo(options.folder / "demo", cells=160, subjects=12))
+    small = jobs.start(small_config())
+    wait(small, 600)
+    for name, kills in WORK_KILLS.items():
+        folder = options.folder / name
+        if name in ("archives", "export"):
+            shutil.copytree(small.path, folder / "checkpoints" / small.id)
+        work[name] = interrupt(name, folder, QUICK_WORK_KILLS if options.quick else kills, draw)
+        print(f"{name}: {work[name]}", flush=True)
+    return kill_trainers(options, draw) | {"work": work}
+
+
+def kill_trainers(options: Options, draw: random.Random) -> dict:
+    """Kill and resume trainers, and compare the ends."""
     found = {"kills": 0, "resumed runs": 0, "identical": 0, "stages": {}}
-    dataset = load_dataset(make_demo(options.folder / "demo", cells=160, subjects=12))
+    dataset = load_dataset(settings.data_root())
     undisturbed: dict[str, tuple[Run, float]] = {}
     while found["kills"] < (QUICK_KILLS if options.quick else KILLS):
         kind = list(KINDS)[found["resumed runs"] % len(KINDS)]
-        backbone, settings = KINDS[kind]
+        backbone, changes = KINDS[kind]
         if kind not in undisturbed:
             os.environ["LEUKODASH_CACHE"] = str(options.folder / "cache")
-            config = make_config("quick", backbone, dataset, **(RECIPE | settings))
+            config = make_config("quick", backbone, dataset, **(RECIPE | changes))
             since, run = time.monotonic(), jobs.start(config)
             wait(run, 600)
             undisturbed[kind] = run, time.monotonic() - since
@@ -119,15 +134,6 @@ def measure(options: Options) -> dict:
         for stage in killed:
             found["stages"][stage] = found["stages"].get(stage, 0) + 1
         print(f"{kind}: {len(killed)} kills, {'identical' if equal else 'DIFFERENT: ' + run.state}", flush=True)
-    os.environ["LEUKODASH_DATA"] = str(dataset.root)
-    small, found["work"] = jobs.start(small_config()), {}
-    wait(small, 600)
-    for name, kills in WORK_KILLS.items():
-        folder = options.folder / name
-        if name in ("archives", "export"):
-            shutil.copytree(small.path, folder / "checkpoints" / small.id)
-        found["work"][name] = interrupt(name, folder, QUICK_WORK_KILLS if options.quick else kills, draw)
-        print(f"{name}: {found['work'][name]}", flush=True)
     return found
 
 
