@@ -21,12 +21,12 @@ from benchmarks.kills import start_work, take, wait
 from leukodash.data.demo_cells import make_demo
 from leukodash.jobs import launch as jobs
 
-DISK_BYTES = 200 * 2**20
+DISK_BYTES = 256 * 2**20
 FAULTS, QUICK_FAULTS = 20, 4  # full disks, and as many that cannot be written
 ORDER = ("training", "import", "export", "about", "features", "start", "cells", "deletion", "training", "archives")
-LARGE = {"training": 70e6, "export": 25e6, "cells": 3e6}  # bytes that the work may need; the others need less than:
-SMALL = 3e5
-PIECES = 3
+LARGE = {"training": 45e6, "export": 12e6, "cells": 2e5}  # bytes that the work may need; the others need less than:
+SMALL = 4e4
+PIECES, SLOW_PIECES = 3, 1  # of work in each state of the disk; the large ones take seconds
 DROP_CAPABILITY, OVERRIDE_PERMISSIONS, SEARCH_EVERYWHERE = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
 
@@ -87,18 +87,19 @@ def starve(name: str, folder: Path, fault: contextlib.AbstractContextManager, ru
     """
     if run is not None:
         shutil.copytree(run, folder / "checkpoints" / run.name)
+    pieces = SLOW_PIECES if name in ("training", "export") else PIECES
     reports: list[str] = []
     before: list[str] = []
     during: list[str] = []
     after: list[str] = []
     take(start_work(name, folder, reports, 1, obey_permissions), reports, before)
     with fault:
-        take(start_work(name, folder, reports, PIECES, obey_permissions), reports, during)
+        take(start_work(name, folder, reports, pieces, obey_permissions), reports, during)
     refused = [line.partition(" ")[2] for line in during if line.startswith("refused ")]
     done = len(reports)
-    take(start_work(name, folder, reports, PIECES, obey_permissions), reports, after)
+    take(start_work(name, folder, reports, pieces, obey_permissions), reports, after)
     problems = [*before, *(line for line in during if not line.startswith("refused ")), *after]
-    if len(reports) < done + PIECES:
+    if len(reports) < done + pieces:
         problems.append("it did not go on when the cause was gone")
     return {"refused": refused, "reports": len(reports), "problems": problems}
 

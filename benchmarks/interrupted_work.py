@@ -31,7 +31,7 @@ from leukodash.runs.published_runs import published_folders
 from leukodash.runs.run_folder import LIVE, Run, create_run, finished, list_runs
 
 PIXELS = 64
-ROWS = 400  # of imported predictions
+ROWS = 60  # of imported predictions
 IMPORTED = ("predictions.csv", "split.csv", "about.json", IMPORT_FILE, "metrics.json")
 
 
@@ -286,7 +286,9 @@ class Training(Work):
 def small_config() -> RunConfig:
     """Return the settings of a run that is trained in a second, on the cells in ``LEUKODASH_DATA``."""
     dataset = load_dataset(settings.data_root())
-    return make_config("quick", "alexnet", dataset, weights="random", input_size=PIXELS, epochs=2, batch_size=8)
+    return make_config(
+        "quick", "alexnet", dataset, weights="random", input_size=PIXELS, epochs=2, batch_size=8, precision="float32"
+    )
 
 
 WORKS: dict[str, type[Work]] = {

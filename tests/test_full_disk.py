@@ -72,7 +72,7 @@ def folder(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("work", ["import", "cells"])
 def test_work_on_a_full_disk_is_refused_in_a_sentence_and_goes_on_when_there_is_room(work, folder):
-    left = random.Random(work).random() * LARGE.get(work, SMALL) / 10
+    left = random.Random(work).random() * LARGE.get(work, SMALL) / 4
     found = starve(work, folder, full(folder, left))
     assert not found["problems"]
     assert found["refused"]
