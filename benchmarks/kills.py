@@ -46,7 +46,10 @@ KINDS = {
         {"train_from": "block5", "optimizer": "sgd", "schedule": "cosine", "epochs": 4},
     ),
     "pixels change, last block": ("alexnet", {"train_from": "conv5", "brightness": 0.2, "rotation": 30.0, "epochs": 8}),
-    "everything from random numbers": ("mobilenet", {"weights": "random", "train_from": "all", "input_size": 64, "epochs": 3}),
+    "everything from random numbers": (
+        "mobilenet",
+        {"weights": "random", "train_from": "all", "input_size": 64, "epochs": 3},
+    ),
     EARLIER: ("alexnet", {"train_from": "conv5", "epochs": 6}),
 }
 

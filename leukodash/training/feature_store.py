@@ -83,6 +83,18 @@ def store_folder(**parts: object) -> Path:
     return settings.cache() / "features" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"The features cannot be stored in '{settings.cache()}' ({error.strerror}). Free some space there, or set "
+            "LEUKODASH_CACHE to a folder that you can write."
+        ) from error
+
+
+@_storing()
 def compute_features(
     prefix: keras.Model,
     cells: Callable[[], np.ndarray],
@@ -102,7 +114,7 @@ def compute_features(
         waiting: called with the progress of another process that computes the same; may raise to stop waiting.
 
     Raises:
-        DataError: the disk has no space for the store.
+        DataError: the disk has no space for the store, or cannot be written.
     """
     tensors = prefix.outputs
     missing = [number for number in views if not _files_exist(folder, number, len(tensors))]
@@ -120,7 +132,8 @@ def compute_features(
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
                 _trim()
-    folder.touch()  # the least recently used store is evicted first
+    with contextlib.suppress(OSError):  # a store that can be read alone
+        folder.touch()  # the least recently used store is evicted first
     arrays = [[_open(_file(folder, number, t)) for t in range(len(tensors))] for number in views]
     return Features(arrays, bool(missing), float((folder / PACE).read_text()))
 
