@@ -136,7 +136,7 @@ class Publisher(HTTPServer):
         """Return the backbone with its weights at this server; `known` is what is known of the file."""
         name = backbone.weights.published_name
         self.files[f"/{name}"] = content
-        known = {"sha256": None, "md5": None, "size_bytes": None, **known}
+        known = {"sha256": None, "md5": None, "values_sha256": None, "size_bytes": None, **known}
         url = f"http://127.0.0.1:{self.server_port}/{name}"
         return replace(backbone, weights=replace(backbone.weights, url=url, **known))
 

@@ -15,6 +15,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from leukodash import settings
+from leukodash.bounded_cache import BoundedCache
 from leukodash.data.dataset import Dataset, find_datasets, label_title, load_dataset, printable
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
@@ -131,15 +132,19 @@ def dataset_line(dataset: Dataset) -> str:
     return f"{mark} {len(cells):,} cells · {classes} · {subjects}"
 
 
-MAX_MODELS = 4  # in memory at once
+MAX_MODELS = 4  # that a user can choose at once
 
 
-@st.cache_resource(max_entries=MAX_MODELS, show_spinner=False)
+@st.cache_resource(show_spinner=False)
+def _classifiers() -> BoundedCache[str, Classifier]:
+    return BoundedCache(settings.model_limit_bytes, lambda loaded: loaded.size_bytes)
+
+
 def classifier(path: str) -> Classifier:
     """Return the classifier of a finished run, shared by all sessions. Raises LeukoDashError."""
     from leukodash.inference.classifier import load
 
-    return load(Run(Path(path)))
+    return _classifiers().get(path, lambda: load(Run(Path(path))))
 
 
 def finished_runs() -> list[Run]:

@@ -32,7 +32,7 @@ data/
     └── fold_0/hem/UID_H1_1_1_hem.bmp …"""
 
 
-@st.cache_data(max_entries=4000, show_spinner=False)
+@st.cache_data(max_entries=500, show_spinner=False)  # up to 60 kB each
 def thumbnail(path: str, sha256: str, bright: bool) -> tuple[bytes, int]:
     """Return a cell as PNG bytes, and its longer side in pixels. Raises ImageError. `sha256` is for the cache."""
     image = read_image(Path(path))

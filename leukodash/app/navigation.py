@@ -1,12 +1,15 @@
 """The app: its pages, the navigation menu, and the footer."""
 
+import os
 from functools import partial
 from importlib import import_module
 
 import streamlit as st
+from streamlit import config
 from streamlit.navigation.page import StreamlitPage
 
 from leukodash import settings
+from leukodash.log import to_standard_error
 
 # URL path, title, icon, and the module whose `show` draws the page.
 _PAGES = {
@@ -33,11 +36,23 @@ def open_app() -> None:
     Called by ``streamlit_app.py`` and by every file of ``pages/``: Streamlit runs such a file directly if its URL is
     the first one requested from a new server.
     """
+    _prepare()
     st.set_page_config(page_title="LeukoDash", page_icon=settings.asset("icon.svg"), layout="wide")
     st.html(SELECTED_TEXT)
     st.navigation([page(name) for name in _PAGES], position="top").run()
     st.divider()
     st.caption("LeukoDash is for teaching and research. It is not a medical device and makes no diagnosis.")
+
+
+def _prepare() -> None:
+    """Start the log, and apply what Streamlit leaves out: switches among the secrets, and the limit of uploads."""
+    to_standard_error()
+    if st.secrets.load_if_toml_exists():
+        for name in settings.SWITCHES:  # Streamlit exports texts and numbers, but not `true`
+            if isinstance(value := st.secrets.get(name), bool):
+                os.environ.setdefault(name, str(int(value)))
+    if settings.public():
+        config.set_option("server.maxUploadSize", settings.MAX_PUBLIC_UPLOAD_MB)
 
 
 def page(name: str) -> StreamlitPage:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import struct
 import threading
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from leukodash import settings
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.data.dataset import Dataset, printable
 from leukodash.errors import DataError, ImageError
 from leukodash.progress import Progress
@@ -215,21 +215,28 @@ def cell_store(dataset: Dataset, size: int, progress: Progress | None = None) ->
         DataError: if images cannot be read (the first three are named) or the disk is too small.
     """
     path = settings.cache() / "cells" / f"{cell_store_key(dataset, size)}.npy"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = _acquire(path.with_suffix(".lock"), progress)
-        except OSError as error:
-            raise DataError(
-                f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "
-                "another folder."
-            ) from error
-        try:
-            if not path.exists():
-                _write_store(dataset, size, path, progress)
-        finally:
-            lock.release()
-    return np.load(path, mmap_mode="r")
+    while True:
+        if not path.exists():
+            _make_store(dataset, size, path, progress)
+        mark_used(path)
+        with contextlib.suppress(FileNotFoundError):  # another process has just evicted it
+            return np.load(path, mmap_mode="r")
+
+
+def _make_store(dataset: Dataset, size: int, path: Path, progress: Progress | None) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(path.with_suffix(".lock"), progress)
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "
+            "another folder."
+        ) from error
+    try:
+        if not path.exists():
+            _write_store(dataset, size, path, progress)
+    finally:
+        lock.release()
 
 
 def _acquire(path: Path, progress: Progress | None) -> filelock.BaseFileLock:
@@ -245,13 +252,7 @@ def _acquire(path: Path, progress: Progress | None) -> filelock.BaseFileLock:
 
 def _write_store(dataset: Dataset, size: int, path: Path, progress: Progress | None) -> None:
     count = len(dataset.cells)
-    needed = count * size * size * 3 + 4096
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise DataError(
-            f"Decoding {count:,} cells at {size}×{size} needs {needed / 1e9:.2f} GB in {path.parent}, but only "
-            f"{free / 1e9:.2f} GB is free: free some space, or set LEUKODASH_CACHE to another disk."
-        )
+    make_room(path, count * size * size * 3 + 4096, f"{count:,} cells at {size}×{size} pixels")
     temporary = path.with_suffix(".tmp")  # a fixed name is safe, as only the holder of the lock writes it
     problems: list[str] = []
     try:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,16 +19,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.errors import LeukoDashError, RunError
 from leukodash.export.export_formats import FORMATS
 from leukodash.export.model_export import Exported, export
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require
 from leukodash.runs.run_folder import Run, find_run
 
 VERSION = 1  # increase it when the files change
-KEPT_BYTES = 3_000_000_000  # of cached files; beyond it the oldest are deleted
 # Memory of an export: a constant in bytes, and a multiple of the weights; measured on five backbones of 10 to 95 MB
 MEMORY_NEEDS = {"keras": (0.95e9, 5), "litert": (1.1e9, 11), "onnx": (1.0e9, 22)}
 
@@ -77,6 +79,7 @@ def _finished_job(run: Run, format: str, folder: Path) -> Job:
     if "error" in result:
         return Job("failed", words=result["error"])
     if result and Path(result["path"]).is_file():
+        mark_used(folder)
         return Job("ready", 1.0, exported=Exported(**{**result, "path": Path(result["path"])}))
     if (log := folder / f"{format}.log").exists():
         words = f"The export of {run.title} ended early, perhaps for lack of memory. Its output: {log}."
@@ -108,6 +111,7 @@ def start_export(run: Run, format: str, actor: Actor = ANYONE) -> None:
     with _lock:
         targets = [target for *_, target in _queue] + ([_running[0]] if _running else [])
         if folder / format not in targets:  # another session may have queued it meanwhile
+            record("export", actor, run=run.id, format=format)
             _queue.append((str(run.path.resolve()), format, folder / format))
         _start_next()
 
@@ -169,17 +173,6 @@ def _read(path: Path) -> dict:
         return {}
 
 
-def _evict_oldest(newest: Path) -> None:
-    """Delete the oldest export folders until the rest fits; never the newest."""
-    folders = [path for path in newest.parent.iterdir() if path.is_dir()]
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
-    total = sum(sizes.values())
-    for path in sorted(sizes.keys() - {newest}, key=lambda path: path.stat().st_mtime):
-        if total > KEPT_BYTES:
-            shutil.rmtree(path, ignore_errors=True)
-            total -= sizes[path]
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one export, ``python -m leukodash.export.export_jobs RUN FORMAT``; returns the exit status."""
     run, format = find_run(arguments[0]), arguments[1]
@@ -189,7 +182,9 @@ def main(arguments: Sequence[str]) -> int:
         write_atomic(folder / f"{format}.now", json.dumps({"fraction": fraction, "words": words}).encode())
 
     try:
-        exported = export(run, format, folder, progress)
+        with FileLock(folder.with_suffix(".lock")):
+            make_room(folder, 4 * run.model.get("parameters", 0), "Exported files")
+            exported = export(run, format, folder, progress)
         result = {**dataclasses.asdict(exported), "path": str(exported.path)}
     except LeukoDashError as error:
         result = {"error": str(error)}
@@ -197,7 +192,6 @@ def main(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         result = {"error": f"The {FORMATS[format].title} file of {run.title} could not be made: {_short(error)}"}
     write_atomic(folder / f"{format}.json", json.dumps(result).encode())
-    _evict_oldest(folder)
     return 2 if "error" in result else 0
 
 

@@ -17,6 +17,7 @@ from leukodash.errors import ImageError
 from leukodash.inference.classifier import BATCH, Answer, Classifier, load
 from leukodash.inference.decision import Rule, apply_decisions, decision
 from leukodash.inference.smear_summary import cell_name
+from leukodash.log import record
 from leukodash.progress import Progress
 from leukodash.runs.run_folder import Run
 from leukodash.smears.detection import cut_outs, find_white_cells, looks_like_smear
@@ -213,6 +214,7 @@ def _answers(
         return
     methods = classifier.together(method)
     answers = classifier.answer(list(images.values()), methods, target, layer)
+    record("classify", run=classifier.run.id, cells=len(images))
     for number, content in enumerate(images):
         for key in methods:
             cache[content, classifier.run.id, key, target, layer] = answers[key][number]

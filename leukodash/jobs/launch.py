@@ -17,6 +17,7 @@ from leukodash import settings
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
 from leukodash.jobs.sweep import Planned
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require, require_room, require_settings, surplus, turn
 from leukodash.runs.run_folder import LIVE, Run, create_run, writing_runs
 from leukodash.runs.trash import discard_for_good
@@ -48,6 +49,7 @@ def start_together(planned: Sequence[Planned], actor: Actor = ANYONE, *, owner: 
         runs = [create_run(plan.config, title=plan.title, turn=turn(actor), **texts) for plan in planned]
     for run in runs:
         launch(run)
+        record("start", actor, run=run.id)
     return runs
 
 
@@ -69,6 +71,7 @@ def resume(run: Run, actor: Actor = ANYONE) -> Run:
     again = {"state": "queued", "starting": True, "progress": 0.0, **blank, **now}
     run.write("status.json", run.status | again)
     launch(run)
+    record("resume", actor, run=run.id)
     return run
 
 
@@ -81,6 +84,7 @@ def stop(run: Run, actor: Actor = ANYONE) -> None:
     if run.state not in LIVE:
         raise RunError(f"{run.title} is not running, so there is nothing to stop.")
     (run.path / "stop").touch()
+    record("stop", actor, run=run.id)
 
 
 def launch(run: Run) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs import launch as jobs
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require, turn
 from leukodash.runs.run_folder import LIVE, Run, create_run
 
@@ -33,6 +34,7 @@ def start_finder(config: RunConfig, actor: Actor = ANYONE) -> Run:
     title = f"Learning rates of {config.spec.title}"
     run = create_run(config, title=title, by=actor.id, turn=turn(actor), prefix=PREFIX)
     jobs.launch(run)
+    record("search rates", actor, run=run.id)
     return run
 
 

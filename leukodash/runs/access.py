@@ -12,6 +12,7 @@ from typing import Literal
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import NotAllowedError
+from leukodash.log import record
 from leukodash.models.backbones import HEAD
 from leukodash.models.weights import find_weights
 from leukodash.runs.run_folder import LIVE, Run, about_texts, list_runs
@@ -69,6 +70,7 @@ def may(actor: Actor, action: Action, run: Run | None = None) -> bool:
 def require(actor: Actor, action: Action, run: Run | None = None) -> None:
     """Raise NotAllowedError, a sentence that says why, if someone may not do this."""
     if words := refusal(actor, action, run):
+        record("refused", actor, action=action, run=run.id if run else "")
         raise NotAllowedError(words)
 
 
@@ -98,6 +100,7 @@ def change_about(run: Run, actor: Actor = ANYONE, **texts: str) -> None:
     """Change title, owner or notes of a run. Raises NotAllowedError if the actor may not, RunError for long texts."""
     require(actor, "edit", run)
     run.write("about.json", run.about | about_texts(**texts))
+    record("edit", actor, run=run.id)
 
 
 def visible(actor: Actor, runs: Iterable[Run]) -> list[Run]:
@@ -108,6 +111,7 @@ def visible(actor: Actor, runs: Iterable[Run]) -> list[Run]:
 def require_settings(actor: Actor, config: RunConfig) -> None:
     """Raise NotAllowedError for settings that someone may not train with: in a public demo, long or large runs."""
     if words := settings_refusal(actor, config):
+        record("refused", actor, action="train", why="settings")
         raise NotAllowedError(words)
 
 

@@ -17,6 +17,7 @@ from leukodash.atomic_write import write_atomic
 from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
+from leukodash.log import record
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.access import ANYONE, Actor, require
 from leukodash.runs.run_folder import Run, about_texts, claim_folder, writing_runs
@@ -155,6 +156,7 @@ def import_predictions(
         run.write("about.json", about | {"by": actor.id})
         run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
         run.write("metrics.json", metrics)
+    record("import", actor, run=run.id, rows=len(table))
     return run
 
 

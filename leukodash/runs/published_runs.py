@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from leukodash import settings
 from leukodash.atomic_write import temporary_name, write_atomic
+from leukodash.cache_folder import mark_used
 
 SUFFIX = ".tar.xz"
 THREADS = 3  # archives that are unpacked at once: the first page waits for them
@@ -65,6 +66,7 @@ def _unpacked(archive: Path) -> Path:
     digest = _sha256(archive, info.st_mtime_ns, info.st_size)
     folder = settings.cache() / "published" / digest[:16]
     if folder.is_dir():
+        mark_used(folder)
         return folder
     if digest in _damaged:
         raise tarfile.ReadError(_damaged[digest])

@@ -24,6 +24,7 @@ import pandas as pd
 
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
+from leukodash.bounded_cache import BoundedCache
 from leukodash.config.recipe_words import config_words
 from leukodash.config.run_config import RunConfig
 from leukodash.errors import RunError
@@ -35,6 +36,7 @@ HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lea
 SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
 STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
 LIVE = ("queued", "running")
+TABLE_BYTES = 2**28  # of predictions, splits and curves in memory: 200 runs of 7,000 predictions take half of it
 MAX_CHARACTERS = {"title": 120, "owner": 60, "notes": 5000}
 
 
@@ -323,9 +325,15 @@ def _small_files(*_: Any) -> list:
     return [None]
 
 
-@lru_cache(maxsize=512)
-def _tables(*_: Any) -> list:
-    return [None]
+# (stamp of the file, the table, its bytes), by path and columns
+_StampedTable = tuple[tuple[int, int], pd.DataFrame | None, int]
+_tables: BoundedCache[tuple[Path, tuple[str, ...]], _StampedTable]
+_tables = BoundedCache(lambda: TABLE_BYTES, lambda table: table[2])
+
+
+def _stamped_table(stamp: tuple[int, int], path: Path, columns: tuple[str, ...]) -> _StampedTable:
+    table = _read_table(path, columns) if stamp != (0, 0) else None
+    return stamp, table, 0 if table is None else int(table.memory_usage(deep=True).sum())
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -358,7 +366,12 @@ def _read_test_set(path: Path, part: str) -> str:
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.exists():
         path = path.with_name(f"{path.name}.gz")
-    table = _now(_tables, _read_table, path, columns)
+    key, stamp = (path, columns), file_stamp(path)
+    known = _tables.get(key, lambda: _stamped_table(stamp, *key))
+    if known[0] != stamp:
+        known = _stamped_table(stamp, *key)
+        _tables.put(key, known)
+    table = known[1]
     # A deep copy: pandas records each shallow copy in the cached table, which slows garbage collection.
     return pd.DataFrame(columns=list(columns)) if table is None else table.copy()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from leukodash import settings
 from leukodash.errors import RunError
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, OPERATOR, Actor, require
 from leukodash.runs.run_folder import Run
 
@@ -30,6 +31,7 @@ def discard(run: Run, actor: Actor = ANYONE) -> Run:
             f"{run.title} could not be deleted ({error.strerror}). Check the permissions of its folder."
         ) from error
     os.utime(place)  # `purge` counts from now
+    record("delete", actor, run=run.id)
     return Run(place)
 
 
@@ -46,6 +48,7 @@ def bring_back(name: str, actor: Actor = ANYONE) -> Run:
         (settings.checkpoints() / ".trash" / place.name).replace(place)
     except OSError as error:
         raise RunError(f"'{name}' is no longer in the trash, so it cannot be restored.") from error
+    record("restore", actor, run=place.name)
     return Run(place)
 
 

@@ -10,7 +10,6 @@ import ctypes
 import hashlib
 import json
 import mmap
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,8 @@ from filelock import FileLock, Timeout
 
 from leukodash import settings
 from leukodash.atomic_write import temporary_name, write_atomic
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.data.views import view
-from leukodash.errors import DataError
 from leukodash.progress import Progress
 
 VERSION = 2
@@ -103,25 +102,42 @@ def compute_features(
     Raises:
         DataError: the disk has no space for the store.
     """
+    computed = False
+    while True:
+        computed |= _compute_missing(prefix, cells, folder, views, progress, waiting)
+        mark_used(folder)
+        with contextlib.suppress(FileNotFoundError):  # another process has just evicted it
+            arrays = [[_open(_file(folder, number, t)) for t in range(len(prefix.outputs))] for number in views]
+            return Features(arrays, computed, float((folder / "ms_per_image").read_text()))
+
+
+def _compute_missing(
+    prefix: keras.Model,
+    cells: Callable[[], np.ndarray],
+    folder: Path,
+    views: tuple[int, ...],
+    progress: Progress,
+    waiting: Progress,
+) -> bool:
+    """Compute the views that are not stored; returns whether any were missing. Arguments as `compute_features`."""
     tensors = prefix.outputs
     missing = [number for number in views if not _files_exist(folder, number, len(tensors))]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock_shared_with_progress(folder, waiting):
+            folder.mkdir(exist_ok=True)
             missing = [number for number in views if not _files_exist(folder, number, len(tensors))]
             if missing:
                 _sweep(folder)
                 images = cells()
-                _make_room(folder, len(missing) * _bytes_per_view(prefix, len(images)))
+                make_room(folder, len(missing) * _bytes_per_view(prefix, len(images)), "The features")
                 for done, number in enumerate(missing):
                     pace = _compute_view(prefix, images, folder, number, _scaled(progress, folder, done, len(missing)))
                     write_atomic(folder / "ms_per_image", f"{pace:.3f}".encode())
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
                 _trim()
-    folder.touch()  # the least recently used store is evicted first
-    arrays = [[_open(_file(folder, number, t)) for t in range(len(tensors))] for number in views]
-    return Features(arrays, bool(missing), float((folder / "ms_per_image").read_text()))
+    return bool(missing)
 
 
 def _file(folder: Path, number: int, tensor: int) -> Path:
@@ -220,24 +236,3 @@ def _sweep(folder: Path) -> None:
     """Remove incomplete files of killed processes. Called under the lock, so no other process is writing here."""
     for leftover in folder.glob(".*"):
         leftover.unlink(missing_ok=True)
-
-
-def _make_room(folder: Path, needed: int) -> None:
-    """Evict the least recently used stores until this one fits into the limit, then check the disk."""
-    others = [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]
-    others.sort(key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.glob("*.npy")) for path in others}
-    total = sum(sizes.values()) + sum(file.stat().st_size for file in folder.glob("*.npy")) + needed
-    for path in others:
-        if total <= settings.cache_limit_bytes():
-            break
-        lock = FileLock(path.with_suffix(".lock"))
-        with contextlib.suppress(Timeout), lock.acquire(blocking=False):  # a store that is being computed stays
-            shutil.rmtree(path, ignore_errors=True)
-            total -= sizes[path]
-    free = shutil.disk_usage(folder).free
-    if needed > free - 200_000_000:
-        raise DataError(
-            f"The features need {needed / 1e9:.1f} GB, and '{settings.cache()}' has {free / 1e9:.1f} GB left. "
-            "Free some space, set LEUKODASH_CACHE to a larger disk, train fewer blocks, or use no views."
-        )

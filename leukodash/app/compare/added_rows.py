@@ -118,7 +118,7 @@ def _baselines(path: str, key: tuple, _comparison: Comparison) -> dict[str, Pred
     return predict_baselines(Run(Path(path)), _comparison.cells["file"])
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=4, show_spinner=False)
 def _with(names: tuple[str, ...], key: tuple, _comparison: Comparison, _more: dict[str, Predictions]) -> Comparison:
     for name in names:
         _comparison = _comparison.with_predictions(name, _more[name])

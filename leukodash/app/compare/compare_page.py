@@ -15,6 +15,7 @@ from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.run_picker import cells_words
 from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
 from leukodash.app.navigation import page
+from leukodash.bounded_cache import BoundedCache
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_warning, forest_rows, summary
 from leukodash.evaluation.statistics import wilson
@@ -32,12 +33,21 @@ from leukodash.runs.leaderboard import (
 from leukodash.runs.run_folder import Run
 from leukodash.studies.questions import best_recipe, questions
 
+COMPARISON_BYTES = 2**27  # of comparisons in memory: an imported run of 200,000 rows can take 80 MB
 NAMED = 3  # runs whose names stand beside a badge; of more, their number does
 
 
-@st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
+@st.cache_resource(show_spinner=False)
+def _comparisons() -> BoundedCache[tuple, Comparison]:
+    return BoundedCache(lambda: COMPARISON_BYTES, lambda comparison: comparison.size_bytes)
+
+
 def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
-    return compare_runs([Run(Path(path)) for path in paths])
+    def compute() -> Comparison:
+        with st.spinner("Reading the predictions …"):
+            return compare_runs([Run(Path(path)) for path in paths])
+
+    return _comparisons().get((paths, stamp), compute)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -20,7 +20,7 @@ SIDE = 82  # pixels: twelve in a row
 TITLES = {"all": label_title("all"), "hem": label_title("hem")}
 
 
-@st.cache_data(show_spinner="Measuring the 48 sample cells …")
+@st.cache_resource(show_spinner="Measuring the 48 sample cells …")  # 29 MB, once
 def sample_cells() -> tuple[pd.DataFrame, list[np.ndarray]]:
     """Return the sample cells in a fixed random order, with their area as a share of the picture, and the images."""
     cells = dataset(settings.asset("cells")).cells.sample(frac=1, random_state=11, ignore_index=True)
@@ -75,7 +75,7 @@ def size_part() -> None:
     )
 
 
-@st.cache_data(show_spinner="Dividing the generated cells …")
+@st.cache_data(max_entries=4, show_spinner="Dividing the generated cells …")
 def shared_test_cells(folder: str, fingerprint: str) -> pd.DataFrame:
     """Return cells that a split by image and one by subject both test, one a subject, with the number of training
     cells of the same subject in each: columns file, subject, image, person. `fingerprint` is for the cache.

@@ -108,7 +108,7 @@ def _sentences(shown: list[Run], live: list[Run]) -> list[str]:
     return sentences
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=16, show_spinner=False)  # up to a megabyte each
 def _curves(paths: tuple[str, ...], metric: Metric, epochs: int | None, stamp: tuple) -> dict[str, str]:
     """Draw the curves; the cache redraws them only when a file has changed, which `stamp` shows."""
     names = run_names([Run(Path(path)) for path in paths])
@@ -118,7 +118,7 @@ def _curves(paths: tuple[str, ...], metric: Metric, epochs: int | None, stamp: t
     return chart_data(_stacked(history_figure(histories, metric, backbones, steps, epochs), metric))
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_data(max_entries=2, show_spinner=False)
 def _example(metric: Metric) -> dict[str, str]:
     return chart_data(_stacked(example_figure(metric), metric))
 
