@@ -81,13 +81,24 @@ benchmarks class_load`, {class_date}): {class_finished} finished, {class_disorde
 computed {class_features}. Of {class_answers} responses of pages meanwhile, half came within {class_median} s, 99 of 100
 within {class_p99} s, and the slowest after {class_slowest} s. All processes together took {class_all} GB at most, the
 server {class_server} GB.
-{compare}{first_minute}"""
+{compare}{visitors}{first_minute}"""
 
 COMPARE = """
 ## Compare with {runs} runs
 
 {runs} finished runs of {cells:,} predictions each, driven without a browser (`python -m benchmarks compare_load`,
 {date}): the first load took {first} s, the median interaction {median} s, the slowest, {slowest_name}, {slowest} s.
+"""
+
+VISITORS = """
+## A public demo with {sessions} visitors
+
+{sessions} visitors for {minutes} minutes on the same two cores, each as a browser tab that opens pages in random order,
+reads them for some seconds, classifies sample cells and uploads of its own, and comes again (`python -m benchmarks
+visitors`, {date}): {answers:,} answers, {errors}. Half came within {median} s, 95 of 100 within {p95} s. The server
+took {middle} MiB in the middle and {end} MiB at the end.
+
+{pages}
 """
 
 FIRST_MINUTE = """
@@ -149,6 +160,7 @@ def page(figures: dict[str, Any]) -> str:
         )  # fmt: skip
     first = figures.get("first_minute")
     return PAGE.format(
+        visitors=_visitors(figures["visitors"]) if "visitors" in figures else "",
         first_minute=_first_minute(first["rows"]) if first else "",
         machine=figures["engine"]["machine"],
         cells="real C-NMC cells" if figures["engine"]["real cells"] else "generated cells",
@@ -196,6 +208,21 @@ def page(figures: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def _visitors(seen: dict[str, Any]) -> str:
+    pages = table({
+        "page": seen["pages"],
+        "answers": [each["answers"] for each in seen["pages"].values()],
+        "median": [f"{each['median']} s" for each in seen["pages"].values()],
+        "95 of 100": [f"{each['p95']} s" for each in seen["pages"].values()],
+    })  # fmt: skip
+    errors = sum(count for _, count in seen["errors"])
+    return VISITORS.format(
+        sessions=seen["sessions"], minutes=round(seen["seconds"] / 60), date=seen["date"], answers=seen["answers"],
+        errors=f"{errors} errors" if errors else "no error", median=seen["median"], p95=seen["p95"],
+        middle=round(seen["MiB in the middle"]), end=round(seen["MiB at the end"]), pages=pages,
+    )  # fmt: skip
+
+
 def _first_minute(rows: list[dict[str, Any]]) -> str:
     free, limited = rows
     return FIRST_MINUTE.format(
@@ -216,7 +243,7 @@ def _feature_seconds(row: dict[str, Any]) -> str:
 def update(target: Path) -> None:
     """Take over what was measured since, and make the page."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    for name in (*figures, "compare_load", "first_minute"):
+    for name in (*figures, "compare_load", "first_minute", "visitors"):
         measured = RESULTS / f"{name}.json"
         if measured.is_file():
             figures[name] = merged(figures.get(name, {}), json.loads(measured.read_text(encoding="utf-8")))

@@ -8,6 +8,7 @@ import streamlit as st
 
 from leukodash import settings
 from leukodash.app.common import CNMC_CREDIT, choose_dataset, dataset_line, page_head, plain
+from leukodash.app.order_panel import order_panel
 from leukodash.config.form_schema import SPLIT_HELP
 from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, duplicates, problem_folders
 from leukodash.data.dataset import Dataset, label_title
@@ -170,3 +171,4 @@ def show() -> None:
     formats = "BMP, PNG, JPEG, TIFF or WebP, one cell an image. A split by subject needs subjects.csv."
     st.subheader("Add a data set", help=f"{formats} Reload the page afterwards.")
     st.code(LAYOUT, language=None, wrap_lines=True)  # the keyboard could not reach a scrolling block
+    order_panel()

@@ -28,11 +28,12 @@ def devices() -> list[str]:
     if visible is not None:
         gpus = [number.strip() for number in visible.split(",") if number.strip() not in ("", "-1")]
     else:
-        gpus = [str(number) for number in range(_nvidia_gpus())]
+        gpus = [str(number) for number in range(nvidia_gpus())]
     return [f"gpu-{number}" for number in gpus] or [f"cpu-{number}" for number in range(settings.cpu_slots())]
 
 
-def _nvidia_gpus() -> int:
+def nvidia_gpus() -> int:
+    """Return the number of NVIDIA GPUs that the driver knows."""
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):

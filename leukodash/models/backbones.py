@@ -203,7 +203,7 @@ _ROWS = (
             url=f"{KERAS_FILES}/mobilenet/mobilenet_1_0_224_tf_no_top.h5",
             licence="Apache-2.0",
             size_bytes=17_225_924,
-            values_sha256="d2e90612f98ae2f2d18b73238ab3a3c342cd9c9fc78a6c7a8ee1cf4b997addd0",  # the file's is not published
+            values_sha256="d2e90612f98ae2f2d18b73238ab3a3c342cd9c9fc78a6c7a8ee1cf4b997addd0",  # the file has none
             shipped="mobilenet.onnx",
             shipped_sha256="7dee85589794aa9f80808ffa5c319135f5b3107a10c63c0c9e60e3e6560ee937",
         ),
