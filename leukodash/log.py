@@ -39,7 +39,7 @@ def acting(person: Someone) -> None:
     _present.set(person)
 
 
-def record(action: str, person: Someone | None = None, **facts: object) -> None:
+def record(action: str, person: Someone | None = None, /, **facts: object) -> None:
     """Write a line: the action, who did it (by default whoever is `acting`), and facts such as ``run=run.id``."""
     person = person or _present.get()
     who = {"role": person.role, "by": person.id[:SHOWN]} if person else {}

@@ -95,7 +95,7 @@ def test_room_on_a_short_disk_is_made_too_and_what_cannot_fit_is_said(monkeypatc
 
 
 def test_readers_get_their_cells_while_others_evict_them(tmp_path):
-    cells = load_dataset(make_demo(tmp_path / "demo", cells=12, subjects=4))
+    cells = load_dataset(make_demo(tmp_path / "demo", cells=12, subjects=6))
     expected, done = np.array(cell_store(cells, 32)), threading.Event()
 
     def evict_all():

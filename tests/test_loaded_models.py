@@ -1,4 +1,4 @@
-"""Networks in the server's memory: bounded by their size, freed when they are evicted, and safe for several sessions."""
+"""Networks in the server's memory: bounded by their size, freed when evicted, and safe for several sessions."""
 
 import gc
 import weakref
