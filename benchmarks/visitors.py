@@ -27,9 +27,9 @@ from leukodash import settings
 from leukodash.data.dataset import cnmc_name
 
 SESSIONS, SECONDS = 50, 300.0
-FEW, SHORT = 6, 30.0  # with --quick
+FEW, SHORT = 6, 60.0  # with --quick
 PAGES = ("", "classify", "compare", "classify", "data", "train", "lesson")  # paths; cells are what most come for
-VISIT, READING = 8, (2.0, 8.0)  # pages of a visit, and seconds that each is read
+VISIT, READING = 8, (5.0, 25.0)  # pages of a visit, and seconds that each is read
 UPLOADS = 0.2  # share of visits to Classify with a picture of one's own
 PATIENCE = 60.0  # seconds for an answer
 

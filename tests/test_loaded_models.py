@@ -9,6 +9,7 @@ import pytest
 
 from leukodash import settings
 from leukodash.app import common
+from leukodash.inference.classifier import load
 from leukodash.jobs.hardware import cpu_has_bfloat16
 from leukodash.models import program
 
@@ -26,15 +27,12 @@ def served(monkeypatch):
 def test_a_network_that_was_not_used_for_longest_is_freed_with_its_program(
     served, tiny_run, pretend_weights, monkeypatch
 ):
-    runs = [tiny_run(backbone, weights="imagenet", seed=seed) for backbone, seed in (("alexnet", 0), ("mobilenet", 1))]
-    first = served(runs[0])
-    kept, size = weakref.ref(first), first.size_bytes
-    assert size == 4 * runs[0].model["parameters"]
-    assert served(runs[0]) is first
-    monkeypatch.setattr(settings, "model_limit_bytes", lambda: size)
-    common._classifiers.clear()
-    del first
+    runs = [tiny_run(backbone, weights="imagenet", precision="float32") for backbone in ("alexnet", "mobilenet")]
+    for run in runs:
+        load(run)  # writes the programs, so that later ones need no Keras
+    monkeypatch.setattr(settings, "model_limit_bytes", lambda: 4 * runs[0].model["parameters"])
     kept = weakref.ref(served(runs[0]))
+    assert served(runs[0]) is kept()
     before = set(program._programs)
     served(runs[1])
     gc.collect()  # as Streamlit does after each run of a page
@@ -44,8 +42,11 @@ def test_a_network_that_was_not_used_for_longest_is_freed_with_its_program(
 
 
 def test_a_built_keras_model_counts(served, tiny_run, pretend_weights):
-    network = served(tiny_run("alexnet", weights="imagenet"))
+    run = tiny_run("alexnet", weights="imagenet", precision="float32")
+    load(run)
+    network = served(run)
     before = network.size_bytes
+    assert before == 4 * run.model["parameters"]
     network.load_keras()
     assert network.size_bytes > 2 * before
 
@@ -56,9 +57,8 @@ def test_a_public_demo_keeps_fewer_networks(monkeypatch):
     assert settings.model_limit_bytes() < own / 2
 
 
-@pytest.fixture
-def unlocked(monkeypatch):
-    """What was done to Keras models without the lock: building, calling and changing one."""
+def watch(monkeypatch):
+    """Return a list of what is done to Keras models without the lock from now on: building, calling, changing."""
     import keras
 
     from leukodash.inference.classifier import MODEL_LOCK
@@ -90,12 +90,14 @@ def unlocked(monkeypatch):
 
 
 @pytest.mark.parametrize("train_from", ["head", "conv5"])
-def test_no_session_touches_a_keras_model_while_another_one_uses_it(classifier, pretend_weights, unlocked, train_from):
+def test_no_session_touches_a_keras_model_while_another_one_uses_it(tiny_run, pretend_weights, monkeypatch, train_from):
     from leukodash.explain.feature_maps import feature_maps
     from leukodash.explain.sanity_checks import randomization_test
 
     precision = "bfloat16" if cpu_has_bfloat16() else "float32"
-    network = classifier(weights="imagenet", train_from=train_from, precision=precision)
+    run = tiny_run(weights="imagenet", train_from=train_from, precision=precision)
+    unlocked = watch(monkeypatch)
+    network = load(run)
     cell = np.full((64, 64, 3), 90, np.uint8)
     network.predict([cell])
     network.answer([cell], layer=network.layers[1])
@@ -106,7 +108,6 @@ def test_no_session_touches_a_keras_model_while_another_one_uses_it(classifier, 
 
 def test_sessions_that_load_classify_and_look_inside_at_once_get_the_same_answers(tiny_run, pretend_weights):
     from leukodash.explain.feature_maps import feature_maps
-    from leukodash.inference.classifier import load
 
     precision = "bfloat16" if cpu_has_bfloat16() else "float32"
     run = tiny_run("alexnet", weights="imagenet", train_from="conv5", precision=precision)
