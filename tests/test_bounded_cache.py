@@ -4,8 +4,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from made_runs import made_run
 
 from leukodash.bounded_cache import BoundedCache
+from leukodash.runs import run_folder
 
 
 @pytest.fixture
@@ -56,3 +58,13 @@ def test_a_failure_is_not_kept(cache):
     with pytest.raises(ZeroDivisionError):
         cache.get("key", lambda: 1 / 0)
     assert cache.get("key", lambda: "made") == "made"
+
+
+def test_tables_of_many_runs_stay_within_their_limit_and_are_read_again_when_they_change(monkeypatch):
+    monkeypatch.setattr(run_folder, "TABLE_BYTES", 100_000)
+    runs = [made_run("mobilenet", seed=seed) for seed in range(12)]
+    tables = [run.predictions for run in runs]
+    assert sum(size for _, _, size in run_folder._tables._values.values()) <= 100_000
+    assert all(run.predictions.equals(table) for run, table in zip(runs, tables, strict=True))
+    (runs[0].path / "predictions.csv").write_text("file,label,subject,part\na,all,1,test\n")
+    assert list(runs[0].predictions["file"]) == ["a"]

@@ -113,7 +113,8 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    here, missing = [], []
+    here: list[str] = []
+    missing: list[str] = []
     for spec in BACKBONES.values():
         try:
             (here if _has_weights(spec) else missing).append(spec.title)
