@@ -167,3 +167,12 @@ def test_the_data_page_offers_the_check_except_where_others_would_read_it(app_de
         with monkeypatch.context() as patch:
             patch.setenv(variable, "1")
             assert "in order" not in "".join(each.value for each in open_page("data").subheader)
+
+
+def test_an_app_that_is_not_installed_but_runs_from_its_folder_is_checked_too(problems, monkeypatch):
+    def not_installed(name):
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "requires", not_installed)
+    assert "click>=8.2" in doctor._requirements()
+    assert problems() == {}

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -288,16 +287,6 @@ def test_memory_left_is_limited_by_the_container(tmp_path):
     for most, left in (("2700000000", 1_500_000_000), ("max", 4_096_000_000)):
         limit.write_text(most + "\n")
         assert memory_left(tmp_path, machine) == left
-
-
-def test_the_oldest_exports_are_evicted_and_the_newest_is_kept(tmp_path, monkeypatch):
-    for age, name in enumerate(("new", "middle", "old")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_bytes(b"x" * 100)
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    monkeypatch.setattr(export_jobs, "KEPT_BYTES", 250)
-    export_jobs._evict_oldest(tmp_path / "old")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
 def test_a_failed_export_leaves_its_error_message(monkeypatch):

@@ -40,7 +40,7 @@ BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
 POOLED_BATCH = 4  # the maps after every block of 4 cells take 50 MB
 MAX_BATCH_VALUES = 8_000_000  # values in a batch of feature maps: early layers of VGG16 hold 3 million per cell
 
-GRAPH_BYTES = 200_000  # that TensorFlow takes for a layer of a network, beside the weights
+GRAPH_BYTES = 400_000  # that TensorFlow takes for a layer of a network, beside the weights; measured on MobileNet
 
 # Thirty sessions share memory and cores: only one batch or one loading model at a time. Keras is no place for several
 # threads either: whatever builds, calls or changes a model holds this lock.
