@@ -17,9 +17,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from leukodash import settings
+from leukodash.bounded_read import DamagedError, read_bounded
 from leukodash.runs.locks import STARTING_SECONDS, Stopped, is_held, stop_requested
 
 POLL_SECONDS = 0.3
+MOST_STATUS = 4_000_000  # bytes
 
 
 def devices() -> list[str]:
@@ -121,10 +123,11 @@ def _earlier_run_starting(folder: Path, asked: int | None, turn: int) -> bool:
         try:
             if abs(now - entry.stat().st_mtime) > STARTING_SECONDS:
                 continue  # writing a status touches the folder; most runs are older and need not be read at each poll
-            fields = json.loads(Path(entry, "status.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        if fields.get("starting") and (fields.get("turn", 0), fields.get("asked", asked)) < (turn, asked):
+            fields = json.loads(read_bounded(Path(entry, "status.json"), MOST_STATUS))
+            earlier = fields.get("starting") and (fields.get("turn", 0), fields.get("asked", asked)) < (turn, asked)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, DamagedError):
+            continue  # it is no run, or a damaged one
+        if earlier:
             return True
     return False
 
