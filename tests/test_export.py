@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from made_runs import made_run
+from made_runs import METRICS, made_run
 
 from leukodash.config.run_config import RunConfig
 from leukodash.data.demo_cells import demo_cell, subject_stain
@@ -62,7 +62,7 @@ def spread_run(cells):
         save_trained(model, run.path / "trained.weights.h5")
         made = {"classes": ["all", "hem"], "positive": "all", "precision": "float32", "random_start": False}
         run.write("model.json", {**made, "weights_sha256": None, "parameters": model.count_params()})
-        run.write("metrics.json", {"n": 0})
+        run.write("metrics.json", METRICS)
         return run
 
     return make

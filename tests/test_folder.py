@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import METRICS
 
 from leukodash.config.presets import make_config
 from leukodash.errors import RunError
@@ -46,7 +47,7 @@ def test_a_run_without_results_reads_as_empty(run):
 
 
 def test_every_file_is_read_under_the_name_of_the_design(run):
-    run.write("model.json", {"classes": ["all", "hem"]})
+    run.write("model.json", {"classes": ["all", "hem"], "positive": "all"})
     (run.path / "steps.csv").write_text("step,epoch,loss,accuracy\n1,1,0.5,0.75\n")
     (run.path / "predictions.csv").write_text("file,label,subject,part,p_all,p_hem\n1.png,all,,test,1,0\n")
     assert run.model["classes"] == ["all", "hem"]
@@ -58,14 +59,15 @@ def test_every_file_is_read_under_the_name_of_the_design(run):
 def test_files_of_one_size_and_time_are_not_taken_for_each_other(two_cells):
     runs = [create_run(make_config("quick", "mobilenet", two_cells)) for _ in range(2)]
     for number, one in enumerate(runs):
-        one.write("metrics.json", {"n": number})
+        one.write("metrics.json", {**METRICS, "leaks": number})
         os.utime(one.path / "metrics.json", (1, 1))
-    assert [one.metrics["n"] for one in (*runs, *runs)] == [0, 1, 0, 1]
+    assert [one.metrics["leaks"] for one in (*runs, *runs)] == [0, 1, 0, 1]
 
 
 def test_json_files_take_numpy_numbers_and_paths_and_hold_objects(run):
-    run.write("metrics.json", {"accuracy": np.float32(0.5), "counts": np.array([1, 2]), "data": Path("cells")})
-    assert run.metrics == {"accuracy": 0.5, "counts": [1, 2], "data": "cells"}
+    more = {"accuracy": np.float32(0.5), "counts": np.array([1, 2]), "data": Path("cells")}
+    run.write("metrics.json", {**METRICS, **more})
+    assert run.metrics == {**METRICS, "accuracy": 0.5, "counts": [1, 2], "data": "cells"}
     run.write("metrics.json", ["no", "object"])
     assert run.metrics == {}
 
@@ -76,9 +78,9 @@ def test_runs_of_all_versions_name_the_same_test_cells_alike(run):
     (run.path / "split.csv").write_text(
         "file,label,subject,part,sha256\n1,all,1,test,b\n2,hem,H,test,a\n3,all,2,train,c\n"
     )
-    run.write("metrics.json", {"part": "test"})
+    run.write("metrics.json", METRICS)
     assert run.test_set == expected
-    run.write("metrics.json", {"part": "test", "test_set": "known"})
+    run.write("metrics.json", {**METRICS, "test_set": "known"})
     assert run.test_set == "known"
 
 

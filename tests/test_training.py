@@ -14,7 +14,8 @@ from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.errors import RunError, WeightsError
 from leukodash.jobs import launch as jobs
-from leukodash.runs.run_folder import HISTORY_COLUMNS, create_run
+from leukodash.runs.run_files import HISTORY_COLUMNS
+from leukodash.runs.run_folder import create_run
 
 pytestmark = pytest.mark.slow
 

@@ -4,24 +4,21 @@ An imported run is a run folder with ``imported.json`` in place of ``config.json
 """
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from leukodash import settings
 from leukodash.atomic_write import write_atomic
 from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.access import ANYONE, Actor, require
-from leukodash.runs.run_folder import Run, about_texts, claim_folder, writing_runs
+from leukodash.runs.run_files import IMPORT_FILE
+from leukodash.runs.run_folder import Run, about_texts, claim_folder, run_folders, writing_runs
 
-IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
 MOST_CLASSES = 50
 ROUNDING = 0.02  # rounded probabilities of a row may sum to one within this; they are rescaled
@@ -35,19 +32,12 @@ BLAST, NORMAL = "all", "hem"  # what a single column of probabilities is about
 
 def is_import(run: Run) -> bool:
     """Return whether a run holds imported predictions, and so has no config and no weights."""
-    return (run.path / IMPORT_FILE).is_file()
-
-
-def about_import(run: Run) -> dict[str, Any]:
-    """Return the backbone (key or None) and source (file name) of an imported run."""
-    return json.loads((run.path / IMPORT_FILE).read_bytes())
+    return run.imported
 
 
 def imported_runs(root: Path | None = None) -> list[Run]:
-    """Return the imported runs, newest first."""
-    root = root or settings.checkpoints()
-    found = sorted(root.glob(f"*/{IMPORT_FILE}"), reverse=True) if root.is_dir() else []
-    return [Run(path.parent) for path in found if (path.parent / "metrics.json").is_file()]
+    """Return the imported runs that are whole, newest first."""
+    return [run for run in run_folders(root) if run.imported and not run.problem]
 
 
 def read_predictions(content: bytes, name: str) -> pd.DataFrame:

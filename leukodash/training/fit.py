@@ -30,7 +30,8 @@ from leukodash.models.program import write_program
 from leukodash.models.weights import identity, obtain_weights, sha256_of
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.migrations import SCHEMA, stored_config
-from leukodash.runs.run_folder import HISTORY_COLUMNS, STEP_COLUMNS, Run
+from leukodash.runs.run_files import HISTORY_COLUMNS, STEP_COLUMNS
+from leukodash.runs.run_folder import Run
 from leukodash.runs.status import Status
 from leukodash.training import evaluate
 from leukodash.training.batches import Batches
