@@ -225,7 +225,7 @@ def test_a_run_that_gets_ready_is_spoken_of_and_not_one_before_it(run_of):
     page = open_page("train")
     assert "The curves of your run are drawn here" in texts(page)
     assert "example" in page.get("bidi_component")[0].proto.json  # of what will be here
-    with_curve(run_of())
+    with_curve(run_of(state="stopped"))
     assert "lowest in epoch 3" in texts(open_page("train"))
     new = run_of("alexnet", "running", stage="preparing")
     with run_lock(new.path):
@@ -276,7 +276,7 @@ def test_failed_lost_and_unreadable_runs_are_explained_and_a_lost_one_can_be_res
     (failed.path / "log.txt").write_text("first\nlast words\n")
     (run_of("vgg16").path / "config.json").write_text("{")
     page = open_page("train")
-    for words in ("lost", "The cells went away.", "no readable config.json"):
+    for words in ("lost", "The cells went away.", "'config.json' of"):
         assert words in texts(page)
     assert any("last words" in code.value for code in page.code)
     page.button(key=f"resume-{lost.id}").click().run()

@@ -21,7 +21,7 @@ from leukodash.errors import LeukoDashError
 from leukodash.jobs.estimate import duration_words
 from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders
-from leukodash.runs.run_folder import Run, all_runs, file_stamp, finished
+from leukodash.runs.run_folder import Run, all_runs, damaged_runs, file_stamp, finished
 
 if TYPE_CHECKING:
     from leukodash.inference.classifier import Classifier
@@ -150,6 +150,22 @@ def finished_runs() -> list[Run]:
     for problem in published_folders()[1]:
         st.warning(plain(problem), icon=":material/inventory_2:")
     return finished(all_runs())
+
+
+def without_damaged(chosen: list[Run], asked: str) -> list[Run]:
+    """Return the chosen runs that are whole; says what is wrong with the others and with those of a link.
+
+    Args:
+        chosen: runs.
+        asked: the ids of a link, with commas between them.
+    """
+    damaged = damaged_runs()
+    for run in dict.fromkeys([*chosen, *(run for run in damaged if run.id in asked.split(","))]):
+        if problem := run.full_problem:
+            st.warning(plain(problem), icon=":material/broken_image:")
+    if count := sum(run.id not in asked.split(",") for run in damaged):
+        st.caption(f"{count} damaged run{'s are' if count > 1 else ' is'} left out: the Train page lists your own.")
+    return [run for run in chosen if not run.full_problem]
 
 
 def run_label(run: Run) -> str:

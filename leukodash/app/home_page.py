@@ -59,10 +59,15 @@ def answer_for(path: str, file: str) -> tuple[str, float, np.ndarray, np.ndarray
 @st.fragment
 def live_cell(run: Run) -> None:
     """Show a real cell, the network's answer and its heat map; a button shows another one."""
-    cells = cells_of(str(run.path))
     number = st.session_state.setdefault("home-cell", 0)
-    cell = cells.iloc[number % len(cells)]
-    label, probability, picture, heat, share = answer_for(str(run.path), str(cell["path"]))
+    try:
+        run.check()
+        cells = cells_of(str(run.path))
+        cell = cells.iloc[number % len(cells)]
+        label, probability, picture, heat, share = answer_for(str(run.path), str(cell["path"]))
+    except LeukoDashError as error:  # here, as an error leaves no fragment
+        st.error(plain(str(error)), icon=":material/error:")
+        return
     truth = label_title(cell["label"])
     verdict = "That is right." if label == cell["label"] else f"That is wrong: it is {truth}."
     st.image(

@@ -42,7 +42,7 @@ def compare(runs: tuple[Run, ...], json_file: Path | None, report: Path | None) 
 
 
 @click.command()
-@FINISHED_RUN
+@click.argument("run", type=RunType(finished=True, imported=True), metavar="RUN")
 def card(run: Run) -> None:
     """Print a finished run's model card in Markdown."""
     from leukodash.runs.run_report import run_card

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from leukodash.app.common import badge_list, finished_runs, libraries_loaded, page_head, plain
+from leukodash.app.common import badge_list, finished_runs, libraries_loaded, page_head, plain, without_damaged
 from leukodash.app.compare.added_rows import add_part, extended
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.choice import choose
@@ -19,7 +19,6 @@ from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_warning, forest_rows, summary
 from leukodash.evaluation.statistics import wilson
 from leukodash.figures.accuracy_charts import forest_figure
-from leukodash.jobs.live_status import readable
 from leukodash.runs.imported_predictions import imported_runs
 from leukodash.runs.leaderboard import (
     TestGroup,
@@ -78,12 +77,14 @@ def show() -> None:
     """Show the page."""
     libraries_loaded("compare")
     page_head("Compare", "Which network is better, and do we know? Choose a question, or runs.")
-    runs = sorted([*readable(finished_runs())[0], *imported_runs()], key=lambda run: run.id, reverse=True)
+    runs = sorted([*finished_runs(), *imported_runs()], key=lambda run: run.id, reverse=True)
     groups = test_groups(runs)
+    key, chosen = choose(runs, questions(runs)) if groups else ("", [])
+    chosen = without_damaged(chosen, st.query_params.get("runs", ""))
     if not groups:
         empty()
+    if not chosen:
         st.stop()
-    key, chosen = choose(runs, questions(runs))
     if key == "split":
         split_part(stamp(chosen))
     elif note := cells_words(chosen):

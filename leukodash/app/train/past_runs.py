@@ -12,9 +12,9 @@ from leukodash.figures.theme import color
 from leukodash.figures.training_curves import sparkline
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.estimate import duration_words
-from leukodash.jobs.live_status import owners, readable
+from leukodash.jobs.live_status import owners
 from leukodash.runs import trash
-from leukodash.runs.run_folder import Run, list_runs
+from leukodash.runs.run_folder import LIVE, Run, readable, run_folders
 
 PAST_SHOWN = 6
 STATE_BADGES = {
@@ -24,9 +24,10 @@ STATE_BADGES = {
 }
 
 
-def all_runs() -> tuple[list[Run], list[str]]:
-    """Return the readable runs, newest first, and an error message for each of the others."""
-    return readable(list_runs())
+def all_runs() -> tuple[list[Run], list[Run]]:
+    """Return the whole runs that were trained here, and the damaged ones, imported ones too; newest first."""
+    whole, damaged = readable(run_folders())
+    return [run for run in whole if not run.imported], damaged
 
 
 def owner_filter(runs: list[Run]) -> None:
@@ -67,7 +68,27 @@ def undo_part() -> None:
             st.button("Undo", key=f"undo-{name}", on_click=_undo, args=(name,), type="tertiary")
 
 
+def damaged_part(damaged: list[Run]) -> None:
+    """Show which runs are damaged, what to do, and a button that deletes them, or first stops one that is running."""
+    if damaged:
+        st.subheader("Damaged runs")
+    for run in damaged:
+        _damaged_card(run, run.problem)
+
+
+def _damaged_card(run: Run, problem: str) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{heading(run)}  \n:material/broken_image: {plain(problem)}", width="stretch")
+        if run.state in LIVE:
+            st.button("Stop", key=f"stop-{run.id}", on_click=act, args=(jobs.stop, run))
+        else:
+            st.button("Delete", key=f"delete-{run.id}", on_click=_delete, args=(run,))
+
+
 def _past_card(run: Run) -> None:
+    if problem := run.full_problem:
+        _damaged_card(run, problem)
+        return
     metrics, state = run.metrics, run.status["state"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):

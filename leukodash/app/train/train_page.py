@@ -7,7 +7,7 @@ from leukodash import settings
 from leukodash.app.common import choose_dataset, dataset_line, libraries_loaded, page_head, plain
 from leukodash.app.train.address import follow_address, form_start, write_address
 from leukodash.app.train.live_runs import live_part
-from leukodash.app.train.past_runs import all_runs, owner_filter, past_part, undo_part
+from leukodash.app.train.past_runs import all_runs, damaged_part, owner_filter, past_part, undo_part
 from leukodash.app.train.setting_tools import finder, preview
 from leukodash.app.train.settings_form import choose_backbones, choose_recipe, setting_groups, settings_form, sweep_form
 from leukodash.app.train.start_button import split_summary, start_button
@@ -84,7 +84,7 @@ def show() -> None:
     """Show the page."""
     page_head("Train", "Teach a network to tell leukemia cells from normal ones, and watch how well it learns.")
     libraries_loaded("train")
-    runs, unreadable = all_runs()
+    runs, damaged = all_runs()
     live = live_runs(runs)
     for run in runs:
         if run.id in st.session_state.get("live", ()) and run not in live:
@@ -102,11 +102,10 @@ def show() -> None:
     with right:
         owner_filter(runs)
         st.fragment(live_part, run_every="1s" if live else None)()
-    for sentence in unreadable:
-        st.warning(sentence, icon=":material/folder_off:")
     past = of_owner([run for run in runs if run not in live], st.session_state.get("of"))
     if past or st.session_state.get("deleted"):
         st.subheader("Runs so far")
     undo_part()
     if past:
         past_part(past)
+    damaged_part(damaged)
