@@ -67,6 +67,21 @@ def class_mode() -> bool:
     return _is_on("LEUKODASH_CLASS") and not public()
 
 
+def shared() -> bool:
+    """Whether people share this server who may not all do everything: a class with sign-in, or a public demo."""
+    return public() or class_mode()
+
+
+def teachers() -> frozenset[str]:
+    """E-mail addresses of a class's teachers, in lower case (``LEUKODASH_TEACHERS``, separated by commas)."""
+    return frozenset(os.environ.get("LEUKODASH_TEACHERS", "").lower().replace(",", " ").split())
+
+
+def teacher_code() -> str:
+    """The code with which teachers sign in where there are no accounts (``LEUKODASH_TEACHER_CODE``); "" for none."""
+    return os.environ.get("LEUKODASH_TEACHER_CODE", "").strip()
+
+
 def _is_on(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
 

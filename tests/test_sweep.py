@@ -209,7 +209,7 @@ def test_a_run_is_named_noted_read_and_deleted_by_command_line(run_of, capsys):
     (run.path / "log.txt").write_text("one\ntwo\nthree\n")
     assert main(["about", run.id, "--title", "Mine", "--notes", "slow"]) == 0
     assert main(["about", run.id, "--owner", "Ada"]) == 0
-    assert find_run(run.id).about == {"title": "Mine", "owner": "Ada", "notes": "slow"}
+    assert find_run(run.id).about == {"title": "Mine", "owner": "Ada", "notes": "slow", "by": ""}
     capsys.readouterr()
     assert main(["log", run.id, "--lines", "2"]) == 0
     assert capsys.readouterr().out == "two\nthree\n"

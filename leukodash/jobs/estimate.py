@@ -24,6 +24,7 @@ from leukodash.jobs.hardware import (
     on_gpu,
 )
 from leukodash.models.backbones import ALL, HEAD
+from leukodash.runs.access import MAX_SECONDS, Actor
 from leukodash.runs.run_folder import Run
 
 # Speed of a matrix product on the two cores that the backbones' images per second were measured on.
@@ -134,6 +135,17 @@ def memory_problem(estimates: list[Estimate]) -> str:
         f"A run needs about {size_words(needed)} of memory beside the {size_words(used)} that the app takes, and there "
         f"are {size_words(limit)} here: it would be ended before it learns. Train on a machine with more memory: "
         "LeukoDash runs on a laptop."
+    )
+
+
+def time_refusal(actor: Actor, estimates: list[Estimate]) -> str:
+    """Return why someone may not start runs that take this long, as a sentence; "" if they may."""
+    longest = max(e.seconds for e in estimates)
+    if actor.role != "visitor" or longest <= MAX_SECONDS:
+        return ""
+    return (
+        f"In this public demo a run may take {duration_words(MAX_SECONDS)}, not about {duration_words(longest)}. "
+        "Choose fewer epochs or a smaller input size."
     )
 
 

@@ -15,10 +15,13 @@ from filelock import FileLock
 
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
-from leukodash.errors import RunError
+from leukodash.data.dataset import load_dataset
+from leukodash.errors import NotAllowedError, RunError
+from leukodash.jobs.estimate import estimate, memory_problem, time_refusal
+from leukodash.jobs.live_status import readable
 from leukodash.jobs.sweep import Planned
 from leukodash.runs.access import ANYONE, Actor, require, require_room, require_settings, surplus, turn
-from leukodash.runs.run_folder import LIVE, Run, create_run, writing_runs
+from leukodash.runs.run_folder import LIVE, Run, create_run, list_runs, writing_runs
 from leukodash.runs.trash import discard_for_good
 
 _PATHS = ("LEUKODASH_DATA", "LEUKODASH_CHECKPOINTS", "LEUKODASH_PUBLISHED", "LEUKODASH_WEIGHTS", "LEUKODASH_CACHE")
@@ -34,12 +37,14 @@ def start_together(planned: Sequence[Planned], actor: Actor = ANYONE, *, owner: 
     """Create runs and launch their processes, all of them or none; returns at once.
 
     Raises:
-        NotAllowedError: the actor may not train, or not with these settings, or has too many runs waiting.
+        NotAllowedError: the actor may not train, or not with these settings, so long, or so many runs at once.
         RunError: a folder cannot be created.
     """
     require(actor, "train")
     for plan in planned:
         require_settings(actor, plan.config)
+    if actor.role == "visitor":
+        _require_small([plan.config for plan in planned], actor)
     with _one_start_at_a_time():
         require_room(actor, len(planned))
         for run in surplus(actor):
@@ -102,6 +107,14 @@ def launch(run: Run) -> None:
         )
     _children.append(process)
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _require_small(configs: list[RunConfig], actor: Actor) -> None:
+    """Raise NotAllowedError for runs that take too long or too much memory by the estimate."""
+    runs = readable(list_runs())[0]
+    estimates = [estimate(config, load_dataset(config.data), runs) for config in configs]
+    if words := time_refusal(actor, estimates) or memory_problem(estimates):
+        raise NotAllowedError(words)
 
 
 @contextlib.contextmanager

@@ -114,7 +114,7 @@ def _ahead(queue: Path, ticket: Path) -> int:
     return 0
 
 
-def _earlier_run_starting(folder: Path, asked: int | None, turn: int) -> bool:
+def _earlier_run_starting(folder: Path, asked: int | None, turn: int = 0) -> bool:
     """Whether a run that comes before this one is about to join the queue: its process has just been spawned."""
     now = time.time()
     for entry in os.scandir(folder.parent) if asked else ():
