@@ -7,6 +7,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from leukodash import settings
+from leukodash.app.sign_in import remember
 
 # URL path, title, icon, and the module whose `show` draws the page.
 _PAGES = {
@@ -24,6 +25,7 @@ SELECTED_TEXT = """<style>
 :is([data-variant][data-selected], [role=tab][aria-selected=true], [data-testid=stSliderThumbValue]) p {
   color: inherit !important;
 }
+.st-key-remember { display: none; }
 </style>"""
 
 
@@ -35,6 +37,7 @@ def open_app() -> None:
     """
     st.set_page_config(page_title="LeukoDash", page_icon=settings.asset("icon.svg"), layout="wide")
     st.html(SELECTED_TEXT)
+    remember()
     st.navigation([page(name) for name in _PAGES], position="top").run()
     st.divider()
     st.caption("LeukoDash is for teaching and research. It is not a medical device and makes no diagnosis.")

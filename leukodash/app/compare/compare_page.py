@@ -15,11 +15,13 @@ from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.run_picker import cells_words
 from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
 from leukodash.app.navigation import page
+from leukodash.app.sign_in import current_actor
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_warning, forest_rows, summary
 from leukodash.evaluation.statistics import wilson
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.jobs.live_status import readable
+from leukodash.runs.access import visible
 from leukodash.runs.imported_predictions import imported_runs
 from leukodash.runs.leaderboard import (
     TestGroup,
@@ -78,7 +80,8 @@ def show() -> None:
     """Show the page."""
     libraries_loaded("compare")
     page_head("Compare", "Which network is better, and do we know? Choose a question, or runs.")
-    runs = sorted([*readable(finished_runs())[0], *imported_runs()], key=lambda run: run.id, reverse=True)
+    imported = visible(current_actor(), imported_runs())
+    runs = sorted([*readable(finished_runs())[0], *imported], key=lambda run: run.id, reverse=True)
     groups = test_groups(runs)
     if not groups:
         empty()
