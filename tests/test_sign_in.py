@@ -234,7 +234,7 @@ def test_a_visitor_sees_and_changes_their_own_runs_and_a_strangers_address_is_an
     assert not keys(page, f"stop-{mine.id}") and mine.title not in texts(page)
 
 
-def test_a_form_offers_a_visitor_built_in_cells_networks_with_weights_and_short_runs(public, app_demo):
+def test_a_form_offers_a_visitor_built_in_cells_networks_with_weights_and_short_runs(public, app_demo, monkeypatch):
     (settings.data_root() / "patients").mkdir()
     for label in ("blast", "normal"):
         (settings.data_root() / "patients" / label).mkdir()
@@ -256,6 +256,9 @@ def test_a_form_offers_a_visitor_built_in_cells_networks_with_weights_and_short_
     page.selectbox(key="vary").select("seed").run()
     page.text_input(key="vary-seed").input("1,2,3").run()
     assert "2 runs at a time, not 3" in texts(page) and page.button(key="start").disabled
+    monkeypatch.setattr("leukodash.jobs.estimate.MAX_SECONDS", 2.0)
+    page.text_input(key="vary-seed").input("1").run()
+    assert "a run may take 2 s, not about" in texts(page) and page.button(key="start").disabled
 
 
 def test_what_is_off_in_a_public_demo_says_so(public, started):

@@ -25,7 +25,7 @@ SELECTED_TEXT = """<style>
 :is([data-variant][data-selected], [role=tab][aria-selected=true], [data-testid=stSliderThumbValue]) p {
   color: inherit !important;
 }
-.st-key-remember { display: none; }
+[data-testid=stLayoutWrapper]:has(> .st-key-remember) { display: none; }
 </style>"""
 
 

@@ -23,7 +23,7 @@ def person_part() -> None:
     role = " · teacher" if actor.role == "teacher" else ""
     with st.popover(f"{plain(actor.name)}{role}", icon=":material/person:", key="person-menu", width="content"):
         if not has_accounts():
-            st.markdown("Your key. Note it: with it you can sign in in another browser, and again after signing out.")
+            st.markdown("Note your key: it lets you in from another browser, and again after you sign out.")
             st.code(browser_key(), language=None)
             if actor.role == "teacher":
                 _free_a_name(actor.name)
