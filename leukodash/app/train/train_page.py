@@ -91,7 +91,7 @@ def show() -> None:
     for run in runs:
         if run.id in st.session_state.get("live", ()) and run not in live:
             words, icon = STATE_WORDS.get(run.state, (run.state, None))
-            st.toast(f"{plain(run.title)} {words}.", icon=icon)
+            st.toast(f"{plain(run.title)} {plain(words)}.", icon=icon)
     if words := st.session_state.pop("toast", ""):
         st.toast(words, icon=":material/play_circle:")
     st.session_state["live"] = [run.id for run in live]
