@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"atomic_write", "errors", "progress", "settings"},
+    {"atomic_write", "byte_cache", "csv_text", "errors", "progress", "settings"},
     {"models"},
     {"figures"},
     {"data", "evaluation", "smears"},

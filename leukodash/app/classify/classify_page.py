@@ -25,20 +25,15 @@ from leukodash.app.common import (
     unique_labels,
 )
 from leukodash.app.navigation import page
+from leukodash.app.picture_cache import pictures_of
 from leukodash.data.images import Source
 from leukodash.errors import LeukoDashError
 from leukodash.inference.answer_summary import summary
 from leukodash.inference.classifier import Classifier, starts_without_keras
-from leukodash.inference.classify_files import AnswerCache, classify_files
+from leukodash.inference.classify_files import classify_files
 from leukodash.jobs.live_status import readable
 from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
-
-
-@st.cache_resource
-def answer_cache() -> AnswerCache:
-    """Return the answers computed so far, shared by all sessions."""
-    return AnswerCache()
 
 
 def choose_runs() -> list[Run]:
@@ -98,7 +93,7 @@ def classify(
                 each.load_keras()
     bar = st.empty()
     table, maps = classify_files(
-        loaded, files, chosen.method, answer_cache(), progress_bar(bar), target=chosen.target, layers=chosen.layers,
+        loaded, files, chosen.method, pictures_of, progress_bar(bar), target=chosen.target, layers=chosen.layers,
         rule=chosen.rule,
     )  # fmt: skip
     bar.empty()
