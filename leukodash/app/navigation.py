@@ -7,6 +7,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from leukodash import settings
+from leukodash.app.upload_limits import limit_server
 
 # URL path, title, icon, and the module whose `show` draws the page.
 _PAGES = {
@@ -35,6 +36,7 @@ def open_app() -> None:
     """
     st.set_page_config(page_title="LeukoDash", page_icon=settings.asset("icon.svg"), layout="wide")
     st.html(SELECTED_TEXT)
+    limit_server()
     st.navigation([page(name) for name in _PAGES], position="top").run()
     st.divider()
     st.caption("LeukoDash is for teaching and research. It is not a medical device and makes no diagnosis.")
