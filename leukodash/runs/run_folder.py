@@ -363,9 +363,14 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(columns=list(columns)) if table is None else table.copy()
 
 
+def _header(path: Path) -> list[str]:
+    return list(pd.read_csv(path, nrows=0).columns)
+
+
 def _read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame | None:
     text = {name: str for name in SPLIT_COLUMNS if name in columns}
-    try:
-        return pd.read_csv(path, dtype=text, keep_default_na=True)
+    try:  # a class or a subject may be called "NA" or "null": only an empty subject is an unknown one
+        missing = {name: [""] if name == "subject" else [] if name in text else ["", "nan"] for name in _header(path)}
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
     except (OSError, ValueError):
         return None
