@@ -87,10 +87,12 @@ def dataset(folder: Path | str) -> Dataset:
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
     yield folder
-    if depth and folder.is_dir():
-        for entry in os.scandir(folder):
-            if entry.is_dir():
-                yield from _folders(Path(entry.path), depth - 1)
+    try:
+        inside = [entry.path for entry in os.scandir(folder) if entry.is_dir()] if depth else []
+    except OSError:  # gone, unreadable, or with a link to itself: `load_dataset` says so
+        return
+    for path in inside:
+        yield from _folders(Path(path), depth - 1)
 
 
 def dataset_title(folder: Path) -> str:
@@ -109,7 +111,8 @@ def choose_dataset(key: str = "data") -> Dataset:
     requested = st.query_params.get(key) or st.session_state.get(f"last-{key}")
     if requested and requested not in names:
         root = settings.data_root()
-        st.warning(f"There is no data set '{printable(requested)}' in {root}. Choose another, or add its folder there.")
+        words = f"There is no data set '{printable(requested)}' in {root}. Choose another, or add its folder there."
+        st.warning(plain(words))
     start = names.index(requested) if requested in names else 0
     folder = st.selectbox("Data set", folders, index=start, format_func=dataset_title, key=f"choose-{key}")
     st.session_state[f"last-{key}"] = folder.name
@@ -118,17 +121,17 @@ def choose_dataset(key: str = "data") -> Dataset:
     try:
         return dataset(folder)
     except LeukoDashError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
         st.stop()
 
 
 def dataset_line(dataset: Dataset) -> str:
     """Summarize the data set, and mark it as real or generated."""
     cells = dataset.cells
-    classes = " · ".join(f"{(cells['label'] == label).sum():,} {label_title(label)}" for label in dataset.classes)
+    counts = [f"{(cells['label'] == label).sum():,} {plain(label_title(label))}" for label in dataset.classes]
     subjects = f"{cells['subject'].nunique():,} subjects" if dataset.has_subjects else "subjects unknown"
     mark = ":violet-badge[:material/draw: generated]" if dataset.generated else ":green-badge[:material/biotech: real]"
-    return f"{mark} {len(cells):,} cells · {classes} · {subjects}"
+    return f"{mark} {len(cells):,} cells · {' · '.join(counts)} · {subjects}"
 
 
 MAX_MODELS = 4  # in memory at once

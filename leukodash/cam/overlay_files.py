@@ -19,6 +19,7 @@ from leukodash.figures.heat_overlay import overlay
 from leukodash.progress import Progress
 
 SIZE = 320  # pixels a side of a written cell
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def _stems(files: Sequence[Source]) -> list[str]:
     for file in files:
         name = (file if isinstance(file, Path) else Path(file[0].replace("\\", "/"))).name
         stem = name[: -len(Path(name).suffix)] if 1 < len(Path(name).suffix) <= 5 else name
-        stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "cell"
+        stem = re.sub(r"[^\w.-]+", "_", stem)[:80].encode()[:160].decode(errors="ignore").strip("._-") or "cell"
+        stem = f"cell-{stem}" if stem.split(".")[0].lower() in RESERVED else stem
         number, numbered = 1, stem
         while numbered.lower() in used:  # some file systems ignore case
             number += 1

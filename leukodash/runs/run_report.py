@@ -1,6 +1,7 @@
 """Reports of finished runs, made from their folders: the HTML comparison and the model card."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from leukodash.config.presets import preset_title
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, summary
@@ -63,4 +64,5 @@ def run_card(run: Run) -> str:
         "run": run.id,
         "owner": run.about["owner"],
     }
-    return model_card(run.title, facts, metrics, run.split, config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json") | {"data": Path(config.data).name}  # not where it is on this machine
+    return model_card(run.title, facts, metrics, run.split, settings)
