@@ -2,12 +2,15 @@
 FROM python:3.13-slim
 
 WORKDIR /opt/leukodash
-COPY pyproject.toml requirements-dev.txt README.md LICENSE NOTICE streamlit_app.py ./
+COPY pyproject.toml requirements.txt README.md LICENSE NOTICE streamlit_app.py ./
 COPY .streamlit/config.toml .streamlit/config.toml
 COPY checkpoints/published checkpoints/published
 COPY leukodash leukodash
 # hadolint ignore=DL3042
-RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint requirements-dev.txt ".[cuda,export]"
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --no-deps --requirement requirements.txt \
+    && pip install --no-deps . \
+    && pip install "tensorflow[and-cuda]==$(python -c 'from importlib.metadata import version as v; print(v("tensorflow"))')"
 
 RUN useradd --create-home --uid 1000 leukodash && mkdir /data && chown leukodash /data
 USER 1000

@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-COMPILE := $(BIN)/uv pip compile --quiet --universal --upgrade --no-annotate --no-header pyproject.toml
+COMPILE := $(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-annotate --no-header pyproject.toml
 
-.PHONY: app test test-fast lint bench screenshots lock clean
+.PHONY: app test test-fast lint audit bench screenshots lock clean
 
 app: .venv/.installed
 	$(BIN)/python -m leukodash app
@@ -21,13 +21,17 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Known vulnerabilities of the locked packages, where advisories can be reached.
+audit: .venv/.installed-dev
+	$(BIN)/python .ci/audit.py
+
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks
 
 screenshots: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/test_browser.py --screenshots
 
-# The newest versions that pyproject.toml allows, for every supported Python and system.
+# The newest versions that pyproject.toml allows, for every supported Python and system, with the hashes of their files.
 lock: .venv/.installed-dev
 	$(COMPILE) --extra dev --output-file requirements-dev.txt
 	$(COMPILE) --constraint requirements-dev.txt --output-file requirements.txt
@@ -39,7 +43,8 @@ lock: .venv/.installed-dev
 		"them. Try: make app PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@echo "Installing LeukoDash's packages into .venv (about 3 GB with TensorFlow; takes minutes on first use) ..."
-	$(PIP) --no-deps --requirement requirements.txt --editable .
+	$(PIP) --require-hashes --no-deps --requirement requirements.txt
+	$(PIP) --no-deps --editable .
 	@if nvidia-smi >/dev/null 2>&1; then \
 		version=$$($(BIN)/python -c 'from importlib.metadata import version; print(version("tensorflow"))'); \
 		echo "NVIDIA GPU found: installing CUDA for TensorFlow $$version ..."; \
@@ -47,7 +52,7 @@ lock: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements-dev.txt
-	$(PIP) --no-deps --requirement requirements-dev.txt
+	$(PIP) --require-hashes --no-deps --requirement requirements-dev.txt
 	@touch $@
 
 clean:

@@ -1,7 +1,8 @@
 """``make bench``, ``python -m benchmarks [NAME ...] [--quick] [--write docs/performance.md]``.
 
 Each benchmark runs in a process of its own, one after the other, and writes JSON to ``benchmarks/results``. Real cells
-and weights are used where ``../shared`` has them. ``gpu`` needs a GPU and runs only when it is named.
+and weights are used where ``../shared`` has them. ``gpu`` needs a GPU and ``full_disks`` root's right to mount disks;
+they run only when they are named.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from benchmarks.harness import ROOT, SHARED, Options, write
 
 ALL = (
     "engine", "heads", "features", "memory", "kills", "class_load", "compare_load", "classify_load", "explain_speed",
-    "export", "coverage", "smear", "novelty_rates", "first_minute",
+    "export", "coverage", "smear", "novelty_rates", "first_minute", "visitors",
 )  # fmt: skip
 QUICK = (
     "engine",
@@ -34,7 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Run benchmarks, each in a process of its own."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(ALL)}, gpu; without: all but gpu")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"one of {', '.join(ALL)}, gpu, full_disks; without: all but these two"
+    )
     parser.add_argument(
         "--quick", action="store_true", help=f"fewer networks and cells; without names: {', '.join(QUICK)}"
     )

@@ -73,7 +73,7 @@ TensorFlow alone takes 0.7 GiB of each. The time grows with the number of cells;
 last block with SGD and a cosine schedule, the last block with pixels that change in every epoch, and a whole network
 from random weights. The kills hit these stages: {stages}. {identical} of the {resumed} resumed runs ended with the same
 history, weights and predictions as runs that were not killed, bit for bit (`python -m benchmarks kills`, {kills_date}).
-
+{work_kills}
 ## A class on two cores
 
 {class_runs} runs started within {class_within} seconds from ten sessions, one run training at a time (`python -m
@@ -81,13 +81,29 @@ benchmarks class_load`, {class_date}): {class_finished} finished, {class_disorde
 computed {class_features}. Of {class_answers} responses of pages meanwhile, half came within {class_median} s, 99 of 100
 within {class_p99} s, and the slowest after {class_slowest} s. All processes together took {class_all} GB at most, the
 server {class_server} GB.
-{compare}{first_minute}"""
+{compare}{visitors}{first_minute}"""
+
+WORK_KILLS = """
+{kills} more kills hit the other processes that write files ({each}). Of the {reports} pieces of work that these had
+reported as done, {lost} was lost, incomplete or different, and the next process left no temporary file.
+"""
 
 COMPARE = """
 ## Compare with {runs} runs
 
 {runs} finished runs of {cells:,} predictions each, driven without a browser (`python -m benchmarks compare_load`,
 {date}): the first load took {first} s, the median interaction {median} s, the slowest, {slowest_name}, {slowest} s.
+"""
+
+VISITORS = """
+## A public demo with {sessions} visitors
+
+{sessions} visitors for {minutes} minutes on the same two cores, each as a browser tab that opens pages in random order,
+reads them for some seconds, classifies sample cells and uploads of its own, and comes again (`python -m benchmarks
+visitors`, {date}): {answers:,} answers, {errors}. Half came within {median} s, 95 of 100 within {p95} s. The server
+took {middle} MiB in the middle and {end} MiB at the end.
+
+{pages}
 """
 
 FIRST_MINUTE = """
@@ -149,6 +165,7 @@ def page(figures: dict[str, Any]) -> str:
         )  # fmt: skip
     first = figures.get("first_minute")
     return PAGE.format(
+        visitors=_visitors(figures["visitors"]) if "visitors" in figures else "",
         first_minute=_first_minute(first["rows"]) if first else "",
         machine=figures["engine"]["machine"],
         cells="real C-NMC cells" if figures["engine"]["real cells"] else "generated cells",
@@ -186,6 +203,7 @@ def page(figures: dict[str, Any]) -> str:
             "measured": dates(memory),
         }),
         kills=kills["kills"], resumed=kills["resumed runs"], identical=kills["identical"], kills_date=kills["date"],
+        work_kills=_work_kills(kills.get("work")),
         stages=", ".join(f"{stage} {count}" for stage, count in kills["stages"].items()),
         class_runs=load["runs"], class_within=load["started within seconds"], class_finished=load["finished"],
         class_disorder=load["started out of order"] or "none", class_date=load["date"],
@@ -193,6 +211,32 @@ def page(figures: dict[str, Any]) -> str:
         class_answers=f"{load['answers']:,}", class_median=load["answer, median seconds"],
         class_p99=load["answer, 99 of 100 below"], class_slowest=load["slowest seconds"],
         class_all=load["peak GB of all processes"], class_server=load["peak GB of the server"], compare=words,
+    )  # fmt: skip
+
+
+def _work_kills(work: dict[str, Any] | None) -> str:
+    if not work:
+        return ""
+    return WORK_KILLS.format(
+        kills=sum(row["kills"] for row in work.values()),
+        each=", ".join(f"{name} {row['kills']}" for name, row in work.items()),
+        reports=f"{sum(row['reports'] for row in work.values()):,}",
+        lost=sum(len(row["problems"]) for row in work.values()) or "none",
+    )
+
+
+def _visitors(seen: dict[str, Any]) -> str:
+    pages = table({
+        "page": seen["pages"],
+        "answers": [each["answers"] for each in seen["pages"].values()],
+        "median": [f"{each['median']} s" for each in seen["pages"].values()],
+        "95 of 100": [f"{each['p95']} s" for each in seen["pages"].values()],
+    })  # fmt: skip
+    errors = sum(count for _, count in seen["errors"])
+    return VISITORS.format(
+        sessions=seen["sessions"], minutes=round(seen["seconds"] / 60), date=seen["date"], answers=seen["answers"],
+        errors=f"{errors} errors" if errors else "no error", median=seen["median"], p95=seen["p95"],
+        middle=round(seen["MiB in the middle"]), end=round(seen["MiB at the end"]), pages=pages,
     )  # fmt: skip
 
 
@@ -216,7 +260,7 @@ def _feature_seconds(row: dict[str, Any]) -> str:
 def update(target: Path) -> None:
     """Take over what was measured since, and make the page."""
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
-    for name in (*figures, "compare_load", "first_minute"):
+    for name in (*figures, "compare_load", "first_minute", "visitors"):
         measured = RESULTS / f"{name}.json"
         if measured.is_file():
             figures[name] = merged(figures.get(name, {}), json.loads(measured.read_text(encoding="utf-8")))

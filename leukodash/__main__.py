@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 import leukodash
-from leukodash.cli import app_command, data_commands, result_commands, run_commands, study_commands
+from leukodash.cli import app_command, data_commands, doctor_command, result_commands, run_commands, study_commands
 from leukodash.errors import LeukoDashError
 
 
@@ -30,6 +30,7 @@ def cli() -> None:
 
 for _command in (
     app_command.app,
+    doctor_command.doctor,
     data_commands.data,
     run_commands.train,
     run_commands.sweep,

@@ -7,9 +7,15 @@ from streamlit.testing.v1 import AppTest
 APP = str(Path(__file__).resolve().parents[1] / "streamlit_app.py")
 
 
-def open_page(name, **query):
-    """Return the page after its first run, with these query parameters in its address."""
+def open_page(name, *, user=None, state=None, **query):
+    """Return the page after its first run, with these query parameters in its address.
+
+    `user` is who signed in with an account, `state` what the session knows already.
+    """
     page = AppTest.from_file(APP, default_timeout=120).switch_page(f"pages/{name}.py")
+    page.user = user or {}
+    for key, value in (state or {}).items():
+        page.session_state[key] = value
     for key, value in query.items():
         page.query_params[key] = value
     page.run()

@@ -69,7 +69,7 @@ def tiff(pixels=bytes(6000), following=0, start=8, **changes):
     after = 8 + 2 + 12 * len(tags) + 4
     for number, value in tags.items():
         kind, values = value if isinstance(value, tuple) else (4, [value])
-        data = b"".join(struct.pack("<H" if kind == 3 else "<I", value) for value in values)
+        data = np.array(values, "<u2" if kind == 3 else "<u4").tobytes()
         if len(data) > 4:
             data, outside = struct.pack("<I", after + len(outside)), outside + data
         entries.append(struct.pack("<HHI", number, kind, len(values)) + data.ljust(4, b"\0"))

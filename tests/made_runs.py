@@ -13,6 +13,12 @@ from leukodash.evaluation.metrics import evaluate
 from leukodash.runs.published_runs import SUFFIX, write_archive
 from leukodash.runs.run_folder import Run, find_run
 
+METRICS = {
+    "classes": ["all", "hem"], "positive": "all", "n": 4, "correct": 3, "accuracy": 0.75, "accuracy_interval": None,
+    "subjects": 0, "part": "test", "split": "split by image", "leaks": 0, "epochs": 4, "best_epoch": 3,
+    "parameters": 3_230_914, "trained_parameters": 2050, "seconds": {},
+}  # fmt: skip
+
 
 def made_cells(validation=40, test=70, subjects=7, root="cells"):
     """A split: file, label, subject, part, sha256. One subject in two is of blasts."""

@@ -8,7 +8,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"atomic_write", "errors", "progress", "settings"},
+    {
+        *("atomic_write", "bounded_read", "byte_cache", "cache_folder", "csv_text", "errors", "log"),
+        *("progress", "settings"),
+    },
     {"models"},
     {"figures"},
     {"data", "evaluation", "smears"},

@@ -2,12 +2,15 @@
 
 import zipfile
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
+from leukodash.byte_cache import ByteCache
 from leukodash.data.images import read_image
 from leukodash.errors import RunError
 from leukodash.inference.decision import AVERAGE
@@ -56,33 +59,41 @@ def test_identical_files_are_classified_once_and_cached_answers_are_reused(class
     served, asked = classifier(), []
     compute = served.answer
     monkeypatch.setattr(served, "answer", lambda images, *rest: asked.append(len(images)) or compute(images, *rest))
-    cache = module.AnswerCache()
+    cache = ByteCache(10**6)
     files = [cells[0], cells[1], ("again.png", cells[0].read_bytes())]
-    first, maps = module.classify_files([served], files, cache=cache)
+    first, maps = module.classify_files([served], files, cache=lambda _: cache)
     assert asked == [2]
-    again, same_maps = module.classify_files([served], files, cache=cache)
+    again, same_maps = module.classify_files([served], files, cache=lambda _: cache)
     assert asked == [2]
     pd.testing.assert_frame_equal(first, again)
     assert maps[0] is same_maps[0] is same_maps[2]
-    _, other_maps = module.classify_files([served], files, "layercam", cache=cache)
+    _, other_maps = module.classify_files([served], files, "layercam", cache=lambda _: cache)
     assert asked == [2]  # other weights for the same gradients
     np.testing.assert_allclose(other_maps[0], served.classify_with_maps([read_image(cells[0])], "layercam")[1][0])
-    module.classify_files([served], files, rule="validation", cache=cache)
+    module.classify_files([served], files, rule="validation", cache=lambda _: cache)
     assert asked == [2, 1]  # by classify_with_maps above; a threshold needs no network
-    module.classify_files([served], files, target="hem", cache=cache)
-    module.classify_files([served], files, layers={served.run.id: "conv2"}, cache=cache)
+    module.classify_files([served], files, target="hem", cache=lambda _: cache)
+    module.classify_files([served], files, layers={served.run.id: "conv2"}, cache=lambda _: cache)
     assert asked == [2, 1, 2, 2]
 
 
-def test_the_size_of_the_answer_cache_is_bounded(monkeypatch):
-    from leukodash.inference import classify_files as module
+def test_answers_for_a_file_are_kept_where_the_caller_says(classifier, cells):
+    from leukodash.inference.classify_files import classify_files
+
+    kept = {True: {}, False: {}}
+    files = [cells[0], ("again.png", cells[0].read_bytes()), ("own.png", cells[1].read_bytes())]
+    classify_files([classifier()], files, cache=lambda file: kept[isinstance(file, Path)])
+    assert {key[0] for key in kept[True]} == {sha256(cells[0].read_bytes()).hexdigest()}
+    assert {key[0] for key in kept[False]} == {sha256(path.read_bytes()).hexdigest() for path in cells[:2]}
+
+
+def test_answers_are_counted_by_their_maps():
     from leukodash.inference.classifier import Answer
 
-    monkeypatch.setattr(module, "KEPT_BYTES", 1000)
-    cache = module.AnswerCache()
+    cache = ByteCache(10_000)
     for number in range(20):
-        cache[number,] = Answer(np.zeros(2), np.zeros((5, 5), np.float32), 0.0)
-    assert list(cache) == [(number,) for number in range(10, 20)]
+        cache[number] = Answer(np.zeros(2), np.zeros((30, 30), np.float32), 0.0)
+    assert list(cache) == [18, 19]
 
 
 def test_an_image_unlike_the_training_cells_is_marked_with_its_score(classifier, cells):
@@ -135,7 +146,7 @@ def test_an_interrupted_call_keeps_its_answers(classifier, cells, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        module.classify_files([classifier()], cells[:4], cache=cache, progress=stop_halfway)
+        module.classify_files([classifier()], cells[:4], cache=lambda _: cache, progress=stop_halfway)
     assert len({key[0] for key in cache}) == 2
     assert heard[0][0] == 0
     assert "0 of 4 cells" in heard[0][1]

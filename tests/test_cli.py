@@ -74,7 +74,7 @@ def test_control_c_ends_a_command_with_status_130(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("leukodash.runs.run_folder.list_runs", interrupted)
+    monkeypatch.setattr("leukodash.runs.run_folder.run_folders", interrupted)
     assert main(["runs"]) == 130
 
 

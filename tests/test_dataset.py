@@ -1,10 +1,12 @@
 import hashlib
 import os
+import re
 
 import pandas as pd
 import pytest
 
 from leukodash.data import dataset as module
+from leukodash.data.data_check import problem_folders
 from leukodash.data.dataset import Dataset, find_datasets, label_title, load_dataset
 from leukodash.errors import DataError
 
@@ -14,7 +16,7 @@ def write(root, *files):
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file)
+        path.write_bytes(os.fsencode(file))
     return root
 
 
@@ -130,6 +132,52 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(DataError, match=r"'normal/\?.png' is not UTF-8"):
         load_dataset(tmp_path)
+
+
+@pytest.fixture
+def odd_root(tmp_path):
+    """A data root with a good data set, and others that cannot be used."""
+    root = tmp_path / "root"
+    write(root, "good/a/1.png", "good/b/1.png", "links/a/1.png", "links/b/1.png", "locked/a/1.png", "locked/b/1.png")
+    write(root, f"huge/fold_{10**25}/a/1.png", f"huge/fold_{10**25}/b/1.png")
+    (root / "links" / "a" / "2.png").symlink_to("2.png")
+    (root / "links" / "itself").symlink_to("itself")
+    (root / "circle").symlink_to("circle")
+    try:
+        write(root, os.fsdecode(b"bad\xff/a/1.png"), os.fsdecode(b"bad\xff/b/1.png"))
+        write(root, os.fsdecode(b"class/\xff/1.png"), "class/b/1.png", "class/c/1.png")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    return root
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Folders called "locked" cannot be read: permissions do not stop root, who may run the tests."""
+    for name in ("scandir", "listdir"):
+        real = getattr(os, name)
+
+        def refuse(path=".", real=real):
+            if "locked" in str(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(os, name, refuse)
+
+
+def test_folders_that_cannot_be_used_hide_no_others_and_get_a_sentence_each(odd_root, locked):
+    assert [folder.name for folder in find_datasets(odd_root)] == ["good", "links"]
+    assert len(load_dataset(odd_root / "links").cells) == 2
+    sentences = problem_folders(odd_root)
+    for words in (
+        r"'locked' cannot be read \(Permission denied\)",
+        "No cell images were found in 'huge'",
+        r"the folder 'bad\?', or of one above it, is not UTF-8",
+        r"The name of '\?/1.png' is not UTF-8",
+    ):
+        assert len([sentence for sentence in sentences if re.search(words, sentence)]) == 1
+    assert all(sentence.isprintable() for sentence in sentences)
+    assert problem_folders(odd_root / "locked")[0].startswith("The data folder cannot be read (Permission denied)")
 
 
 def test_known_files_are_not_read_again_unless_the_index_is_damaged(cnmc, tmp_path):

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from made_runs import METRICS
 
 from leukodash.cam.overlay_files import OverlayStyle, write_overlays
 from leukodash.config.run_config import RunConfig
@@ -31,7 +32,7 @@ def fake_run(rows, part="test", data="."):
     run = create_run(RunConfig(data=str(data), backbone="mobilenet"))
     table = pd.DataFrame(rows, columns=["file", "label", "part", "sha256"]).assign(subject="1")
     table.to_csv(run.path / "split.csv", index=False)
-    run.write("metrics.json", {"part": part})
+    run.write("metrics.json", {**METRICS, "part": part})
     return run
 
 

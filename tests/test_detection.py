@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -5,8 +9,11 @@ from made_smears import PALE, RED_CELL, VIOLET, smear, smear_of_four
 
 from leukodash.data.demo_cells import IMAGE_SIZE, make_demo
 from leukodash.data.images import read_image
+from leukodash.smears import detection
 from leukodash.smears.detection import FILLS, Box, cut_outs, find_white_cells, looks_like_smear, overlap
 from leukodash.smears.segmentation import WORKING_PIXELS, label_white_cells
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +102,7 @@ def test_photographs_of_other_things_are_not_smears():
 def test_a_cut_out_is_the_cell_centered_on_black(some):
     image, boxes = some
     found = find_white_cells(image)
-    for box, cell in zip(found, cut_outs(image, found), strict=True):
+    for box, cell in zip(found, list(cut_outs(image, found)), strict=True):
         rows, columns = np.nonzero(cell.max(axis=2))
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
         assert cell.shape[0] == cell.shape[1]
@@ -109,21 +116,63 @@ def test_a_cut_out_is_the_cell_centered_on_black(some):
         np.testing.assert_array_equal(inside[kept], crop[kept])
         assert 0.6 < kept.mean() < 0.9  # a round cell fills π/4 of its box
         assert not kept[[0, 0, -1], [0, -1, 0]].all()
-        assert np.array_equal(cell, cut_outs(image, [box])[0])
+        assert np.array_equal(cell, next(cut_outs(image, [box])))
     assert max(overlap(found[0], box) for box in boxes) > 0.85
 
 
 def test_cut_outs_of_one_smear_have_the_same_size(some):
-    whole = cut_outs(some[0], [box for box in find_white_cells(some[0]) if box.left > 0 and box.bottom < 640])
+    whole = list(cut_outs(some[0], [box for box in find_white_cells(some[0]) if box.left > 0 and box.bottom < 640]))
     assert len({len(cell) for cell in whole}) == 1
     assert len(whole[0]) == pytest.approx(3.2 * RED_CELL, rel=0.35)
     assert len(whole[0]) != IMAGE_SIZE  # the smear's own resolution, not the generated cell's
 
 
+def test_large_cut_outs_are_scaled_down_with_their_cells(some):
+    image, boxes = cv2.resize(some[0], None, fx=2, fy=2), find_white_cells(cv2.resize(some[0], None, fx=2, fy=2))
+    whole, small = list(cut_outs(image, boxes)), list(cut_outs(image, boxes, 4 * 100**2))
+    for large, cell in zip(whole, small, strict=True):
+        assert cell.shape == (100, 100, 3)
+        shrunk = cv2.resize(large, (100, 100), interpolation=cv2.INTER_AREA)
+        assert np.abs(cell.astype(int) - shrunk).mean() < 4
+        assert (cell.max(axis=2) > 0).mean() == pytest.approx((large.max(axis=2) > 0).mean(), abs=0.02)
+    everything = Box(0, 0, image.shape[1], image.shape[0])
+    assert {cell.shape for cell in cut_outs(image, [everything] * 50, 50 * 30**2)} == {(30, 30, 3)}
+
+
+WHOLE = """
+import cv2, numpy as np
+from pathlib import Path
+from leukodash.smears.detection import Box, cut_outs
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+smear = np.full((4_000, 4_000, 3), 200, np.uint8)
+list(cut_outs(smear[:200, :200], [Box(0, 0, 200, 200)]))
+before = peak()
+for cell in cut_outs(smear, [Box(0, 0, 4_000, 4_000)] * 5):
+    cv2.imencode(".png", cell)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from Linux' /proc")
+def test_boxes_around_the_whole_of_a_large_smear_need_a_limited_amount_of_memory():
+    shown = subprocess.run([sys.executable, "-c", WHOLE], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(shown.stdout) < 200e6  # the copy in which cells are found, and a cut-out of ten megabytes at a time
+
+
+def test_of_very_many_cells_the_largest_are_returned(some, monkeypatch):
+    found = find_white_cells(some[0])
+    monkeypatch.setattr(detection, "MAX_CELLS", 2)
+    largest = sorted(found, key=detection.area)[-2:]
+    assert find_white_cells(some[0]) == sorted(largest, key=lambda box: (box.top, box.left))
+
+
 def test_a_box_without_a_cell_gives_its_ellipse(some):
     box = Box(700, 40, 780, 100)
     assert max(overlap(box, other) for other in find_white_cells(some[0])) == 0
-    kept = cut_outs(some[0], [box])[0].max(axis=2) > 0
+    kept = next(cut_outs(some[0], [box])).max(axis=2) > 0
     assert kept.sum() == pytest.approx(np.pi / 4 * 80 * 60, rel=0.05)
 
 

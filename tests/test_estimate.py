@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_runs import METRICS
 
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
@@ -44,8 +45,9 @@ def config(**settings):
 def finished(config, number=1000, **metrics):
     run = create_run(config)
     run.write("status.json", {"state": "finished", "device": "CPU (2 cores)"})
-    run.write("metrics.json", {"epochs": config.epochs, "features_computed": True, "seconds": {}, **metrics})
-    pd.DataFrame({"file": range(number)}).to_csv(run.path / "split.csv", index=False)
+    run.write("metrics.json", {**METRICS, "epochs": config.epochs, "features_computed": True, **metrics})
+    split = pd.DataFrame({"file": range(number), "label": "a", "subject": None, "part": "train", "sha256": "0"})
+    split.to_csv(run.path / "split.csv", index=False)
     return run
 
 

@@ -1,6 +1,6 @@
 import dataclasses
+import errno
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +11,8 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from made_runs import made_run
+from filelock import FileLock
+from made_runs import METRICS, made_run
 
 from leukodash.config.run_config import RunConfig
 from leukodash.data.demo_cells import demo_cell, subject_stain
@@ -20,10 +21,11 @@ from leukodash.errors import RunError
 from leukodash.export import export_jobs
 from leukodash.export import model_export as exporting
 from leukodash.export.export_formats import FORMATS, METADATA, NOTICE
-from leukodash.export.export_jobs import job_status, memory_left, start_export
+from leukodash.export.export_jobs import job_status, start_export
 from leukodash.export.model_export import Exported, export, metadata
 from leukodash.inference.decision import decision
-from leukodash.jobs.hardware import cpu_has_bfloat16
+from leukodash.jobs.hardware import cpu_has_bfloat16, memory_left
+from leukodash.runs.locks import is_held
 from leukodash.runs.run_folder import create_run
 
 PLAIN_KERAS = """
@@ -62,7 +64,7 @@ def spread_run(cells):
         save_trained(model, run.path / "trained.weights.h5")
         made = {"classes": ["all", "hem"], "positive": "all", "precision": "float32", "random_start": False}
         run.write("model.json", {**made, "weights_sha256": None, "parameters": model.count_params()})
-        run.write("metrics.json", {"n": 0})
+        run.write("metrics.json", METRICS)
         return run
 
     return make
@@ -265,6 +267,37 @@ def test_an_export_that_is_killed_says_so_and_can_be_tried_again(children):
     assert (len(children), job_status(run, "onnx").state) == (2, "running")
 
 
+def test_an_export_that_another_server_makes_is_running_here_too_and_is_not_made_twice(children):
+    run = finished_run()
+    start_export(run, "onnx")
+    folder = export_jobs._export_folder(run)
+    children[0].code = 0  # from here on, this server knows nothing of it
+    with FileLock(folder / "onnx.lock"):
+        (folder / "onnx.now").write_text('{"fraction": 0.5, "words": "writing ONNX"}')
+        job = job_status(run, "onnx")
+        start_export(run, "onnx")
+    assert (job.state, job.fraction, job.words, len(children)) == ("running", 0.5, "writing ONNX", 1)
+    check_failed(run, "onnx", "ended early")
+
+
+def test_the_process_of_an_export_holds_its_lock_until_it_ends():
+    run = finished_run()
+    start_export(run, "onnx")
+    _, process = export_jobs._running
+    lock = export_jobs._export_folder(run) / "onnx.lock"
+    assert is_held(lock)
+    process.kill()
+    process.wait()
+    assert not is_held(lock)
+
+
+def test_an_export_whose_process_cannot_be_started_says_why(children, monkeypatch):
+    run = finished_run()
+    monkeypatch.setattr(export_jobs.subprocess, "Popen", Mock(side_effect=OSError(errno.ENOSPC, "No space left")))
+    start_export(run, "onnx")
+    check_failed(run, "onnx", "cannot be started .No space left")
+
+
 def show_export(run):
     from leukodash.app.classify.export_part import export_part
 
@@ -288,16 +321,6 @@ def test_memory_left_is_limited_by_the_container(tmp_path):
     for most, left in (("2700000000", 1_500_000_000), ("max", 4_096_000_000)):
         limit.write_text(most + "\n")
         assert memory_left(tmp_path, machine) == left
-
-
-def test_the_oldest_exports_are_evicted_and_the_newest_is_kept(tmp_path, monkeypatch):
-    for age, name in enumerate(("new", "middle", "old")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_bytes(b"x" * 100)
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    monkeypatch.setattr(export_jobs, "KEPT_BYTES", 250)
-    export_jobs._evict_oldest(tmp_path / "old")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
 def test_a_failed_export_leaves_its_error_message(monkeypatch):

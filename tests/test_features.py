@@ -1,6 +1,9 @@
 """The feature store: computed once, whole or not there, and never larger than it may be. Also views and augmenting."""
 
+import errno
 import threading
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -98,6 +101,15 @@ def test_a_computation_broken_off_leaves_nothing_that_is_read(prefix, images):
     assert not [path for path in folder.glob(".*") if path.is_file()]
 
 
+def test_a_kill_between_the_files_of_a_store_does_no_harm(prefix, images):
+    whole = compute(prefix, images)
+    folder = settings.cache() / "features" / "store"
+    (folder / "ms_per_image").unlink()
+    again = compute(prefix, images)
+    assert again.computed and again.ms_per_image > 0
+    assert np.array_equal(again.arrays[0][0], whole.arrays[0][0])
+
+
 def test_bfloat16_features_are_stored_to_the_bit(images):
     import keras
     import ml_dtypes
@@ -145,6 +157,18 @@ def test_a_disk_without_room_is_said_before_anything_is_written(prefix, images, 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
     with pytest.raises(DataError, match="LEUKODASH_CACHE"):
         compute(prefix, images)
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_features_that_are_stored_are_read(prefix, images, monkeypatch):
+    whole = compute(prefix, images)
+    with monkeypatch.context() as patch:
+        read_only = Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
+        for name in ("touch", "mkdir", "write_bytes"):
+            patch.setattr(Path, name, read_only)
+        assert np.array_equal(compute(prefix, images).arrays[0][0], whole.arrays[0][0])
+        with pytest.raises(DataError, match=r"cannot be stored in .* .Read-only file system.*LEUKODASH_CACHE"):
+            compute(prefix, images, name="other")
+    assert compute(prefix, images, name="other").computed
 
 
 def test_augmenting_follows_its_seed_and_leaves_black_black(two_cells):

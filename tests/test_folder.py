@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from made_runs import METRICS
 
 from leukodash.config.presets import make_config
 from leukodash.errors import RunError
@@ -46,7 +49,7 @@ def test_a_run_without_results_reads_as_empty(run):
 
 
 def test_every_file_is_read_under_the_name_of_the_design(run):
-    run.write("model.json", {"classes": ["all", "hem"]})
+    run.write("model.json", {"classes": ["all", "hem"], "positive": "all"})
     (run.path / "steps.csv").write_text("step,epoch,loss,accuracy\n1,1,0.5,0.75\n")
     (run.path / "predictions.csv").write_text("file,label,subject,part,p_all,p_hem\n1.png,all,,test,1,0\n")
     assert run.model["classes"] == ["all", "hem"]
@@ -58,14 +61,15 @@ def test_every_file_is_read_under_the_name_of_the_design(run):
 def test_files_of_one_size_and_time_are_not_taken_for_each_other(two_cells):
     runs = [create_run(make_config("quick", "mobilenet", two_cells)) for _ in range(2)]
     for number, one in enumerate(runs):
-        one.write("metrics.json", {"n": number})
+        one.write("metrics.json", {**METRICS, "leaks": number})
         os.utime(one.path / "metrics.json", (1, 1))
-    assert [one.metrics["n"] for one in (*runs, *runs)] == [0, 1, 0, 1]
+    assert [one.metrics["leaks"] for one in (*runs, *runs)] == [0, 1, 0, 1]
 
 
 def test_json_files_take_numpy_numbers_and_paths_and_hold_objects(run):
-    run.write("metrics.json", {"accuracy": np.float32(0.5), "counts": np.array([1, 2]), "data": Path("cells")})
-    assert run.metrics == {"accuracy": 0.5, "counts": [1, 2], "data": "cells"}
+    more = {"accuracy": np.float32(0.5), "counts": np.array([1, 2]), "data": Path("cells")}
+    run.write("metrics.json", {**METRICS, **more})
+    assert run.metrics == {**METRICS, "accuracy": 0.5, "counts": [1, 2], "data": "cells"}
     run.write("metrics.json", ["no", "object"])
     assert run.metrics == {}
 
@@ -76,9 +80,9 @@ def test_runs_of_all_versions_name_the_same_test_cells_alike(run):
     (run.path / "split.csv").write_text(
         "file,label,subject,part,sha256\n1,all,1,test,b\n2,hem,H,test,a\n3,all,2,train,c\n"
     )
-    run.write("metrics.json", {"part": "test"})
+    run.write("metrics.json", METRICS)
     assert run.test_set == expected
-    run.write("metrics.json", {"part": "test", "test_set": "known"})
+    run.write("metrics.json", {**METRICS, "test_set": "known"})
     assert run.test_set == "known"
 
 
@@ -109,6 +113,40 @@ def test_a_running_run_is_lost_as_soon_as_its_lock_is_free(run):
         Status(run.path).set(state="running", stage="training")
         assert run.state == "running"
     assert run.state == "lost"
+
+
+def test_a_run_that_was_killed_after_its_results_has_finished(run):
+    with run_lock(run.path):
+        Status(run.path).set(state="running", stage="evaluating")
+        run.write("metrics.json", {"n": 1})
+        assert run.state == "running"
+    assert run.state == "finished"
+
+
+def test_rows_that_were_cut_are_not_read(run):
+    head = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n"
+    (run.path / "history.csv").write_text(head + "1,0.7,0.5,0.8,0.4,0.001,2\n2,0.6,0.5,0.8,0.4,0.001,1")  # of 13 s
+    assert list(run.history["epoch"]) == [1]
+    (run.path / "steps.csv").write_text("step,epoch,loss,accuracy\n1,1,0.5,0.75\n2,1,0.")
+    assert list(run.steps["step"]) == [1]
+
+
+def test_nothing_is_written_for_a_run_whose_folder_is_gone(run):
+    status = Status(run.path)
+    shutil.rmtree(run.path)
+    with pytest.raises(RunError, match="no longer there"):
+        run.write("about.json", {"title": "late"})
+    with pytest.raises(FileNotFoundError):
+        status.set(state="running")
+    assert not run.path.exists()
+
+
+def test_a_run_folder_appears_whole_and_one_that_was_broken_off_is_removed(run, two_cells, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", Mock(side_effect=KeyboardInterrupt))  # the last thing that is done to its files
+        with pytest.raises(KeyboardInterrupt):
+            create_run(run.config)
+    assert [path.name for path in run.path.parent.iterdir()] == [run.id]
 
 
 def test_an_ended_run_stays_what_it_was(run):
@@ -178,9 +216,10 @@ def test_runs_of_one_second_are_listed_in_the_order_they_were_asked_for(monkeypa
 
 def test_a_status_is_written_only_when_it_says_something_new_and_then_even_if_late(tmp_path, monkeypatch):
     written, clock = [], [100.0]
-    monkeypatch.setattr("leukodash.runs.status.write_atomic", lambda path, content: written.append(json.loads(content)))
     monkeypatch.setattr("leukodash.runs.status.time.monotonic", lambda: clock[0])
     status = Status(tmp_path)
+    write = status._write
+    monkeypatch.setattr(status, "_write", lambda: written.append(write() or json.loads(status.path.read_bytes())))
     for ahead, moment in ((3, 100.0), (3, 101.0), (3, 102.0), (2, 102.1), (1, 102.2), (1, 103.0), (1, 104.0)):
         clock[0] = moment
         status.progress(0.0, f"{ahead} ahead", ahead=ahead)

@@ -203,7 +203,7 @@ def test_unreadable_cells_are_named_and_no_file_remains(cells):
 def test_a_full_disk_is_reported_before_anything_is_written(cells, monkeypatch):
     usage = shutil.disk_usage(cells)._replace(free=5000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"needs 0.00 GB .* set LEUKODASH_CACHE to another disk"):
+    with pytest.raises(DataError, match=r"need 0.00 GB .* set LEUKODASH_CACHE to another disk"):
         cell_store(load_dataset(cells), 16)
 
 

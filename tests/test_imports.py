@@ -4,6 +4,7 @@ from made_runs import made_cells, made_run
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from leukodash.errors import RunError
+from leukodash.runs import imported_predictions
 from leukodash.runs.imported_predictions import MOST_ROWS, import_predictions, imported_runs, read_predictions, template
 from leukodash.runs.leaderboard import backbone_of, compare_runs, leaderboard, test_groups
 from leukodash.runs.run_folder import list_runs
@@ -138,3 +139,34 @@ def test_an_import_is_listed_among_imports_only_and_the_subjects_of_its_file_are
 def test_an_unknown_backbone_is_refused():
     with pytest.raises(RunError, match="no backbone 'resnet18'"):
         import_predictions(GOOD.encode(), "mine.csv", backbone="resnet18")
+
+
+def test_a_class_a_cell_and_a_subject_may_be_called_like_a_missing_value():
+    text = "file,label,subject,p_NA,p_null\nNone,NA,nan,0.9,0.1\nb,null,,0.2,0.8\n"
+    run = import_predictions(text.encode(), "names.csv")
+    for table in (read(text), run.predictions):
+        assert table["file"].tolist() == ["None", "b"]
+        assert table["label"].tolist() == ["NA", "null"]
+        assert table["subject"].isna().tolist() == [False, True]
+        assert table["subject"][0] == "nan"
+    assert run.metrics["accuracy"] == 1
+    assert len(compare_runs([run]).labels) == 2
+
+
+def test_names_that_look_like_formulas_come_back_from_a_filled_in_template():
+    cells = made_cells(test=4).assign(file=lambda table: "=" + table["file"], subject="@1")
+    run = made_run("vgg16", cells=cells)
+    lines = template([run]).splitlines()
+    assert lines[1].startswith("'=")
+    filled = "\n".join([lines[0], *(f"{line}0.9" for line in lines[1:])])
+    assert len(test_groups([import_predictions(filled.encode(), "mine.csv", like=[run]), run])) == 1
+
+
+def test_a_file_with_too_many_values_or_columns_is_refused_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(imported_predictions.pd, "read_csv", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(RunError, match="more than 4,000,000 values"):
+        read("file,label,p_a,p_b\n" + "," * 4_000_001)
+    with pytest.raises(RunError, match="has more than 200 columns"):
+        read("file,label,p_a,p_b" + ",x" * 200 + "\n")
+    with pytest.raises(RunError, match="is over 64 MB"):
+        read("x" * (64 * 2**20 + 1))

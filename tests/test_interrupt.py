@@ -1,6 +1,7 @@
 """Runs that are stopped or killed at the wrong moment: what they say, and which run goes on. Real processes."""
 
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 
@@ -15,7 +16,8 @@ from leukodash.data.demo_cells import make_demo
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.live_status import live_runs
 from leukodash.jobs.queue import waiting
-from leukodash.runs.run_folder import create_run
+from leukodash.runs.locks import is_held
+from leukodash.runs.run_folder import Run, create_run
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +95,28 @@ def test_a_waiting_run_stops_without_a_turn(start):
         until(lambda: ended(run))
     assert run.state == "stopped"
     assert run.status["stage"] == ""
+
+
+def test_a_run_whose_folder_is_removed_ends_within_seconds_and_frees_its_device(pretend_weights, start):
+    first, second = start(epochs=5000), start(epochs=2)
+    until(lambda: first.status["stage"] == "training")
+    first.path.rename(first.path.with_name(".moved"))
+    until(lambda: not Run(first.path.with_name(".moved")).alive())
+    until(lambda: ended(second))
+    assert second.state == "finished"
+    assert not first.path.exists()  # nothing was written after it
+
+
+def test_a_waiting_run_whose_folder_is_removed_leaves_the_line(start):
+    queue = settings.checkpoints() / ".queue"
+    queue.mkdir(parents=True)
+    with FileLock(queue / "cpu-0.lock"):  # somebody trains
+        run = start()
+        until(lambda: run.id in waiting() and "pid" in run.status)
+        ticket = next(path for path in queue.iterdir() if path.name.endswith(run.id))
+        shutil.rmtree(run.path)
+        until(lambda: not is_held(ticket))
+    assert not run.path.exists()
 
 
 def test_a_request_to_stop_that_is_older_than_the_start_of_a_run_is_dropped(demo, monkeypatch):

@@ -8,6 +8,7 @@ from sklearn import metrics as sk
 
 from leukodash.errors import DataError
 from leukodash.evaluation.metrics import (
+    _areas,
     calibration_error,
     confusions,
     evaluate,
@@ -265,3 +266,21 @@ def test_the_interval_of_the_brier_score_leaves_out_one_subject_at_a_time():
     left_out = np.array([errors[subjects != subject].mean() for subject in range(5)])
     assert result["brier"] == pytest.approx(errors.mean())
     assert result["brier_interval"] == pytest.approx(jackknife_interval(errors.mean(), left_out, np.full(5, 8)))
+
+
+def test_areas_without_each_subject_agree_with_scikit_learn_even_if_many_scores_are_equal():
+    rng = np.random.default_rng(5)
+    positive, group = rng.random(400) < 0.3, rng.integers(0, 9, 400)
+    scores = np.round(np.clip(rng.normal(0.4 + 0.2 * positive, 0.2), 0, 1), 1)
+    group[positive & (group == 8)] = 7
+    group[np.flatnonzero(positive)[:1]] = 8
+    whole, *left_out = _areas(positive, scores, group)
+    for kept, areas in [(np.full(400, True), whole), *((group != g, left_out[g]) for g in range(9))]:
+        assert areas[0] == pytest.approx(sk.roc_auc_score(positive[kept], scores[kept]), abs=1e-12)
+        assert areas[1] == pytest.approx(sk.average_precision_score(positive[kept], scores[kept]), abs=1e-12)
+
+
+def test_areas_are_unknown_without_a_class():
+    without_first = _areas(np.array([True, False, False]), np.array([0.9, 0.5, 0.1]), np.array([0, 1, 2]))
+    assert np.isnan(without_first[1]).all()
+    assert without_first[0].tolist() == [1, 1]

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -49,8 +51,37 @@ def test_what_the_package_imports_is_what_it_declares():
     assert needed == names(CORE)
 
 
+def entries(file):
+    """Each requirement of a lock with the hashes of its files: lines that end in a backslash go on."""
+    return (ROOT / file).read_text().replace("\\\n", " ").splitlines()
+
+
 def pinned(file):
-    return [Requirement(line) for line in (ROOT / file).read_text().splitlines()]
+    return [Requirement(entry.partition(" --hash")[0]) for entry in entries(file)]
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+def test_every_package_is_pinned_with_the_hashes_of_its_files(file):
+    hashed = re.compile(r"\S+==\S+( ; .+?)?( +--hash=sha256:[0-9a-f]{64})+")
+    assert [entry for entry in entries(file) if not hashed.fullmatch(entry)] == []
+
+
+@pytest.mark.parametrize(
+    ("packages", "status", "words"),
+    [
+        ([{"name": "a", "skip_reason": "not found"}], 0, "no advisories can be reached"),
+        ([{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "x"}], 0, "1 of 2 packages"),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}],
+            1,
+            "a 1 has CVE-1, fixed in 2.",
+        ),
+    ],
+)
+def test_the_audit_fails_on_a_known_vulnerability_and_says_if_nothing_was_looked_up(packages, status, words, capsys):
+    audit = runpy.run_path(str(ROOT / ".ci" / "audit.py"))
+    assert audit["told"](packages) == status
+    assert words in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,6 @@ def test_the_heat_map_beside_the_cell_is_that_of_the_command_line(tiny_run, cell
     shown = []
     monkeypatch.setattr(cell_cards, "draw_over", lambda *asked: shown.append(draw_over(*asked)) or shown[-1])
     monkeypatch.setattr(cell_cards, "DECODED", SIZE)
-    cell_cards.picture.clear()
     classify_paths(cells[:1], [tiny_run()], overlays=tmp_path / "maps")
     upload(open_page("classify"), (cells[0].name, cells[0].read_bytes()))
     (written,) = (tmp_path / "maps").iterdir()

@@ -115,7 +115,7 @@ def test_the_table_of_all_runs_is_searched_by_words_and_ticks_outlive_a_search()
 
 def test_damaged_predictions_are_one_sentence():
     (made_run("vgg16").path / "predictions.csv").write_text("file,label\n")
-    assert "no readable predictions" in open_page("compare").error[0].value
+    assert "1 damaged run is left out" in texts(open_page("compare"))
 
 
 def test_each_threshold_moves_everything():

@@ -1,5 +1,6 @@
 """The data page without a browser, and what it is made of: the check in words, charts, brighter cells."""
 
+import re
 import shutil
 
 import numpy as np
@@ -131,3 +132,39 @@ def test_lifting_brightens_the_dark_and_leaves_black_and_white():
     assert (lifted[0, 0, 0], lifted[0, 255, 0]) == (0, 255)
     assert (lifted[0, 1:200] > ramp[0, 1:200]).all()
     assert (np.diff(lifted[0, :, 0].astype(int)) >= 0).all()
+
+
+HOSTILE = "![q](http://evil/x.png) <script>"
+
+
+def test_names_of_classes_subjects_and_files_become_no_markdown(app_demo):
+    """Other people's text: a picture in it would be loaded by every visitor's browser."""
+    root = settings.data_root() / "hostile"
+    cells = sorted(app_demo.root.glob("*/*/*.png"))[:8]
+    names = [f"{'a' if number < 4 else HOSTILE.replace('/', '∕')}/{number}.png" for number in range(8)]
+    for cell, name in zip(cells, names, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cell, root / name)
+    shutil.copyfile(root / names[0], root / names[5])  # identical images of two subjects and two classes
+    (root / names[1]).write_bytes(b"no picture")
+    subjects = [f"{HOSTILE} {number // 2}" for number in range(8)]
+    pd.DataFrame({"file": names, "subject": subjects}).to_csv(root / "subjects.csv", index=False)
+    page = open_page("data", data="hostile")
+    widget(page.get("button_group"), "Split by").set_value("image").run()
+    assert not page.exception
+    kinds = ("markdown", "caption", "warning", "info", "success", "error")
+    said = [element.value for kind in kinds for element in page.get(kind)]
+    said += [image.caption for element in page.get("imgs") for image in element.proto.imgs]
+    assert sum("evil" in words for words in said) > 3
+    unescaped = [re.sub(r"\\.", "", words) for words in said]
+    assert not [words for words in unescaped if "![" in words or "<script" in words]
+
+
+def test_a_data_root_with_unusable_folders_is_shown_without_them(app_demo, monkeypatch):
+    (settings.data_root() / "circle").symlink_to("circle")
+    (app_demo.root / "itself").symlink_to("itself")
+    (settings.data_root() / f"huge/fold_{10**25}/a").mkdir(parents=True)
+    (settings.data_root() / f"huge/fold_{10**25}/a/1.png").touch()
+    page = open_page("data")
+    assert "No cell images were found in 'huge'" in texts(page)
+    assert not open_page("train").exception

@@ -10,7 +10,7 @@ from made_runs import made_run, publish
 
 from leukodash import settings
 from leukodash.__main__ import main
-from leukodash.errors import RunError
+from leukodash.errors import NotAllowedError, RunError
 from leukodash.jobs import launch
 from leukodash.runs import trash
 from leukodash.runs.published_runs import SUFFIX, published_folders, write_archive
@@ -33,7 +33,7 @@ def test_published_runs_are_listed_beside_the_users_runs_newest_first():
 def test_a_published_run_cannot_be_renamed_resumed_or_deleted(capsys):
     (run,) = publish(made_run())
     for action, done in ((trash.discard, "deleted"), (launch.resume, "resumed")):
-        with pytest.raises(RunError, match=f"MobileNet .* is a published run.* cannot be {done}"):
+        with pytest.raises(NotAllowedError, match=f"MobileNet .* is a published run.* cannot be {done}"):
             action(run)
     with pytest.raises(RunError, match="cannot be changed"):
         run.write("about.json", {"title": "Mine"})

@@ -158,8 +158,8 @@ def test_only_a_run_that_was_requested_earlier_and_is_starting_goes_first(checkp
     (checkpoints / "broken").mkdir()
     (checkpoints / "broken" / "status.json").write_text("{")
     write("other", other)
-    assert queue._earlier_run_starting(checkpoints / "mine", 100) is goes_first
-    assert not queue._earlier_run_starting(checkpoints / "mine", None)
+    assert queue._earlier_run_starting(checkpoints / "mine", 100, 0) is goes_first
+    assert not queue._earlier_run_starting(checkpoints / "mine", None, 0)
 
 
 AUTOGROUP = "from pathlib import Path; weight = Path('/proc/self/autogroup'); "

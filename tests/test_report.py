@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 from made_runs import made_cells, made_run
 
@@ -41,6 +42,22 @@ def test_class_names_of_an_import_become_neither_html_nor_markdown():
     assert "<i>" not in comparison_report([run]).split("</head>")[1]
     assert "- test: 1 ix/i, 1 y" in run_card(run)
     assert "- predictions of another tool: torch.csv" in run_card(run)
+
+
+def test_a_card_names_no_folder_of_this_machine_and_makes_no_links(tmp_path):
+    run = made_run("vgg16", about={"title": "www.evil.org https://evil.org _x_ a@b.org &lt;b&gt;", "owner": "`code`"})
+    card = run_card(run)
+    assert str(Path(run.config.data).parent) != "."
+    assert str(Path(run.config.data).parent) not in card
+    assert f"- data: `{Path(run.config.data).name}`" in card
+    assert card.splitlines()[0] == r"# www\.evil.org https\://evil.org \_x\_ a\@b.org \&lt;b\&gt;"
+
+
+def test_links_of_class_names_are_none_in_the_figures_of_a_report():
+    content = b"file,label,p_<a href='http://evil'>x</a>,p_y\na,<a href='http://evil'>x</a>,0.9,0.1\nb,y,0.2,0.8\n"
+    html = comparison_report([import_predictions(content, "torch.csv")]).split("</head>")[1]
+    assert "evil" in html
+    assert not re.search(r"(<|\\u003c)\s*a\b[^>]*evil", html, re.IGNORECASE)
 
 
 def test_a_run_without_subjects_has_a_report_without_them():

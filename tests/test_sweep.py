@@ -1,6 +1,8 @@
 """Several runs at once, what is said of those that wait, and the same things by command line."""
 
+import os
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,7 @@ from leukodash.jobs.live_status import (
     start_words,
 )
 from leukodash.jobs.lr_search import suggestion
-from leukodash.jobs.sweep import MOST, plan, read_values, sweepable
+from leukodash.jobs.sweep import MOST, Planned, plan, read_values, sweepable
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs import trash
 from leukodash.runs.locks import run_lock
@@ -170,6 +172,66 @@ def test_a_deleted_run_can_be_brought_back_until_it_is_purged_and_a_running_one_
         trash.bring_back(run.id)
 
 
+def test_a_clock_that_jumps_ahead_does_not_empty_the_trash(run_of, monkeypatch):
+    run = run_of("stopped")
+    trash.discard(run)
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(trash.time, "time", lambda: now + 25 * 3600)
+        trash.purge()
+    assert trash.bring_back(run.id) == run
+    trash.discard(run)
+    with monkeypatch.context() as patch:  # both clocks: a day has passed
+        patch.setattr(trash.time, "time", lambda: now + 25 * 3600)
+        patch.setattr(trash.time, "monotonic", lambda: now - trash._CLOCK + 25 * 3600)
+        trash.purge()
+    with pytest.raises(RunError, match="no longer in the trash"):
+        trash.bring_back(run.id)
+
+
+def test_a_run_of_last_week_stays_in_the_trash_for_a_day_even_if_deleting_it_is_broken_off(run_of, monkeypatch):
+    run = run_of("stopped")
+    os.utime(run.path, (1, 1))
+    move = Mock(side_effect=lambda path, target: path.replace(target) and 1 / 0)  # a kill right after the rename
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(trash, "move", move)
+        trash.discard(run)
+    trash.purge()
+    assert trash.bring_back(run.id) == run
+
+
+def test_what_a_kill_leaves_of_a_removed_run_cannot_be_restored_and_goes_next_time(run_of, monkeypatch):
+    run = run_of("stopped")
+    deleted = trash.discard(run)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trash.shutil, "rmtree", Mock(side_effect=KeyboardInterrupt))
+        trash.purge([run.id])
+    with pytest.raises(RunError, match="no longer in the trash"):
+        trash.bring_back(run.id)
+    assert list(deleted.path.parent.iterdir())
+    trash.purge()
+    assert not list(deleted.path.parent.iterdir())
+
+
+def test_of_two_people_who_delete_a_run_one_is_told_that_it_is_gone(run_of):
+    run = run_of("stopped")
+    trash.discard(run)
+    with pytest.raises(RunError, match="no longer there"):
+        trash.discard(run)
+    trash.bring_back(run.id)
+    with pytest.raises(RunError, match="no longer in the trash"):
+        trash.bring_back(run.id)
+
+
+def test_runs_are_started_all_or_none(demo, monkeypatch):
+    config = make_config("quick", "alexnet", demo)
+    launched = Mock(side_effect=[None, RunError("no more processes")])
+    monkeypatch.setattr(jobs, "launch", launched)
+    with pytest.raises(RunError, match="no more processes"):
+        jobs.start_together([Planned(config, "one"), Planned(config, "two")])
+    assert launched.call_count == 2 and list_runs() == []
+
+
 def test_the_suggested_learning_rate_is_where_the_loss_falls_fastest():
     rate = np.geomspace(1e-6, 10, 120)
     loss = 0.7 - 0.5 / (1 + (3e-3 / rate)) + (rate / 2) ** 2  # a logistic step in the logarithm, centered at 0.003
@@ -209,7 +271,7 @@ def test_a_run_is_named_noted_read_and_deleted_by_command_line(run_of, capsys):
     (run.path / "log.txt").write_text("one\ntwo\nthree\n")
     assert main(["about", run.id, "--title", "Mine", "--notes", "slow"]) == 0
     assert main(["about", run.id, "--owner", "Ada"]) == 0
-    assert find_run(run.id).about == {"title": "Mine", "owner": "Ada", "notes": "slow"}
+    assert find_run(run.id).about == {"title": "Mine", "owner": "Ada", "notes": "slow", "by": ""}
     capsys.readouterr()
     assert main(["log", run.id, "--lines", "2"]) == 0
     assert capsys.readouterr().out == "two\nthree\n"

@@ -1,8 +1,12 @@
 """A run from its config to its results: features once, epochs on the suffix, exact resuming, honest evaluation."""
 
+import errno
 import os
+import re
 import shutil
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -14,7 +18,8 @@ from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
 from leukodash.errors import RunError, WeightsError
 from leukodash.jobs import launch as jobs
-from leukodash.runs.run_folder import HISTORY_COLUMNS, create_run
+from leukodash.runs.run_files import HISTORY_COLUMNS
+from leukodash.runs.run_folder import create_run
 
 pytestmark = pytest.mark.slow
 
@@ -226,6 +231,76 @@ def test_a_history_survives_a_kill_while_it_is_rewritten(tmp_path, monkeypatch):
     assert path.read_text() in (before, "epoch,loss\n1,0.5\n")
     fit._Rows(path, ("epoch", "loss"), lambda row: True).append(2, 0.4)
     assert path.read_text() == "epoch,loss\n1,0.5\n2,0.4\n"
+
+
+def test_rows_of_a_history_that_are_no_numbers_are_dropped(tmp_path):
+    from leukodash.training import fit
+
+    path = tmp_path / "history.csv"
+    path.write_bytes(b"epoch,loss\n1,0.5\n2,0.4\n\x00\x00,\x00\n3\n4,0.3,1\n5,0.")
+    fit._Rows(path, ("epoch", "loss"), lambda row: float(row["epoch"]) < 9)
+    assert path.read_text() == "epoch,loss\n1,0.5\n2,0.4\n"
+
+
+def test_a_run_that_needs_more_memory_than_is_free_fails_with_a_sentence_before_it_builds_its_network(
+    pretend_weights, train, monkeypatch
+):
+    from leukodash.jobs import estimate
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate, "memory_left", lambda: 3_000_000)
+        patch.setattr("leukodash.models.build.build", Mock(side_effect=AssertionError("it was built")))
+        patch.setattr(estimate, "memory_used_bytes", lambda: 500_000_000)
+        run = train()
+    assert run.state == "failed"
+    assert re.match(r"This run needs about .* of memory, and 3 MB are free here", run.status["error"])
+    train(run)  # the memory is free again
+    assert run.state == "finished"
+
+
+def test_a_run_whose_checkpoint_does_not_fit_on_the_disk_fails_before_its_first_epoch(
+    pretend_weights, train, monkeypatch
+):
+    from leukodash.training import checkpoint
+
+    with monkeypatch.context() as patch:
+        free = lambda path: SimpleNamespace(free=1000 if "checkpoints" in path.parts else 1e12)  # noqa: E731
+        patch.setattr(checkpoint.shutil, "disk_usage", free)
+        run = train()
+    assert (run.state, len(run.history)) == ("failed", 0)
+    assert "A checkpoint of this run takes" in run.status["error"]
+    train(run)
+    assert run.state == "finished"
+
+
+def test_a_run_on_a_full_disk_fails_with_the_reason_and_resumes_to_the_same_end(pretend_weights, train, monkeypatch):
+    unbroken = train()
+    write = Path.write_bytes
+
+    def write_what_fits(path, content):
+        if path.name.startswith(".novelty"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write_what_fits)
+        run = train()
+    assert run.state == "failed"
+    assert run.status["error"].startswith("The disk is full. Free some space, then resume this run")
+    assert run.status["traceback"] == ""
+    train(run)
+    assert same_results(unbroken, run)
+
+
+def test_a_damaged_checkpoint_is_refused_with_a_sentence(pretend_weights, train, demo):
+    run = train(epochs=1)
+    (run.path / "metrics.json").unlink()
+    (run.path / "resume").mkdir(exist_ok=True)
+    (run.path / "resume" / "state.npz").write_bytes(b"PK\x03\x04 cut")
+    train(run)
+    assert run.status["error"].startswith(
+        "The checkpoint of this run does not fit this version of LeukoDash or Keras, or"
+    )
 
 
 def test_a_stop_is_honoured_while_the_novelty_measure_is_fitted(pretend_weights, train, monkeypatch):

@@ -23,7 +23,7 @@ from leukodash import settings
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import BACKBONES, constructor
 from leukodash.models.weight_conversion import ALEXNET_LAYERS, GOOGLENET_LAYERS, convert, read_torch
-from leukodash.models.weights import find_weights, identity, obtain_weights, sha256_of
+from leukodash.models.weights import find_weights, identity, obtain_weights, sha256_of, values_digest
 
 VGG = BACKBONES["vgg16"]
 
@@ -136,7 +136,7 @@ class Publisher(HTTPServer):
         """Return the backbone with its weights at this server; `known` is what is known of the file."""
         name = backbone.weights.published_name
         self.files[f"/{name}"] = content
-        known = {"sha256": None, "md5": None, "size_bytes": None, **known}
+        known = {"sha256": None, "md5": None, "values_sha256": None, "size_bytes": None, **known}
         url = f"http://127.0.0.1:{self.server_port}/{name}"
         return replace(backbone, weights=replace(backbone.weights, url=url, **known))
 
@@ -191,6 +191,46 @@ def test_a_given_file_whose_checksum_differs_from_sha256sums_is_damaged(given):
     path.write_bytes(b"weightz!")
     with pytest.raises(WeightsError, match="is damaged"):
         find_weights(VGG)
+
+
+def test_a_published_file_that_was_damaged_in_a_folder_is_not_used(given):
+    content = keras_bytes(np.ones(9, "float32"))
+    path = given / VGG.weights.name
+    path.write_bytes(content)
+    spec = replace(VGG, weights=replace(VGG.weights, md5=checksum(content, "md5"), size_bytes=len(content)))
+    assert find_weights(spec) == path
+    path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(WeightsError, match="is damaged: its MD5 begins with"):
+        find_weights(spec)
+
+
+def test_values_are_recognized_however_a_file_stores_them_and_other_values_are_not(publisher, tmp_path):
+    digests = []
+    for number, array in enumerate((np.ones(9, "float16"), np.ones(9, "float32"), np.full(9, 2, "float32"))):
+        path = tmp_path / f"{number}.h5"
+        path.write_bytes(keras_bytes(array))
+        digests.append(values_digest(path))
+    assert digests[0] == digests[1] != digests[2]
+    row = BACKBONES["mobilenet"]
+    spec = replace(row, weights=replace(row.weights, shipped=None))
+    good = publisher.offer(spec, (tmp_path / "0.h5").read_bytes(), values_sha256=digests[1])
+    assert values_digest(obtain_weights(good)) == digests[1]
+    bad = publisher.offer(spec, (tmp_path / "2.h5").read_bytes(), values_sha256=digests[1])
+    with pytest.raises(WeightsError, match="its values are not those that its publisher trained"):
+        obtain_weights(replace(bad, weights=replace(bad.weights, name="other.h5")))
+
+
+@pytest.mark.real
+def test_the_default_networks_values_are_those_that_its_row_pins(real_weights):
+    weights = BACKBONES["mobilenet"].weights
+    assert values_digest(real_weights / weights.name) == weights.values_sha256
+
+
+def test_shipped_weights_that_were_damaged_in_the_cache_are_written_again():
+    path = find_weights(BACKBONES["mobilenet"])
+    content = path.read_bytes()
+    path.write_bytes(content[:-1000] + bytes(1000))
+    assert find_weights(BACKBONES["mobilenet"]).read_bytes() == content
 
 
 @pytest.mark.real

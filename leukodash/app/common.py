@@ -15,13 +15,16 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from leukodash import settings
+from leukodash.app.sign_in import current_actor
+from leukodash.byte_cache import ByteCache
 from leukodash.data.dataset import Dataset, find_datasets, label_title, load_dataset, printable
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import LeukoDashError
 from leukodash.jobs.estimate import duration_words
+from leukodash.runs.access import built_in, visible
 from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders
-from leukodash.runs.run_folder import Run, all_runs, file_stamp, finished
+from leukodash.runs.run_folder import Run, all_runs, damaged_runs, file_stamp, finished
 
 if TYPE_CHECKING:
     from leukodash.inference.classifier import Classifier
@@ -32,7 +35,12 @@ CNMC_CREDIT = "C-NMC 2019, Gupta & Gupta, CC BY 3.0."
 
 def page_head(title: str, sentence: str) -> None:
     """Begin a page: its title, and one sentence (Markdown) on what it is for. Every page begins with this."""
-    st.title(title, anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(title, anchor=False, width="stretch")
+        if settings.class_mode():
+            from leukodash.app.sign_in_form import person_part
+
+            person_part()
     st.markdown(sentence)
 
 
@@ -56,9 +64,13 @@ def demo_folder() -> Path:
 
 
 def dataset_folders() -> list[Path]:
-    """Return the available data sets: the user's own, then the generated one, then the sample cells."""
+    """Return the available data sets: the user's own, then the generated one, then the sample cells.
+
+    A public demo offers only those that come with LeukoDash.
+    """
     demo = demo_folder()
     own = [folder for folder in find_datasets(settings.data_root()) if folder.resolve() != demo.resolve()]
+    own = [folder for folder in own if built_in(folder)] if settings.public() else own
     return [*own, demo, settings.asset("cells")]
 
 
@@ -87,10 +99,12 @@ def dataset(folder: Path | str) -> Dataset:
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
     yield folder
-    if depth and folder.is_dir():
-        for entry in os.scandir(folder):
-            if entry.is_dir():
-                yield from _folders(Path(entry.path), depth - 1)
+    try:
+        inside = [entry.path for entry in os.scandir(folder) if entry.is_dir()] if depth else []
+    except OSError:  # gone, unreadable, or with a link to itself: `load_dataset` says so
+        return
+    for path in inside:
+        yield from _folders(Path(path), depth - 1)
 
 
 def dataset_title(folder: Path) -> str:
@@ -108,8 +122,8 @@ def choose_dataset(key: str = "data") -> Dataset:
     names = [folder.name for folder in folders]
     requested = st.query_params.get(key) or st.session_state.get(f"last-{key}")
     if requested and requested not in names:
-        root = settings.data_root()
-        st.warning(f"There is no data set '{printable(requested)}' in {root}. Choose another, or add its folder there.")
+        where = "here. Choose another" if settings.shared() else f"in {settings.data_root()}. Choose another, or add it"
+        st.warning(plain(f"There is no data set '{printable(requested)}' {where}."))
     start = names.index(requested) if requested in names else 0
     folder = st.selectbox("Data set", folders, index=start, format_func=dataset_title, key=f"choose-{key}")
     st.session_state[f"last-{key}"] = folder.name
@@ -118,38 +132,58 @@ def choose_dataset(key: str = "data") -> Dataset:
     try:
         return dataset(folder)
     except LeukoDashError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
         st.stop()
 
 
 def dataset_line(dataset: Dataset) -> str:
     """Summarize the data set, and mark it as real or generated."""
     cells = dataset.cells
-    classes = " · ".join(f"{(cells['label'] == label).sum():,} {label_title(label)}" for label in dataset.classes)
+    counts = [f"{(cells['label'] == label).sum():,} {plain(label_title(label))}" for label in dataset.classes]
     subjects = f"{cells['subject'].nunique():,} subjects" if dataset.has_subjects else "subjects unknown"
     mark = ":violet-badge[:material/draw: generated]" if dataset.generated else ":green-badge[:material/biotech: real]"
-    return f"{mark} {len(cells):,} cells · {classes} · {subjects}"
+    return f"{mark} {len(cells):,} cells · {' · '.join(counts)} · {subjects}"
 
 
-MAX_MODELS = 4  # in memory at once
+MAX_MODELS = 4  # that a user can choose at once
 
 
-@st.cache_resource(max_entries=MAX_MODELS, show_spinner=False)
+@st.cache_resource(show_spinner=False)
+def _classifiers() -> ByteCache:
+    return ByteCache(settings.model_limit_bytes, lambda loaded: loaded.size_bytes)
+
+
 def classifier(path: str) -> Classifier:
     """Return the classifier of a finished run, shared by all sessions. Raises LeukoDashError."""
     from leukodash.inference.classifier import load
 
-    return load(Run(Path(path)))
+    return _classifiers().remember(path, lambda: load(Run(Path(path))))
 
 
 def finished_runs() -> list[Run]:
-    """Return the runs that have results, the user's and the published ones, newest first.
+    """Return the runs that have results and that this session may see, and the published ones, newest first.
 
     Shows a warning for each archive of published runs that cannot be read.
     """
     for problem in published_folders()[1]:
         st.warning(plain(problem), icon=":material/inventory_2:")
-    return finished(all_runs())
+    return finished(visible(current_actor(), all_runs()))
+
+
+def without_damaged(chosen: list[Run], asked: str) -> list[Run]:
+    """Return the chosen runs that are whole; says what is wrong with the others and with those of a link.
+
+    Args:
+        chosen: runs.
+        asked: the ids of a link, with commas between them.
+    """
+    damaged = damaged_runs()
+    for run in dict.fromkeys([*chosen, *(run for run in damaged if run.id in asked.split(","))]):
+        if problem := run.full_problem:
+            st.warning(plain(problem), icon=":material/broken_image:")
+    if count := sum(run.id not in asked.split(",") for run in damaged):
+        st.caption(f"{count} damaged run{'s are' if count > 1 else ' is'} left out: the Train page lists your own.")
+    return [run for run in chosen if not run.full_problem]
 
 
 def run_label(run: Run) -> str:
@@ -161,7 +195,7 @@ def run_label(run: Run) -> str:
 
 
 def choose_one(label: str, options: Mapping[T, str], key: str, place: DeltaGenerator | None = None, **more: Any) -> T:
-    """Let the user choose one of the options, shown by their titles; the first one is the default."""
+    """Let the user choose one of the options, shown by their titles (Markdown); the first one is the default."""
     return (place or st).segmented_control(
         label, list(options), default=next(iter(options)), required=True, format_func=options.__getitem__, key=key,
         **more,
@@ -183,7 +217,7 @@ def badge_list(run: Run) -> list[str]:
     """Return the badges of a run, each as Markdown."""
     metrics, model = run.metrics, run.model
     marks = [":green-badge[:material/menu_book: published]"] if run.published else []
-    marks += [f":blue-badge[:material/call_split: {metrics['split']}]"] if metrics.get("split") else []
+    marks += [f":blue-badge[:material/call_split: {plain(metrics['split'])}]"] if metrics.get("split") else []
     if metrics.get("leaks"):
         marks.append(f":red-badge[:material/warning: {metrics['leaks']:,} leaks between parts]")
     if metrics and diverged(metrics):
@@ -221,5 +255,9 @@ def progress_bar(slot: DeltaGenerator) -> Callable[[float, str], None]:
 
 
 def plain(text: str) -> str:
-    """Escape untrusted text for Markdown, so that it cannot become a link, image, formula or HTML."""
+    """Escape untrusted text for Markdown, so that it cannot become a link, image, formula or HTML.
+
+    Where people share the server, the places of its folders are left out.
+    """
+    text = settings.without_paths(text) if settings.shared() else text
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~:$&])", r"\\\1", text)

@@ -8,6 +8,8 @@ import streamlit as st
 
 from leukodash import settings
 from leukodash.app.common import CNMC_CREDIT, choose_dataset, dataset_line, page_head, plain
+from leukodash.app.order_panel import order_panel
+from leukodash.app.picture_cache import pictures_of
 from leukodash.config.form_schema import SPLIT_HELP
 from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, duplicates, problem_folders
 from leukodash.data.dataset import Dataset, label_title
@@ -32,14 +34,17 @@ data/
     └── fold_0/hem/UID_H1_1_1_hem.bmp …"""
 
 
-@st.cache_data(max_entries=4000, show_spinner=False)
-def thumbnail(path: str, sha256: str, bright: bool) -> tuple[bytes, int]:
+def thumbnail(path: Path, sha256: str, bright: bool) -> tuple[bytes, int]:
     """Return a cell as PNG bytes, and its longer side in pixels. Raises ImageError. `sha256` is for the cache."""
-    image = read_image(Path(path))
-    side = max(image.shape[:2])
-    small = square(image, min(THUMBNAIL, side))
-    small = brighten(small) if bright else small
-    return cv2.imencode(".png", small[..., ::-1])[1].tobytes(), side
+
+    def draw() -> tuple[bytes, int]:
+        image = read_image(path)
+        side = max(image.shape[:2])
+        small = square(image, min(THUMBNAIL, side))
+        small = brighten(small) if bright else small
+        return cv2.imencode(".png", small[..., ::-1])[1].tobytes(), side
+
+    return pictures_of(path).remember(("data", sha256, bright), draw)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -56,12 +61,12 @@ def wall(dataset: Dataset, rows: pd.DataFrame, bright: bool, captions: bool = Fa
         for file, sha256, subject, label in rows[["file", "sha256", "subject", "label"]].itertuples(index=False):
             subject_text = f"subject {subject}, " if pd.notna(subject) else ""
             try:
-                png, side = thumbnail(str(dataset.root / file), sha256, bright)
+                png, side = thumbnail(dataset.root / file, sha256, bright)
             except ImageError as error:
-                st.warning(str(error), width=2 * SHOWN)
+                st.warning(plain(str(error)), width=2 * SHOWN)
                 continue
             text = f"{subject_text}{label_title(label)}"
-            st.image(png, width=SHOWN, caption=text if captions else None, alt=f"Cell, {text}")
+            st.image(png, width=SHOWN, caption=plain(text) if captions else None, alt=f"Cell, {text}")
             longest = max(longest, side)
     return longest
 
@@ -79,7 +84,8 @@ def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
     """Show charts of the cells by part, class and subject."""
     titles = {label: label_title(label) for label in dataset.classes}
     charts = [parts_figure, subjects_figure] if dataset.has_subjects else [parts_figure]
-    st.caption(f"{describe_split(dataset.cells, part, split.kind)}. Patterns show the class, colors the part.")
+    words = plain(describe_split(dataset.cells, part, split.kind))
+    st.caption(f"{words}. Patterns show the class, colors the part.")
     for column, chart in zip(st.columns([2, 3][: len(charts)]), charts, strict=True):
         figure = chart(dataset.cells, part, titles)
         column.plotly_chart(figure, key=chart.__name__, config={"displayModeBar": False}, alt=alt_text(figure))
@@ -90,12 +96,12 @@ def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
     if not (sentences := describe_leaks(leaks)):
         st.success("No subject or image is in more than one part.", icon=":material/verified_user:")
         return
-    st.error("  \n".join(sentences), icon=":material/warning:")
+    st.error("  \n".join(map(plain, sentences)), icon=":material/warning:")
     cells = dataset.cells.set_index("file", drop=False)
     first = sorted(leaks, key=lambda leak: leak.kind)[:PAIRS]  # identical images before subjects
     for column, leak in zip(st.columns(PAIRS), first, strict=False):
         with column:
-            st.markdown(describe_leak(leak))
+            st.markdown(plain(describe_leak(leak)))
             wall(dataset, cells.loc[[leak.files[0], leak.files[-1]]], bright)
     if len(leaks) > PAIRS:
         with st.expander(f"All {len(leaks):,} leaks"):
@@ -105,7 +111,8 @@ def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
 def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
     """Show pages of cells, grouped by subject."""
     cells = dataset.cells.assign(part=part)
-    cells["number"] = cells["subject"].str.extract(r"(\d+)")[0].astype(float) if dataset.has_subjects else 0.0
+    number = cells["subject"].str.extract(r"([0-9]+)")[0] if dataset.has_subjects else 0
+    cells["number"] = pd.to_numeric(number)
     cells = cells.sort_values(["label", "number", "subject", "file"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         subjects = ["all subjects", *cells["subject"].dropna().unique()]
@@ -120,9 +127,9 @@ def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
     for (subject, label), group in rows.assign(subject=rows["subject"].fillna("")).groupby(
         ["subject", "label"], sort=False
     ):
-        name = f"**Subject {subject}** · " if subject else ""
+        name = f"**Subject {plain(subject)}** · " if subject else ""
         parts = ", ".join(PART_TITLES[part] for part in dict.fromkeys(group["part"]))
-        st.markdown(f"{name}{label_title(label)} :small[{len(group)} shown · {parts}]")
+        st.markdown(f"{name}{plain(label_title(label))} :small[{len(group)} shown · {parts}]")
         longest = max(longest, wall(dataset, group, bright))
     st.caption(f"Images of up to {longest} pixels a side, shown at {SHOWN} pixels. Point at one to enlarge it.")
 
@@ -139,8 +146,8 @@ def show_strip(dataset: Dataset) -> None:
 def show() -> None:
     """Show the page."""
     page_head("Data", "See the cells that networks learn from, and check that nobody is on both sides of a test.")
-    for sentence in problem_folders(settings.data_root()):
-        st.warning(sentence, icon=":material/folder_off:")
+    for sentence in [] if settings.public() else problem_folders(settings.data_root()):
+        st.warning(plain(sentence), icon=":material/folder_off:")
     strip = st.container()
     dataset = choose_dataset()
     where = f"{dataset.root.parent.name}/{dataset.root.name}"  # not the whole path, which visitors should not see
@@ -157,16 +164,17 @@ def show() -> None:
         part, leaks = split_cells(dataset.fingerprint, split, dataset.cells)
         show_counts(dataset, part, split)
     except DataError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
     bright = st.toggle("Brighten the cells (on this page only)", value=True)
     st.subheader("Leaks")
     show_leaks(dataset, leaks, bright)
     st.subheader("Duplicates")
     sentences = describe_duplicates(dataset.cells)
-    st.markdown("  \n".join(sentences) or "No two files contain the same image.")
+    st.markdown("  \n".join(map(plain, sentences)) or "No two files contain the same image.")
     wall(dataset, duplicates(dataset.cells).head(2 * PAIRS), bright, captions=True)
     st.subheader("Cells")
     show_wall(dataset, part, bright)
     formats = "BMP, PNG, JPEG, TIFF or WebP, one cell an image. A split by subject needs subjects.csv."
     st.subheader("Add a data set", help=f"{formats} Reload the page afterwards.")
     st.code(LAYOUT, language=None, wrap_lines=True)  # the keyboard could not reach a scrolling block
+    order_panel()

@@ -28,7 +28,7 @@ from leukodash.runs.run_folder import Run, finished, published_runs
 DOORS = {"classify": "Try a cell", "compare": "See which network is better", "train": "Train one"}
 
 
-@st.cache_resource(show_spinner="Opening the published results …")
+@st.cache_resource(max_entries=2, show_spinner="Opening the published results …")
 def headline(folder: Path) -> tuple[Run, list[Run]] | None:
     """Return the run that answers on this page, and those of the headline comparison: all networks of one recipe.
 
@@ -39,14 +39,14 @@ def headline(folder: Path) -> tuple[Run, list[Run]] | None:
     return (first_run(usable), default_runs(first_group(test_groups(runs)).runs)) if usable else None
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_data(max_entries=4, show_spinner=False)
 def cells_of(path: str) -> pd.DataFrame:
     """Return the sample cells that a run was tested on and not trained on, in a random but fixed order."""
     cells = unseen_cells([Run(Path(path))])
     return draw_samples(cells, len(cells), seed=0)
 
 
-@st.cache_data(show_spinner="Classifying …", max_entries=100)
+@st.cache_data(show_spinner="Classifying …", max_entries=24)  # 1.2 MB each
 def answer_for(path: str, file: str) -> tuple[str, float, np.ndarray, np.ndarray, float]:
     """Return the class of a cell, its probability, the cell and its heat map, and the share of heat on the cell."""
     served, image = classifier(path), read_image(Path(file))
@@ -59,10 +59,15 @@ def answer_for(path: str, file: str) -> tuple[str, float, np.ndarray, np.ndarray
 @st.fragment
 def live_cell(run: Run) -> None:
     """Show a real cell, the network's answer and its heat map; a button shows another one."""
-    cells = cells_of(str(run.path))
     number = st.session_state.setdefault("home-cell", 0)
-    cell = cells.iloc[number % len(cells)]
-    label, probability, picture, heat, share = answer_for(str(run.path), str(cell["path"]))
+    try:
+        run.check()
+        cells = cells_of(str(run.path))
+        cell = cells.iloc[number % len(cells)]
+        label, probability, picture, heat, share = answer_for(str(run.path), str(cell["path"]))
+    except LeukoDashError as error:  # here, as an error leaves no fragment
+        st.error(plain(str(error)), icon=":material/error:")
+        return
     truth = label_title(cell["label"])
     verdict = "That is right." if label == cell["label"] else f"That is wrong: it is {truth}."
     st.image(

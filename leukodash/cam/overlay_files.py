@@ -1,5 +1,6 @@
 """Heat maps drawn over cells, for the page and as files. Does not import Keras."""
 
+import contextlib
 import io
 import re
 import zipfile
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from leukodash.atomic_write import replacing, write_atomic
 from leukodash.data.images import Source, read_image, square
 from leukodash.errors import RunError
 from leukodash.figures.cell_pictures import brighten
@@ -19,6 +21,7 @@ from leukodash.figures.heat_overlay import overlay
 from leukodash.progress import Progress
 
 SIZE = 320  # pixels a side of a written cell
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,14 @@ def write_overlays(
         if isinstance(target, Path) and target.suffix.lower() != ".zip":
             target.mkdir(parents=True, exist_ok=True)
             for name, png in pictures:
-                (target / name).write_bytes(png)
+                write_atomic(target / name, png, durable=False)
             return
-        if isinstance(target, Path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # PNG is compressed already
+        with contextlib.ExitStack() as stack:
+            file: Path | BinaryIO = target
+            if isinstance(target, Path):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(replacing(target, durable=False))
+            archive = stack.enter_context(zipfile.ZipFile(file, "w", zipfile.ZIP_STORED))  # PNG is compressed already
             for name, png in pictures:
                 archive.writestr(name, png)
     except OSError as error:
@@ -129,7 +135,8 @@ def _stems(files: Sequence[Source]) -> list[str]:
     for file in files:
         name = (file if isinstance(file, Path) else Path(file[0].replace("\\", "/"))).name
         stem = name[: -len(Path(name).suffix)] if 1 < len(Path(name).suffix) <= 5 else name
-        stem = re.sub(r"[^\w.-]+", "_", stem).strip("._")[:80] or "cell"
+        stem = re.sub(r"[^\w.-]+", "_", stem)[:80].encode()[:160].decode(errors="ignore").strip("._-") or "cell"
+        stem = f"cell-{stem}" if stem.split(".")[0].lower() in RESERVED else stem
         number, numbered = 1, stem
         while numbered.lower() in used:  # some file systems ignore case
             number += 1

@@ -35,31 +35,32 @@ class Names(click.Choice[str]):
 
 
 class RunType(click.ParamType):
-    """A run, by its id or the start of it."""
+    """A run, by its id or the start of it: finished ones only, imported ones too, damaged ones too."""
 
     name = "run"
 
-    def __init__(self, *, finished: bool = False, imported: bool = False) -> None:
-        self.finished, self.imported = finished, imported
+    def __init__(self, *, finished: bool = False, imported: bool = False, damaged: bool = False) -> None:
+        self.finished, self.imported, self.damaged = finished, imported, damaged
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Run:
-        """Return the run. Raises RunError where there is none, or where results are needed and it has none."""
-        from leukodash.runs.imported_predictions import imported_runs
+        """Return the run. Raises RunError where there is none, or where the command needs another one."""
         from leukodash.runs.run_folder import find_run
 
-        imports = {run.id: run for run in imported_runs()} if self.imported else {}
-        if value in imports:
-            return imports[value]
         run = find_run(value)
+        if run.imported and not self.imported:
+            raise RunError(f"{run.id} holds predictions of another tool. Choose a run that was trained here.")
+        if not self.damaged:
+            run.check()
         if self.finished and not run.metrics:
             raise RunError(f"{run.id} has no results yet: it is {run.state}. Wait for it, or leave it out.")
         return run
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the runs whose id starts like this."""
-        from leukodash.runs.run_folder import all_runs
+        from leukodash.runs.run_folder import published_runs, run_folders
 
-        return [CompletionItem(run.id, help=run.title) for run in all_runs() if run.id.startswith(incomplete)]
+        runs = [run for run in (*run_folders(), *published_runs()) if run.id.startswith(incomplete)]
+        return [CompletionItem(run.id, help=run.title) for run in runs if self.imported or not run.imported]
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -78,6 +79,7 @@ def _settings(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
 
 PATH = click.Path(path_type=Path)
 RUN = click.argument("run", type=RunType(), metavar="RUN")
+ANY_RUN = click.argument("run", type=RunType(imported=True, damaged=True), metavar="RUN")
 FINISHED_RUN = click.argument("run", type=RunType(finished=True), metavar="RUN")
 DATA = click.option("--data", type=PATH, required=True, metavar="DIR", help="Folder of the data set.")
 BACKBONE = click.option("--backbone", type=Names("leukodash.models.backbones:BACKBONES"), required=True)

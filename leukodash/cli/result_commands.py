@@ -42,7 +42,7 @@ def compare(runs: tuple[Run, ...], json_file: Path | None, report: Path | None) 
 
 
 @click.command()
-@FINISHED_RUN
+@click.argument("run", type=RunType(finished=True, imported=True), metavar="RUN")
 def card(run: Run) -> None:
     """Print a finished run's model card in Markdown."""
     from leukodash.runs.run_report import run_card
@@ -88,11 +88,15 @@ def classify(images: tuple[Path, ...], runs: tuple[Run, ...], csv: Path | None, 
 
     IMAGE is an image file, a folder or ZIP file of them, or a whole smear.
     """
+    from leukodash.csv_text import csv_text
     from leukodash.inference.classify_files import classify_paths
 
     with progress_bar("classifying") as bar:
         table = classify_paths(images, runs, progress=bar, **options)
-    table.to_csv(csv or sys.stdout, index=False)
+    if csv:
+        csv.write_text(csv_text(table), encoding="utf-8")
+    else:
+        sys.stdout.write(csv_text(table))
     failed = table[table["error"] != ""].drop_duplicates("file")
     for sentence in failed["error"]:
         click.echo(sentence, err=True)

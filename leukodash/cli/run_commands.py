@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leukodash.cli.parameters import BACKBONE, DATA, OWNER, PRESET, RUN, SETTINGS, Names, read_dataset
+from leukodash.cli.parameters import ANY_RUN, BACKBONE, DATA, OWNER, PRESET, RUN, SETTINGS, Names, RunType, read_dataset
 from leukodash.cli.terminal import print_table, progress_bar
 from leukodash.errors import RunError
 
@@ -88,14 +88,14 @@ def estimate(**options: Any) -> None:
     """Say how long such runs would take on this machine."""
     from leukodash.jobs.estimate import estimate_together, estimate_words
     from leukodash.models.weights import find_weights
-    from leukodash.runs.run_folder import list_runs
+    from leukodash.runs.run_folder import list_runs, readable
 
     dataset, planned = _planned(**options)
     configs = [plan.config for plan in planned]
     missing = [config for config in configs if config.weights == "imagenet" and find_weights(config.spec) is None]
     configs = [config.as_random_start() if config in missing else config for config in configs]
     titles = [config.spec.title for config in configs]
-    summary = estimate_words(titles, estimate_together(configs, dataset, list_runs()))
+    summary = estimate_words(titles, estimate_together(configs, dataset, readable(list_runs())[0]))
     click.echo(f"{summary} · from random weights, unless they can be downloaded" if missing else summary)
 
 
@@ -136,7 +136,7 @@ def again(run: Run, settings: dict[str, Any], owner: str) -> int:
 
 
 @click.command()
-@RUN
+@click.argument("run", type=RunType(imported=True), metavar="RUN")
 @click.option("--title", metavar="TEXT")
 @click.option("--owner", metavar="NAME")
 @click.option("--notes", metavar="TEXT")
@@ -150,7 +150,7 @@ def about(run: Run, **changes: str | None) -> None:
 
 
 @click.command()
-@RUN
+@ANY_RUN
 @click.option("--lines", default=20, show_default=True)
 def log(run: Run, lines: int) -> None:
     """Print the end of a run's output."""
@@ -186,7 +186,7 @@ def resume(run: Run) -> int:
 
 
 @click.command()
-@RUN
+@ANY_RUN
 def stop(run: Run) -> None:
     """Ask a run to stop and keep what it reached."""
     from leukodash.jobs import launch
@@ -200,15 +200,16 @@ def stop(run: Run) -> None:
 @click.option("--owner", metavar="NAME", help="Only the runs of this person.")
 def runs(owner: str | None) -> None:
     """List all runs, newest first."""
-    from leukodash.runs.run_folder import list_runs
+    from leukodash.runs.run_folder import run_folders
 
     rows = []
-    for run in list_runs():
+    for run in run_folders():
         if owner and run.about["owner"] != owner:
             continue
-        status, metrics = run.status, run.metrics
+        status, metrics, problem = run.status, run.metrics, run.problem
+        state = "damaged" if problem else "imported" if run.imported else status["state"]
         words = f"{metrics['accuracy']:.1%} of {metrics['n']}" if metrics else f"{status['stage']} {status['message']}"
-        rows.append((run.id, status["state"], run.about["owner"], words))
+        rows.append((run.id, state, run.about["owner"], problem or words))
     plain = "\n".join(f"{run}  {state:<8}  {owner:<12}  {words}" for run, state, owner, words in rows)
     print_table(("Run", "State", "Owner", "Result"), rows, plain)
 
@@ -235,7 +236,7 @@ def watch(run: Run) -> int:
                 launch.stop(run, OPERATOR)
                 bar.print("stopping after this step; progress is kept …")
     if status["state"] == "failed":
-        raise RunError(status["error"])
+        raise RunError(status.get("error") or "The training ended without an error message: see its log.")
     if status["state"] == "lost":
         raise RunError(f"The training process ended without a message. To go on: resume {run.id}\n{run.log_tail(8)}")
     if metrics := run.metrics:

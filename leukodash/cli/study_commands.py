@@ -48,9 +48,8 @@ def study(names: tuple[str, ...], data: Path | None, whole: bool, write: Path | 
 
 def _train(name: str, data: Path, whole: bool) -> int:
     from leukodash.jobs import launch
-    from leukodash.jobs.live_status import readable
     from leukodash.runs.access import OPERATOR
-    from leukodash.runs.run_folder import LIVE, all_runs
+    from leukodash.runs.run_folder import LIVE, all_runs, readable
     from leukodash.studies.catalogue import STUDIES, configs, find_matching_run, record_study_run
 
     status, planned = 0, configs(STUDIES[name], data)

@@ -17,7 +17,7 @@ QUICK_MOMENTUM = 0.9  # as in PyTorch; with random weights, running averages mus
 class RunConfig(BaseModel):
     """Every setting of one run. Descriptions are the help texts of the train page and of the command line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data: str = Field(description="Folder of the data set.")
     fingerprint: str = Field("", description="The data set's fingerprint when the run was created.")
@@ -46,7 +46,7 @@ class RunConfig(BaseModel):
         "a fraction is dropout at that rate. The output layer is added automatically.",
     )
     outputs: int | None = Field(
-        None, ge=2, description="Units of the output layer: one per class, unless a paper had more."
+        None, ge=2, le=65_536, description="Units of the output layer: one per class, unless a paper had more."
     )
     train_from: str = Field(
         HEAD,

@@ -8,6 +8,7 @@ damaged, so neither zip bombs nor overlapping members can exceed it.
 import io
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import PurePosixPath
@@ -22,10 +23,20 @@ IMAGES = ("bmp", "png", "jpg", "jpeg", "tif", "tiff", "webp")
 ARCHIVES = ("zip", "7z", "rar", "tar", "gz", "tgz", "bz2", "xz")
 MAX_MEMBERS = 20_000  # each takes 1 KB before anything is unpacked
 MAX_UNPACKED_MB = 500
-MAX_PUBLIC_UNPACKED_MB = 50
 
 _ENTRY_SIGNATURE = b"PK\x01\x02"  # starts each entry of the central directory
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
+_DAMAGED = (  # raised by zipfile on damaged archives; NotImplementedError is a RuntimeError
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+)
 
 
 class Unpacked(NamedTuple):
@@ -81,7 +92,9 @@ def unpack(
         raise ImageError(f"'{name}' contains over {MAX_MEMBERS:,} files: put fewer into one ZIP.")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir() and not _is_hidden(member)]
+            members = [
+                member for member in archive.infolist() if not member.filename.endswith("/") and not _is_hidden(member)
+            ]
             images = [member for member in members if _extension(member) in IMAGES]
             result = Unpacked([], [], _left_out(members, images, name, most))
             for done, member in enumerate(images[:most]):

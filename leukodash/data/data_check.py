@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from leukodash.data.dataset import EXTENSIONS, find_datasets, load_dataset, printable
+from leukodash.data.dataset import EXTENSIONS, find_datasets, is_folder, load_dataset, printable
 from leukodash.data.split import PART_TITLES, Leak
 from leukodash.errors import DataError
 
@@ -75,11 +75,16 @@ def describe_leak(leak: Leak) -> str:
 def problem_folders(root: Path) -> list[str]:
     """Return a sentence on each folder of a data root that is not a valid data set."""
     good = find_datasets(root)
-    if root in good or not root.is_dir():
+    if root in good or not is_folder(root):
         return []
-    others = sorted(path for path in root.iterdir() if path.is_dir() and path not in good and path.name[0] not in "._")
-    if len(others) == 1 and any(path.suffix.lower() in EXTENSIONS for path in others[0].iterdir()):
-        others = [root]  # the root was meant to be a data set but has only one class
+    try:
+        others = sorted(
+            path for path in root.iterdir() if is_folder(path) and path not in good and path.name[0] not in "._"
+        )
+        if len(others) == 1 and any(path.suffix.lower() in EXTENSIONS for path in others[0].iterdir()):
+            others = [root]  # the root was meant to be a data set but has only one class
+    except OSError as error:
+        return [f"The data folder cannot be read ({error.strerror}): check its permissions."]
     sentences = []
     for folder in others:
         try:
@@ -92,4 +97,5 @@ def problem_folders(root: Path) -> list[str]:
 
 
 def _natural(subject: str) -> tuple:
-    return (not subject.isdigit(), int(subject) if subject.isdigit() else 0, subject)
+    number = int(subject) if subject.isdecimal() and len(subject) < 20 else None
+    return (number is None, number or 0, subject)

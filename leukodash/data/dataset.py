@@ -9,6 +9,7 @@ Two layouts are supported, with names in upper or lower case:
 Subjects come from ``subjects.csv`` (columns ``file,subject``) in the root, or else from C-NMC's file names.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -33,7 +34,7 @@ LABEL_TITLES = {"all": "ALL blast", "hem": "normal"}
 EXTENSIONS = {".bmp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
 LAYOUTS = "fold_0/all/UID_11_10_1_all.bmp as in C-NMC, or one folder per class (blast/1.png, normal/2.png)"
 
-_FOLD = re.compile(r"fold[ _-]?(\d+)", re.IGNORECASE)
+_FOLD = re.compile(r"fold[ _-]?(\d{1,9})", re.IGNORECASE)
 _UID = re.compile(r"UID_(H?\d+)_\d+_\d+_(all|hem)", re.IGNORECASE)
 _DISEASE = re.compile(r"\b(all|blasts?|leuka?emi[ac]|malignant|cancer(ous)?|positive|abnormal|diseased?)\b")
 _HEALTHY = re.compile(r"\b(hem|normal|healthy|benign|negative|controls?|non|not|no)\b")
@@ -123,6 +124,8 @@ def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
     name = printable(root.name)
     if not root.is_dir():
         raise DataError(f"There is no folder {root}: give the folder with the cell images.")
+    if not _is_text(str(root)):
+        raise DataError(f"The name of the folder '{name}', or of one above it, is not UTF-8 text: rename it.")
     try:
         files = sorted(_files(root, _class_folders(root)))
     except OSError as error:
@@ -164,6 +167,8 @@ def find_datasets(root: Path | str) -> list[Path]:
             folders = _class_folders(folder)
         except OSError:
             continue
+        if not all(_is_text(str(path)) for path in [folder, *(each.path for each in folders)]):
+            continue
         classes = {each.label.lower() for each in folders}
         below_root = folder == root and any(each.path.parent.parent not in (root, root.parent) for each in folders)
         if len(classes) > 1 and not below_root:
@@ -193,8 +198,23 @@ def cnmc_name(file: str) -> str | None:
     return stem.upper() if _UID.fullmatch(stem) else None
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder; False if nobody may know, or for a link to itself."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path | os.DirEntry) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__")))
+    return sorted(path for path in folder.iterdir() if is_folder(path) and not path.name.startswith((".", "__")))
 
 
 def _image_folders(folder: Path) -> list[Path]:
@@ -216,8 +236,11 @@ def _class_folders(root: Path) -> list[_ClassFolder]:
     """
     if folders := _fold_folders(root):
         return folders
-    candidates = [path for path in _subfolders(root) if not (path / "generated.json").exists()]
-    with_folds = [folders for path in candidates if (folders := _fold_folders(path))]
+    candidates = [path for path in _subfolders(root) if not _is_file(path / "generated.json")]
+    with_folds = []
+    for path in candidates:
+        with contextlib.suppress(OSError):  # a folder that cannot be read holds no folds
+            with_folds += [folders] if (folders := _fold_folders(path)) else []
     if len(with_folds) == 1:
         return with_folds[0]
     return [_ClassFolder(path, path.name) for path in _image_folders(root)]
@@ -227,7 +250,7 @@ def _images(folder: Path) -> Iterator[os.DirEntry]:
     with os.scandir(folder) as entries:
         for entry in entries:
             extension = entry.name[entry.name.rfind(".") :].lower()
-            if extension in EXTENSIONS and not entry.name.startswith(".") and entry.is_file():
+            if extension in EXTENSIONS and not entry.name.startswith(".") and _is_file(entry):
                 yield entry
 
 
@@ -236,10 +259,15 @@ def _files(root: Path, folders: list[_ClassFolder]) -> Iterator[_File]:
         prefix = folder.path.relative_to(root).as_posix()
         for entry in _images(folder.path):
             file = f"{prefix}/{entry.name}"
-            if any("\ud800" <= c <= "\udfff" for c in file):  # Python's representation of bytes that are not UTF-8
+            if not _is_text(file):
                 raise DataError(f"The name of '{printable(file)}' is not UTF-8 text: rename it.")
             stat = entry.stat()
             yield _File(file, stat.st_size, stat.st_mtime_ns, folder)
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name is UTF-8 on the disk: Python represents other bytes by surrogates."""
+    return not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _labels(folders: set[str]) -> dict[str, str]:
@@ -334,7 +362,7 @@ def _write_index(index: Path, hashes: dict[tuple[str, int, int], str]) -> None:
     table = io.StringIO()
     csv.writer(table).writerows((*key, digest) for key, digest in hashes.items())
     try:
-        write_atomic(index, table.getvalue().encode())
+        write_atomic(index, table.getvalue().encode(), durable=False)
     except OSError as error:
         raise DataError(
             f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "

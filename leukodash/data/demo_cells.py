@@ -9,7 +9,6 @@ cells.
 import json
 import os
 import re
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from leukodash.atomic_write import replacing, sweep
 from leukodash.errors import DataError
 from leukodash.progress import Progress
 
@@ -195,13 +195,10 @@ def make_demo(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".demo-") as temporary:
-            drawing = Path(temporary) / "demo"
+        sweep(folder.parent)
+        with replacing(folder, durable=False) as drawing:
             _draw(drawing, cells, subjects, seed, progress)
             (drawing / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            if folder.is_dir():
-                folder.rmdir()
-            drawing.replace(folder)
     except OSError as error:
         if _contains_demo(folder, record):  # another process has just drawn the same demo
             return folder

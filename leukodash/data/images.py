@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import os
-import shutil
 import struct
 import threading
 import zlib
@@ -16,8 +15,10 @@ import cv2
 import filelock
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import STRIPOFFSETS, TILELENGTH, TILEOFFSETS, TILEWIDTH, TiffImageFile
 
 from leukodash import settings
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.data.dataset import Dataset, printable
 from leukodash.errors import DataError, ImageError
 from leukodash.progress import Progress
@@ -26,12 +27,23 @@ FORMATS = ("BMP", "PNG", "JPEG", "TIFF", "WEBP")
 STORE_VERSION = 1  # increase it whenever the same files would give other pixels
 MIN_SIDE = 8  # pixels
 MAX_PUBLIC_PIXELS = 16_000_000  # decoding takes up to 20 bytes per pixel; a public host has 1 GB in all
+MAX_SLOW_PIXELS = 25_000_000  # of a WebP or progressive JPEG, which take twice as much memory as the others
+MAX_RLE_PIXELS = 4_000_000  # of a compressed BMP, which Pillow decodes in Python
 MAX_SCANS = 100  # of a JPEG; cameras and editors write at most 10, and each costs one pass over the image
+MAX_SCANNED_PIXELS = 500_000_000  # pixels times scans
+MAX_READS, MAX_HEADER_BYTES = 400_000, 32 * 2**20  # by Pillow from one file, which bounds the work in Python
+MAX_TAGS, MAX_VALUES = 4_000, 100_000  # of a TIFF, and of one tag: a list of strips takes 350 bytes for each
+MAX_TILE_PIXELS = 4_000_000  # of a TIFF's tiles, which are decoded whole, whatever the image's size
 BAND = 2**20  # pixels converted at a time, which limits the memory for temporary copies of a large image
 
 Source = Path | tuple[str, bytes]  # an image file, or the name and bytes of an upload
 
-_LARGE = threading.Lock()  # one image of more than 4 bands is decoded at a time, which limits memory
+
+class Sample(tuple[str, bytes]):
+    """Name and bytes of a picture made from one on this machine: no upload, so that sessions can share its answers."""
+
+
+_LARGE = threading.Lock()  # one image of more than a band is decoded at a time, which limits memory
 
 _OURS = (b"BM", b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # signatures of `FORMATS`, except WebP
 _OTHERS = {  # signatures of files that are mistaken for images
@@ -85,31 +97,56 @@ def read_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
         data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
         raise ImageError(f"'{name}' cannot be read ({error.strerror}): check the file.") from error
+    # OpenCV would take 0.7 ms for a 320×320 WebP and 0.6 ms for a 450×450 BMP, Pillow takes 1.0 and 0.8 ms (one
+    # thread). For a third of a second per thousand cells, once, it handles transparency, CMYK and 16 bits correctly.
+    with _opened(data, name) as image:
+        width, height = image.size
+        with _LARGE if width * height > BAND else contextlib.nullcontext():
+            ImageOps.exif_transpose(image, in_place=True)
+            return _rgb(image, name)
+
+
+def has_more_frames(data: bytes) -> bool:
+    """Return whether an image has several frames or pages, of which `read_image` reads the first. Decodes none."""
+    try:
+        with _opened(data, "") as image:
+            return image.format in ("PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False)
+    except ImageError:
+        return False
+
+
+class _Reader(io.BytesIO):
+    """The bytes of an untrusted image. Pillow may read only so often: some files make it read each byte by itself."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.reads_left, self.bytes_left = MAX_READS, float(MAX_HEADER_BYTES)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.reads_left -= 1
+        self.bytes_left -= len(found)
+        if self.reads_left < 0 or self.bytes_left < 0:
+            raise OSError("This image has too many parts, or too much before its pixels.")
+        return found
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Image.Image]:
+    """Open an image whose header is within all limits, without decoding it. Raises ImageError, in the block too."""
     if not data:
         raise ImageError(f"'{name}' is empty: expected a BMP, PNG, JPEG, TIFF or WebP image.")
     most = MAX_PUBLIC_PIXELS if settings.public() else settings.MAX_IMAGE_PIXELS
-    # OpenCV would take 0.7 ms for a 320×320 WebP and 0.6 ms for a 450×450 BMP, Pillow takes 1.0 and 0.8 ms (one
-    # thread). For a third of a second per thousand cells, once, it handles transparency, CMYK and 16 bits correctly.
+    reader = _Reader(data)
+    if data.startswith(b"RIFF"):  # of a WebP, Pillow reads everything
+        reader.bytes_left = float("inf")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > most:
-                raise ImageError(
-                    f"'{name}' has {width:,} × {height:,} pixels, over the limit of {most // 10**6} million: crop or "
-                    "shrink it."
-                )
-            if min(width, height) < MIN_SIDE:
-                raise ImageError(
-                    f"'{name}' has {width:,} × {height:,} pixels, but a cell needs {MIN_SIDE} or more per side: use "
-                    "a larger image."
-                )
-            if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
-                raise ImageError(
-                    f"'{name}' is a JPEG with over {MAX_SCANS} scans, which is slow to decode: save it again."
-                )
-            with _LARGE if width * height > 4 * BAND else contextlib.nullcontext():
-                ImageOps.exif_transpose(image, in_place=True)
-                return _rgb(image, name)
+        if data.startswith((b"II", b"MM")) and _most_values(data) > MAX_VALUES:
+            raise ImageError(_damaged(name))
+        with Image.open(reader, formats=FORMATS) as image:
+            reader.bytes_left = float("inf")
+            _check(image, data, name, most)
+            yield image
     except UnidentifiedImageError as error:
         if data.startswith(_OURS):
             raise ImageError(_damaged(name)) from error
@@ -123,14 +160,51 @@ def read_image(source: Path | bytes, name: str | None = None) -> np.ndarray:
         raise ImageError(_damaged(name)) from error
 
 
-def has_more_frames(data: bytes) -> bool:
-    """Return whether an image has several frames or pages, of which `read_image` reads the first."""
+def _check(image: Image.Image, data: bytes, name: str, most: int) -> None:
+    """Raise ImageError for an image that is too large or too small, or whose decoding would be slow."""
+    width, height = image.size
+    pixels, scans = width * height, 1
+    if data.startswith(b"\xff\xd8"):
+        scans = data.count(b"\xff\xda")
+    slow = image.format == "WEBP" or "progressive" in image.info
+    limit = min(most, MAX_SLOW_PIXELS) if slow else most
+    if pixels > limit:
+        which = "" if limit == most else " for a WebP or progressive JPEG"
+        raise ImageError(
+            f"'{name}' has {width:,} × {height:,} pixels, over the limit of {limit // 10**6} million{which}: crop or "
+            "shrink it."
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"'{name}' has {width:,} × {height:,} pixels, but a cell needs {MIN_SIDE} or more per side: use "
+            "a larger image."
+        )
+    if scans > MAX_SCANS or (scans > 1 and scans * pixels > MAX_SCANNED_PIXELS):
+        count = f"over {MAX_SCANS}" if scans > MAX_SCANS else f"{scans}"
+        raise ImageError(f"'{name}' is a JPEG with {count} scans, which is slow to decode: save it again.")
+    if image.format == "BMP" and image.info.get("compression") in (1, 2) and pixels > MAX_RLE_PIXELS:
+        raise ImageError(f"'{name}' is a large compressed BMP, which is slow to decode: save it as PNG.")
+    if isinstance(image, TiffImageFile):
+        tile = [image.tag_v2.get(tag, 0) for tag in (TILEWIDTH, TILELENGTH)]
+        if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > MAX_TILE_PIXELS:
+            raise ImageError(_damaged(name))
+
+
+def _most_values(data: bytes) -> int:
+    """Return the length of the longest list of numbers in a TIFF's first directory."""
+    order, big = "<" if data.startswith(b"II") else ">", data[2:3] == b"+"
+    most, step = 0, 20 if big else 12
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "TIFF", "WEBP")) as image:
-            image.seek(1)
-            return True
-    except (*_DAMAGED, Image.DecompressionBombError):
-        return False
+        (start,) = struct.unpack_from(f"{order}{'Q' if big else 'L'}", data, 8 if big else 4)
+        (tags,) = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, start)
+        for number in range(min(tags, MAX_TAGS)):
+            at = start + (8 if big else 2) + step * number
+            tag, kind, count = struct.unpack_from(f"{order}HH{'Q' if big else 'L'}", data, at)
+            if kind not in (1, 2, 7) or tag in (STRIPOFFSETS, TILEOFFSETS):  # the others are bytes and texts
+                most = max(most, count)
+    except struct.error:  # cut off: Pillow uses the tags before
+        return most
+    return most if tags <= MAX_TAGS else MAX_VALUES + 1
 
 
 def _damaged(name: str) -> str:
@@ -215,21 +289,28 @@ def cell_store(dataset: Dataset, size: int, progress: Progress | None = None) ->
         DataError: if images cannot be read (the first three are named) or the disk is too small.
     """
     path = settings.cache() / "cells" / f"{cell_store_key(dataset, size)}.npy"
-    if not path.exists():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = _acquire(path.with_suffix(".lock"), progress)
-        except OSError as error:
-            raise DataError(
-                f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "
-                "another folder."
-            ) from error
-        try:
-            if not path.exists():
-                _write_store(dataset, size, path, progress)
-        finally:
-            lock.release()
-    return np.load(path, mmap_mode="r")
+    while True:
+        if not path.exists():
+            _make_store(dataset, size, path, progress)
+        mark_used(path)
+        with contextlib.suppress(FileNotFoundError):  # another process has just evicted it
+            return np.load(path, mmap_mode="r")
+
+
+def _make_store(dataset: Dataset, size: int, path: Path, progress: Progress | None) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(path.with_suffix(".lock"), progress)
+    except OSError as error:
+        raise DataError(
+            f"The cache folder {settings.cache()} is not writable ({error.strerror}): set LEUKODASH_CACHE to "
+            "another folder."
+        ) from error
+    try:
+        if not path.exists():
+            _write_store(dataset, size, path, progress)
+    finally:
+        lock.release()
 
 
 def _acquire(path: Path, progress: Progress | None) -> filelock.BaseFileLock:
@@ -245,13 +326,7 @@ def _acquire(path: Path, progress: Progress | None) -> filelock.BaseFileLock:
 
 def _write_store(dataset: Dataset, size: int, path: Path, progress: Progress | None) -> None:
     count = len(dataset.cells)
-    needed = count * size * size * 3 + 4096
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise DataError(
-            f"Decoding {count:,} cells at {size}×{size} needs {needed / 1e9:.2f} GB in {path.parent}, but only "
-            f"{free / 1e9:.2f} GB is free: free some space, or set LEUKODASH_CACHE to another disk."
-        )
+    make_room(path, count * size * size * 3 + 4096, f"{count:,} cells at {size}×{size} pixels")
     temporary = path.with_suffix(".tmp")  # a fixed name is safe, as only the holder of the lock writes it
     problems: list[str] = []
     try:
@@ -266,6 +341,8 @@ def _write_store(dataset: Dataset, size: int, path: Path, progress: Progress | N
                     stream.write(cell.data)
                 if progress and (done % 64 == 0 or done == count):
                     progress(done / count, f"decoding cells, {done:,} of {count:,}")
+            stream.flush()
+            os.fsync(stream.fileno())
         if problems:
             more = f" And {len(problems) - 3:,} more." if len(problems) > 3 else ""
             raise DataError(f"{len(problems):,} of {count:,} cells cannot be used. {' '.join(problems[:3])}{more}")

@@ -16,6 +16,7 @@ from leukodash.errors import DataError
 PARTS = ("train", "validation", "test")
 PART_TITLES = {"train": "training", "validation": "validation", "test": "test", "unused": "not used"}
 Kind = Literal["subject", "fold", "image", "counts"]
+MOST_CELLS = 10**9
 
 
 class Split(BaseModel):
@@ -35,7 +36,7 @@ class Split(BaseModel):
         counts: for ``counts``: numbers of training, validation and test cells of all classes together.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Kind = "subject"
     seed: int = Field(0, ge=0, lt=2**32)
@@ -51,6 +52,8 @@ class Split(BaseModel):
             raise ValueError("counts (training, validation, test) belong to the split by counts, which requires them")
         if self.counts and (min(self.counts[:2]) < 1 or self.counts[2] < 0):
             raise ValueError("counts need at least one training and one validation cell, and no negative number")
+        if self.counts and max(self.counts) > MOST_CELLS:
+            raise ValueError(f"counts are of at most {MOST_CELLS:,} cells")
         if self.folds and self.kind != "subject":
             raise ValueError("folds are allowed only in a split by subject")
         if self.test_fold is not None and not (self.kind == "fold" or self.folds):

@@ -74,6 +74,12 @@ class Comparison:
         return {name: predictions.backbone for name, predictions in self.predictions.items()}
 
     @cached_property
+    def size_bytes(self) -> int:
+        """The memory that it takes."""
+        arrays = sum(each.test.nbytes + each.validation.nbytes for each in self.predictions.values())
+        return arrays + int(self.cells.memory_usage(deep=True).sum())
+
+    @cached_property
     def labels(self) -> np.ndarray:
         """The true classes, str array (n,)."""
         return self.cells["label"].to_numpy(dtype=object)

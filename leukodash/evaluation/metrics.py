@@ -1,10 +1,9 @@
 """Metrics of a set of predictions: labels and probabilities in, JSON-ready numbers out.
 
-Rates are computed from one confusion matrix per subject, so a page that moves a threshold recomputes only those. Areas
-under curves come from scikit-learn, Wilson intervals from statsmodels.
+Rates are computed from one confusion matrix per subject, so a page that moves a threshold recomputes only those.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -143,18 +142,12 @@ def evaluate(
         **rates(_count(truth, codes, k, group), classes, positive, by_subject),
     }
 
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     one_hot = np.eye(k)[truth]
     columns = [list(classes).index(positive)] if k == 2 else range(k)
-    for name, score in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
-        value = _mean_area(score, one_hot, probabilities, columns)
-        left_out = [
-            np.nan if value is None else _mean_area(score, one_hot[kept], probabilities[kept], columns)
-            for kept in (group != g for g in range(len(sizes)))
-        ]
-        result[name] = value
-        result[f"{name}_interval"] = _interval(value, np.array(left_out, dtype=float), sizes)
+    areas = np.mean([_areas(one_hot[:, c] > 0, probabilities[:, c], group) for c in columns], axis=0)
+    for name, (whole, *left_out) in zip(("roc_auc", "average_precision"), areas.T, strict=True):
+        result[name] = float(whole) if np.isfinite(whole) else None
+        result[f"{name}_interval"] = _interval(result[name], np.array(left_out), sizes)
 
     errors = np.sum((probabilities - one_hot) ** 2, axis=1) / 2
     left_out = (errors.sum() - np.bincount(group, weights=errors)) / np.maximum(len(truth) - sizes, 1)
@@ -325,10 +318,28 @@ def _interval(value: float | None, left_out: np.ndarray, sizes: np.ndarray) -> l
     return None if interval is None else list(interval)
 
 
-def _mean_area(
-    score: Callable[..., float], one_hot: np.ndarray, probabilities: np.ndarray, columns: Sequence[int]
-) -> float | None:
-    """Return the area under a curve, averaged over `columns`; None if any class has no image."""
-    if not one_hot.any(axis=0).all():
-        return None
-    return float(np.mean([score(one_hot[:, c], probabilities[:, c]) for c in columns]))
+def _areas(is_positive: np.ndarray, scores: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return ROC AUC and average precision of all images and, a row for each, without each group; NaN if undefined.
+
+    Equal to scikit-learn's, but images are sorted once, and only the positive ones are looked at for each group: of
+    50 classes and 60,000 images, all areas take a second rather than minutes.
+    """
+    order = np.argsort(-scores, kind="stable")
+    is_positive, group = is_positive[order], group[order]
+    edges = np.flatnonzero(np.diff(scores[order], prepend=np.inf, append=-np.inf))  # where the score changes
+    at = np.flatnonzero(is_positive)
+    place = np.searchsorted(edges, at, side="right")
+    ends = np.array([edges[place - 1], edges[place]])  # before and behind the images with the score of each positive
+    hits = np.concatenate([[0], np.cumsum(is_positive)])[ends]
+    areas = []
+    for places in [order[:0], *np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])]:
+        left_out = places[is_positive[places]]
+        kept = np.isin(at, left_out, invert=True, assume_unique=True)
+        called = (ends - np.searchsorted(places, ends))[:, kept]
+        right = (hits - np.searchsorted(left_out, ends))[:, kept]
+        negatives = len(order) - len(places) - right.shape[1]
+        if not negatives or not right.shape[1]:
+            areas.append((np.nan, np.nan))
+        else:
+            areas.append((1 - (called - right).mean() / negatives, (right[1] / called[1]).mean()))
+    return np.array(areas)

@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from leukodash.atomic_write import write_atomic
+from leukodash.atomic_write import replacing
+from leukodash.bounded_read import DamagedError, read_bounded
 from leukodash.errors import RunError
 
 FILE = "novelty.npz"
 DIRECTIONS = 32
 ACCEPTED = 0.99  # share of validation cells within the limit; of new subjects' cells, which differ, it is about 95%
 TRAINING_CELLS = 1000  # used to fit; 3,000 give the same results
+MOST_BYTES = 100_000_000  # of the arrays in a file
+DAMAGE = (DamagedError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 MIN_VARIANCE = 1e-8  # of features of length 1; avoids division by zero if a network gives all cells the same features
 
 
@@ -80,7 +84,8 @@ class Novelty:
         """Write ``novelty.npz`` into a run's folder atomically. The same fit gives the same bytes."""
         buffer = io.BytesIO()
         np.savez(buffer, **{field.name: getattr(self, field.name) for field in fields(self)})
-        write_atomic(folder / FILE, buffer.getvalue())
+        with replacing(folder / FILE) as temporary:
+            temporary.write_bytes(buffer.getvalue())
 
     @classmethod
     def load(cls, folder: Path) -> Novelty | None:
@@ -88,17 +93,35 @@ class Novelty:
 
         Raises RunError if the file is damaged.
         """
-        try:
-            with np.load(folder / FILE) as stored:
-                arrays = {field.name: stored[field.name] for field in fields(cls)}
-        except FileNotFoundError:
+        if not (folder / FILE).exists():
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        try:
+            content = io.BytesIO(read_bounded(folder / FILE, MOST_BYTES))
+            with zipfile.ZipFile(content) as packed:
+                if sum(member.file_size for member in packed.infolist()) > MOST_BYTES:
+                    raise ValueError("too large")
+            with np.load(content) as stored:
+                arrays = {field.name: stored[field.name] for field in fields(cls)}
+            made = cls(**{**arrays, "rest": arrays["rest"].item(), "limit": arrays["limit"].item()})
+            _check(made)
+        except DAMAGE as error:
             raise RunError(
                 f"'{FILE}' of '{folder.name}' cannot be read, so images of other things could not be detected. "
                 "Train the run again, or delete the file to use the run without this check."
             ) from error
-        return cls(**{**arrays, "rest": float(arrays["rest"]), "limit": float(arrays["limit"])})
+        return made
+
+
+def _check(made: Novelty) -> None:
+    """Raise ValueError unless the arrays fit together and hold numbers."""
+    d, k = len(made.mean), len(made.spread)
+    if made.mean.shape != (d,) or made.spread.shape != (k,) or made.directions.shape != (d, k):
+        raise ValueError("the arrays do not fit together")
+    for values in (made.mean, made.directions, made.spread, np.array([made.rest, made.limit])):
+        if values.dtype.kind != "f" or np.isnan(values).any():
+            raise ValueError("a value is not a number")
+    if min(made.rest, *made.spread) <= 0:
+        raise ValueError("a variance is not positive")
 
 
 def mean_over_positions(pooled: np.ndarray, channels: int) -> np.ndarray:

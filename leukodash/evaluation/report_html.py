@@ -1,5 +1,6 @@
 """Reports to keep or send on: the HTML report of a comparison and the model card of a run."""
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -116,9 +117,8 @@ def model_card(
         cells: split.csv: columns label, subject, part.
         config: the run's settings.
     """
-    environment = _environment(
-        autoescape=False, finalize=lambda value: _plain(value) if isinstance(value, str) else value
-    )
+    environment = _environment(autoescape=False, finalize=_plain)
+    environment.filters["code"] = _code
     measures = {name: MEASURES[name] for name in (*RATES, *AREAS)}
     return environment.get_template("model_card.md").render(
         title=title,
@@ -140,6 +140,7 @@ def _figure(figure: go.Figure) -> Markup:
     """Return a figure as HTML for a page with plotly.js in its head, with its alt text."""
     figure.update_layout(font_color=INK)
     html = figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True})
+    html = re.sub(r"\\u003c(?=\s*a\b)", "‹", html, flags=re.IGNORECASE)  # plotly.js would make it a link
     return Markup('<div role="img" aria-label="{}">{}</div>').format(alt_text(figure), Markup(html))
 
 
@@ -208,6 +209,14 @@ def _parts(cells: pd.DataFrame) -> dict[str, str]:
     return parts
 
 
-def _plain(text: str) -> str:
-    """Return text on one line, without the characters that Markdown or HTML would read."""
-    return " ".join(text.translate(str.maketrans("", "", "<>[]`|#*\\")).split())
+def _plain(value: Any) -> Any:
+    """Return text on one line, without what Markdown or HTML would read, and without links; other values unchanged."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    text = " ".join(value.translate(str.maketrans("", "", "<>[]`|#*\\")).split())
+    return re.sub(r"(?i)((?<!\w)_|_(?!\w)|~|&(?=\w+;)|:(?=//)|(?<=www)\.|@)", r"\\\1", text)
+
+
+def _code(value: Any) -> Markup:
+    """Return a value as Markdown code on one line."""
+    return Markup("`{}`").format(Markup(" ".join(str(value).replace("`", "'").split())))

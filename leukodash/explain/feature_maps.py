@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from leukodash.data.images import square
-from leukodash.inference.classifier import Classifier
+from leukodash.inference.classifier import MODEL_LOCK, Classifier
 from leukodash.models.backbones import POOLED
 from leukodash.models.build import ancestors
 
@@ -65,10 +65,12 @@ def feature_maps(classifier: Classifier, image: np.ndarray, shown: int = CHANNEL
     model, spec = classifier.model, classifier.run.config.spec
     middle = spec.blocks[len(spec.blocks) // 2].after
     layers = {"First": _first_layer(model), "Middle": middle, "Last": spec.cam_layer}
-    part = keras.Model(model.input, [model.get_layer(name).output for name in layers.values()])
     batch = square(image, classifier.size)[None].astype(np.float32)
+    with MODEL_LOCK:
+        part = keras.Model(model.input, [model.get_layer(name).output for name in layers.values()])
+        outputs = part(batch, training=False)
     depths = []
-    for (title, name), output in zip(layers.items(), part(batch, training=False), strict=True):
+    for (title, name), output in zip(layers.items(), outputs, strict=True):
         maps = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")))[0]
         spread = maps.std(axis=(0, 1))
         strongest = np.argsort(-spread, kind="stable")[:shown]

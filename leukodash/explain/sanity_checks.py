@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 
 from leukodash.cam.localization import cell_mask, ideal_map, resize_map
 from leukodash.data.images import square
-from leukodash.inference.classifier import Classifier
+from leukodash.inference.classifier import MODEL_LOCK, Classifier
 from leukodash.models.build import build, trained_layers
 from leukodash.progress import Progress
 
@@ -146,12 +146,14 @@ def randomization_test(
     for draw in range(draws):
         say((1 + 2 * draw) / (1 + 2 * draws), f"random network {draw + 1} of {draws}")
         if draw:
-            twin.model.set_weights(_random_network(classifier, 1 + draw).get_weights())
+            with MODEL_LOCK:
+                twin.model.set_weights(_random_network(classifier, 1 + draw).get_weights())
         random.append(maps(twin))
         if frozen:
             say((2 + 2 * draw) / (1 + 2 * draws), f"randomized trained layers, {draw + 1} of {draws}")
-            for number in frozen:
-                twin.model.layers[number].set_weights(classifier.model.layers[number].get_weights())
+            with MODEL_LOCK:
+                for number in frozen:
+                    twin.model.layers[number].set_weights(classifier.model.layers[number].get_weights())
             untrained.append(maps(twin))
     twins = (untrained[0], _similarity(own, untrained)) if untrained else (None, None)
     return Randomization(own, twins[0], random[0], twins[1], _similarity(own, random))
@@ -166,7 +168,8 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def _random_network(classifier: Classifier, draw: int) -> keras.Model:
     config = classifier.run.trained
-    return build(config.changed(seed=config.seed + draw), len(classifier.classes), None, classifier.precision)
+    with MODEL_LOCK:
+        return build(config.changed(seed=config.seed + draw), len(classifier.classes), None, classifier.precision)
 
 
 def _similarity(own: np.ndarray, others: Sequence[np.ndarray]) -> float:

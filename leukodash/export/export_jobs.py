@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -20,22 +20,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.errors import LeukoDashError, RunError
 from leukodash.export.export_formats import FORMATS
 from leukodash.export.model_export import Exported, export
+from leukodash.jobs.hardware import memory_left
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require
+from leukodash.runs.locks import is_held
 from leukodash.runs.run_folder import Run, find_run
 
 VERSION = 1  # increase it when the files change
-KEPT_BYTES = 3_000_000_000  # of cached files; beyond it the oldest are deleted
 # Memory of an export: a constant in bytes, and a multiple of the weights; measured on five backbones of 10 to 95 MB
 MEMORY_NEEDS = {"keras": (0.95e9, 5), "litert": (1.1e9, 11), "onnx": (1.0e9, 22)}
 
 _lock = threading.Lock()
 _queue: list[tuple[str, str, Path]] = []  # run folder, format, target path
 _running: tuple[Path, subprocess.Popen] | None = None
+_not_started: dict[Path, str] = {}  # target path → why there is no process
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,11 @@ def job_status(run: Run, format: str) -> Job:
         _start_next()
         queued = [target for *_, target in _queue]
         running = _running is not None and _running[0] == folder / format
+    running = running or is_held(folder / f"{format}.lock")  # by another server's export
     if folder / format in queued:
         return Job("waiting", 0.0, "waiting for another export")
+    if folder / format in _not_started:
+        return Job("failed", words=_not_started[folder / format])
     if running:
         return Job("running", **{"fraction": 0.0, "words": "loading TensorFlow", **_read(folder / f"{format}.now")})
     return _finished_job(run, format, folder)
@@ -77,9 +86,10 @@ def _finished_job(run: Run, format: str, folder: Path) -> Job:
     if "error" in result:
         return Job("failed", words=result["error"])
     if result and Path(result["path"]).is_file():
+        mark_used(folder)
         return Job("ready", 1.0, exported=Exported(**{**result, "path": Path(result["path"])}))
     if (log := folder / f"{format}.log").exists():
-        words = f"The export of {run.title} ended early, perhaps for lack of memory. Its output: {log}."
+        words = f"The export of {run.title} ended early, perhaps for lack of memory or disk. Its output: {log}."
         return Job("failed", words=words)
     return Job("none")
 
@@ -102,12 +112,20 @@ def start_export(run: Run, format: str, actor: Actor = ANYONE) -> None:
             f"Making this file takes about {needed / 1e9:.1f} GB of memory, but only {max(0, left) / 1e9:.1f} GB are "
             "free here. Try later, or on a larger machine."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("json", "now", "log"):
-        (folder / f"{format}.{name}").unlink(missing_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("json", "now", "log"):
+            (folder / f"{format}.{name}").unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"Files for other programs are kept in '{folder.parent}', which cannot be written ({error.strerror}). "
+            "Free some space there, or set LEUKODASH_CACHE to a folder that you can write."
+        ) from error
     with _lock:
+        _not_started.pop(folder / format, None)
         targets = [target for *_, target in _queue] + ([_running[0]] if _running else [])
         if folder / format not in targets:  # another session may have queued it meanwhile
+            record("export", actor, run=run.id, format=format)
             _queue.append((str(run.path.resolve()), format, folder / format))
         _start_next()
 
@@ -118,23 +136,6 @@ def needed_bytes(run: Run, format: str) -> int:
     return int(base + times * 4 * run.model.get("parameters", 0))
 
 
-def memory_left(control: Path = Path("/sys/fs/cgroup"), machine: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the free memory in bytes, within a container's limit too; None if the system does not report it."""
-    left = []
-    for limit, used, inactive in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # the other cgroup version, or "max": no limit
-            bound, current = int((control / limit).read_text()), int((control / used).read_text())
-            cached = (control / used).with_name("memory.stat").read_text().split()
-            left.append(bound - current + int(cached[cached.index(inactive) + 1]))
-    with contextlib.suppress(OSError, ValueError):
-        words = machine.read_text().split()
-        left.append(1024 * int(words[words.index("MemAvailable:") + 1]))
-    return min(left, default=None)
-
-
 def _start_next() -> None:
     """Start the first queued export if none is running. Called under the lock."""
     global _running  # noqa: PLW0603  (one export per server)
@@ -143,13 +144,31 @@ def _start_next() -> None:
     _running = None
     if _queue:
         run, format, target = _queue.pop(0)
-        root = Path(__file__).resolve().parents[2]
-        environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # GPUs are for training
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        try:
+            _running = target, _process(run, format, target)
+        except BlockingIOError:
+            pass  # another server makes this file
+        except OSError as error:
+            _not_started[target] = f"The export cannot be started ({error.strerror}). Try again later."
+
+
+def _process(run: str, format: str, target: Path) -> subprocess.Popen:
+    """Start the process of an export. It inherits a lock, which is free as soon as the process has ended."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # GPUs are for training
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", __name__, run, format]
+    with target.with_name(f"{format}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with target.with_name(f"{format}.log").open("wb") as log:
-            command = [sys.executable, "-m", __name__, run, format]
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        _running = target, process
+            return subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno()],
+            )
 
 
 def _export_folder(run: Run) -> Path:
@@ -169,27 +188,20 @@ def _read(path: Path) -> dict:
         return {}
 
 
-def _evict_oldest(newest: Path) -> None:
-    """Delete the oldest export folders until the rest fits; never the newest."""
-    folders = [path for path in newest.parent.iterdir() if path.is_dir()]
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
-    total = sum(sizes.values())
-    for path in sorted(sizes.keys() - {newest}, key=lambda path: path.stat().st_mtime):
-        if total > KEPT_BYTES:
-            shutil.rmtree(path, ignore_errors=True)
-            total -= sizes[path]
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one export, ``python -m leukodash.export.export_jobs RUN FORMAT``; returns the exit status."""
     run, format = find_run(arguments[0]), arguments[1]
     folder = _export_folder(run)
 
     def progress(fraction: float, words: str) -> None:
-        write_atomic(folder / f"{format}.now", json.dumps({"fraction": fraction, "words": words}).encode())
+        with contextlib.suppress(OSError):  # the page can do without
+            content = json.dumps({"fraction": fraction, "words": words}).encode()
+            write_atomic(folder / f"{format}.now", content, durable=False)
 
     try:
-        exported = export(run, format, folder, progress)
+        with FileLock(folder.with_suffix(".lock")):
+            make_room(folder, 4 * run.model.get("parameters", 0), "Exported files")
+            exported = export(run, format, folder, progress)
         result = {**dataclasses.asdict(exported), "path": str(exported.path)}
     except LeukoDashError as error:
         result = {"error": str(error)}
@@ -197,7 +209,6 @@ def main(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         result = {"error": f"The {FORMATS[format].title} file of {run.title} could not be made: {_short(error)}"}
     write_atomic(folder / f"{format}.json", json.dumps(result).encode())
-    _evict_oldest(folder)
     return 2 if "error" in result else 0
 
 

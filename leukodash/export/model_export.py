@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from leukodash.atomic_write import temporary_name
+from leukodash.atomic_write import is_full, replacing
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image
 from leukodash.data.views import mean_over_views
@@ -100,28 +100,24 @@ def export(run: Run, format: str, folder: Path, progress: Progress | None = None
     views = run.trained.answer_views
     expected = app if precision == "float32" else mean_over_views(model.predict_on_batch, cells, views)
     path = folder / f"{run.id}{kind.suffix}"
-    temporary = temporary_name(path).with_suffix(kind.suffix)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        say(0.3, f"writing {kind.title}")
-        with _quiet():
-            kind.write(model, temporary, metadata(run))
-        del model
-        say(0.7, f"running the {kind.title} file on {len(cells)} cells")
-        outputs = mean_over_views(lambda batch: kind.outputs(temporary, batch), cells, views)
-        difference = float(np.abs(outputs - expected).max())
-        if not difference <= TOLERANCE:  # NaN fails too
-            raise RunError(
-                f"The {kind.title} file of {run.title} gives different probabilities from the app (by up to "
-                f"{difference:.2g} on {len(cells)} cells), so it was discarded. Choose another format."
-            )
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            say(0.3, f"writing {kind.title}")
+            with _quiet():
+                kind.write(model, temporary, metadata(run))
+            del model
+            say(0.7, f"running the {kind.title} file on {len(cells)} cells")
+            outputs = mean_over_views(lambda batch: kind.outputs(temporary, batch), cells, views)
+            difference = float(np.abs(outputs - expected).max())
+            if not difference <= TOLERANCE:  # NaN fails too
+                raise RunError(
+                    f"The {kind.title} file of {run.title} gives different probabilities from the app (by up to "
+                    f"{difference:.2g} on {len(cells)} cells), so it was discarded. Choose another format."
+                )
     except OSError as error:
-        raise RunError(
-            f"The file cannot be written to '{folder}' ({error}). Choose a folder that you can write to."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        advice = "Free some space" if is_full(error) else "Choose a folder that you can write to"
+        raise RunError(f"The file cannot be written to '{folder}' ({error}). {advice}.") from error
     say(1.0, "done")
     other_class = int((outputs.argmax(axis=1) != app.argmax(axis=1)).sum())
     return Exported(path, len(cells), difference, precision, float(np.abs(outputs - app).max()), other_class, views)

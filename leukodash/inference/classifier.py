@@ -40,8 +40,11 @@ BATCH = 16  # VGG16's first feature maps of 16 cells take 200 MB
 POOLED_BATCH = 4  # the maps after every block of 4 cells take 50 MB
 MAX_BATCH_VALUES = 8_000_000  # values in a batch of feature maps: early layers of VGG16 hold 3 million per cell
 
-# Thirty sessions share memory and cores: only one batch or one loading model at a time.
-_MODEL_LOCK = threading.RLock()
+GRAPH_BYTES = 400_000  # that TensorFlow takes for a layer of a network, beside the weights; measured on MobileNet
+
+# Thirty sessions share memory and cores: only one batch or one loading model at a time. Keras is no place for several
+# threads either: whatever builds, calls or changes a model holds this lock.
+MODEL_LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -94,17 +97,27 @@ class Classifier:
         self.size, self._layer = run.trained.input_size, run.config.spec.cam_layer
         self.novelty = Novelty.load(run.path)
         self.views = run.trained.answer_views
+        self._weight_bytes = 4 * run.model.get("parameters", run.config.spec.parameters)
+        self._has_program = pooled is not None
         if pooled is None and has_pooled_head(run.trained):
-            pooled = keras_network(self.model, run.trained, len(self.classes))
+            with MODEL_LOCK:
+                pooled = keras_network(self.model, run.trained, len(self.classes))
         self._pooled, self._networks = pooled, dict[str, Network]()
 
     @property
     def model(self) -> keras.Model:
         """The run's flat Keras model, which takes raw RGB; built on first use."""
-        with _MODEL_LOCK:
+        with MODEL_LOCK:
             if self._model is None:
                 self._model = keras_model(self.run, self.precision)
             return self._model
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory that it takes, as an estimate: its weights, once for the program and once for Keras' model."""
+        if self._model is None:
+            return self._weight_bytes
+        return (1 + self._has_program) * self._weight_bytes + GRAPH_BYTES * len(self._model.layers)
 
     def waits_for_keras(self, method: str, layer: str | None = None) -> bool:
         """Whether a map must wait until Keras' model is built, about ten seconds with TensorFlow."""
@@ -187,7 +200,7 @@ class Classifier:
             if self.views > 1:  # the class predicted by all views is explained in the first one
                 probabilities = self._mean_probabilities(batch, self.views)
                 explained = probabilities.argmax(axis=1) if target is None else explained
-            with _MODEL_LOCK:
+            with MODEL_LOCK:
                 result = network.gradients(batch, explained)
             probabilities = self._probabilities(result.logits) if probabilities is None else probabilities
             explained = probabilities.argmax(axis=1) if target is None else explained
@@ -214,7 +227,7 @@ class Classifier:
         if layer not in self._networks:
             from leukodash.cam.gradients import GradientModel
 
-            with _MODEL_LOCK:
+            with MODEL_LOCK:
                 self._networks[layer] = GradientModel(self.model, layer, len(self.classes))
         return self._networks[layer]
 
@@ -228,7 +241,7 @@ class Classifier:
         network = self._pooled or self.network()
 
         def predict(images: np.ndarray) -> np.ndarray:
-            with _MODEL_LOCK:
+            with MODEL_LOCK:
                 return self._probabilities(network.logits(images)[0])
 
         return mean_over_views(predict, batch, views)
@@ -284,7 +297,8 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     model, path = None, find_program(config.spec, config.weights_sha256)
     if path is None:
         model = keras_model(run, precision, progress)
-        path = write_program(config.spec, model, config.weights_sha256 or "")
+        with MODEL_LOCK:
+            path = write_program(config.spec, model, config.weights_sha256 or "")
     if path is None:
         return Classifier(run, precision, model)
     head = read_head(run.weights)
@@ -301,7 +315,7 @@ def keras_model(run: Run, precision: str, progress: Progress | None = None) -> k
 
     config = run.trained
     weights = None if config.weights == "random" else obtain_weights(config.spec, progress, config.weights_sha256)
-    with _MODEL_LOCK:
+    with MODEL_LOCK:
         _stay_on_cpu()
         model = build(config, len(run.model["classes"]), weights, precision)
         load_trained(model, run.weights)

@@ -1,15 +1,16 @@
 """Classification of image files by several runs, for the classify page and the command line."""
 
 import hashlib
-import threading
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from leukodash.byte_cache import Cache
 from leukodash.cam.overlay_files import write_overlays
+from leukodash.csv_text import no_formula
 from leukodash.data.archive import IMAGES, MAX_MEMBERS, MAX_UNPACKED_MB, unpack
 from leukodash.data.dataset import printable
 from leukodash.data.images import Source, read_image, square
@@ -17,35 +18,17 @@ from leukodash.errors import ImageError
 from leukodash.inference.classifier import BATCH, Answer, Classifier, load
 from leukodash.inference.decision import Rule, apply_decisions, decision
 from leukodash.inference.smear_summary import cell_name
+from leukodash.log import record
 from leukodash.progress import Progress
 from leukodash.runs.run_folder import Run
 from leukodash.smears.detection import cut_outs, find_white_cells, looks_like_smear
-
-KEPT_BYTES = 64 * 2**20  # of cached answers: a map of 7 × 7 takes 200 bytes, one of the first layer 200,000
-
-
-class AnswerCache(dict[tuple, Answer]):
-    """Cache of answers; drops the oldest beyond `KEPT_BYTES`. Sessions can share it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bytes, self._lock = 0, threading.Lock()
-
-    def __setitem__(self, key: tuple, answer: Answer) -> None:
-        with self._lock:
-            if key in self:
-                return
-            super().__setitem__(key, answer)
-            self._bytes += answer.heat.nbytes
-            while self._bytes > KEPT_BYTES and len(self) > 1:
-                self._bytes -= self.pop(next(iter(self))).heat.nbytes
 
 
 def classify_files(
     classifiers: Sequence[Classifier],
     files: Sequence[Source],
     method: str = "evidence",
-    cache: MutableMapping[tuple, Answer] | None = None,
+    cache: Callable[[Source], Cache] | None = None,
     progress: Progress | None = None,
     *,
     target: str | None = None,
@@ -57,8 +40,8 @@ def classify_files(
     Args:
         files: paths, or (name, bytes) of uploads. Names are untrusted.
         method: a key of `cam.methods.METHODS`.
-        cache: answers by (SHA-256 of the file, run id, method, target, layer). Cached answers are not computed again;
-            new ones are added batch by batch, so that an interrupted call loses little.
+        cache: returns where answers for a file are kept, by (SHA-256 of the file, run id, method, target, layer). They
+            are not computed again; new ones are added batch by batch, so that an interrupted call loses little.
         progress: called with the fraction done; may raise to stop.
         target: the class that maps explain; by default the predicted class of each image.
         layers: layer of the maps, by run id; by default the backbone's last.
@@ -72,7 +55,8 @@ def classify_files(
             several runs, each file has a last row with the run `decision.AVERAGE`.
         maps: heat map of each row as in `Answer`; None for errors and for the average.
     """
-    cache = {} if cache is None else cache
+    unshared: Cache = {}
+    cache = cache or (lambda _: unshared)
     names = _names(files)
     answers: dict[tuple[int, str], Answer] = {}
     errors: dict[int, str] = {}
@@ -190,32 +174,37 @@ def _answers(
     classifier: Classifier,
     files: Iterable[tuple[int, Source, str]],
     request: tuple[str, str | None, str | None],
-    cache: MutableMapping[tuple, Answer],
+    cache: Callable[[Source], Cache],
 ) -> Iterator[tuple[int, Answer | str]]:
     """Yield an answer, from the cache or the network, or an error message for each (position, source, name)."""
     method, target, layer = request
     waiting: dict[str, list[int]] = {}
     images: dict[str, np.ndarray] = {}
+    caches: dict[str, list[Cache]] = {}
     for position, source, name in files:
         try:
             data = _bytes(source, name)
             content = hashlib.sha256(data).hexdigest()
-            answer = cache.get((content, classifier.run.id, *request))
+            kept = cache(source)
+            answer = kept.get((content, classifier.run.id, *request))
             if answer is not None:
                 yield position, answer
                 continue
             if content not in images:
                 images[content] = square(read_image(data, name), classifier.size)
             waiting.setdefault(content, []).append(position)
+            caches.setdefault(content, []).append(kept)
         except ImageError as error:
             yield position, str(error)
     if not images:
         return
     methods = classifier.together(method)
     answers = classifier.answer(list(images.values()), methods, target, layer)
+    record("classify", run=classifier.run.id, cells=len(images))
     for number, content in enumerate(images):
         for key in methods:
-            cache[content, classifier.run.id, key, target, layer] = answers[key][number]
+            for kept in caches[content]:
+                kept[content, classifier.run.id, key, target, layer] = answers[key][number]
         for position in waiting[content]:
             yield position, answers[method][number]
 
@@ -230,19 +219,14 @@ def _bytes(source: Source, name: str) -> bytes:
 
 
 def _names(files: Sequence[Source]) -> list[str]:
-    """Return a name for each file: paths unchanged, names of uploads shortened and numbered if repeated.
-
-    Spreadsheets run cells that begin with ``=``, ``+``, ``-`` or ``@`` as formulas: such names get an apostrophe, which
-    prevents that (OWASP, CSV injection).
-    """
+    """Return a name for each file: paths unchanged, names of uploads shortened, never a formula, and all different."""
     names: list[str] = []
     times: dict[str, int] = {}
     for file in files:
         if isinstance(file, Path):
-            names.append(str(file))
+            names.append(str(file).encode(errors="replace").decode())  # bytes of a name that are not UTF-8
             continue
-        name = printable(file[0])
-        name = f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+        name = no_formula(printable(file[0]))
         times[name] = times.get(name, 0) + 1
         names.append(name if times[name] == 1 else f"{name} ({times[name]})")
     return names

@@ -19,11 +19,13 @@ from leukodash.jobs.hardware import (
     cpu_has_bfloat16,
     device_names,
     matrix_gflops,
+    memory_left,
     memory_limit_bytes,
     memory_used_bytes,
     on_gpu,
 )
 from leukodash.models.backbones import ALL, HEAD
+from leukodash.runs.access import MAX_SECONDS, Actor
 from leukodash.runs.run_folder import Run
 
 # Speed of a matrix product on the two cores that the backbones' images per second were measured on.
@@ -134,6 +136,29 @@ def memory_problem(estimates: list[Estimate]) -> str:
         f"A run needs about {size_words(needed)} of memory beside the {size_words(used)} that the app takes, and there "
         f"are {size_words(limit)} here: it would be ended before it learns. Train on a machine with more memory: "
         "LeukoDash runs on a laptop."
+    )
+
+
+def memory_shortage(config: RunConfig) -> str:
+    """Return why the system would end the training process that asks; "" where the run fits into the free memory."""
+    more, left = _memory(config, ready=False) - memory_used_bytes(), memory_left()
+    if on_gpu() or left is None or more <= left:
+        return ""
+    return (
+        f"This run needs about {size_words(more)} of memory, and {size_words(max(0, left))} are free here: it would be "
+        "ended before it learns. End other programs and resume it, or start one with smaller images or batches, or "
+        "with fewer trained layers."
+    )
+
+
+def time_refusal(actor: Actor, estimates: list[Estimate]) -> str:
+    """Return why someone may not start runs that take this long, as a sentence; "" if they may."""
+    longest = max(e.seconds for e in estimates)
+    if actor.role != "visitor" or longest <= MAX_SECONDS:
+        return ""
+    return (
+        f"In this public demo a run may take {duration_words(MAX_SECONDS)}, not about {duration_words(longest)}. "
+        "Choose fewer epochs or a smaller input size."
     )
 
 

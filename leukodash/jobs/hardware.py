@@ -46,6 +46,23 @@ def memory_limit_bytes() -> int:
     return min(limits)
 
 
+def memory_left(control: Path = Path("/sys/fs/cgroup"), machine: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the free memory in bytes, within a container's limit too; None if the system does not report it."""
+    left = []
+    for limit, used, inactive in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # the other cgroup version, or "max": no limit
+            bound, current = int((control / limit).read_text()), int((control / used).read_text())
+            cached = (control / used).with_name("memory.stat").read_text().split()
+            left.append(bound - current + int(cached[cached.index(inactive) + 1]))
+    with contextlib.suppress(OSError, ValueError):
+        words = machine.read_text().split()
+        left.append(1024 * int(words[words.index("MemAvailable:") + 1]))
+    return min(left, default=None)
+
+
 def memory_used_bytes() -> int:
     """Return the memory that this process takes; 0 if the system does not say."""
     try:
@@ -84,7 +101,7 @@ def matrix_gflops() -> float:
         times.append(time.perf_counter() - since)
     gflops = 2 * MATRIX_ROWS**3 / min(times) / 1e9
     with contextlib.suppress(OSError):  # if the cache cannot be written, the next process measures again
-        write_atomic(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode())
+        write_atomic(path, json.dumps({"machine": platform.node(), "gflops": round(gflops, 1)}).encode(), False)
     return gflops
 
 

@@ -5,6 +5,7 @@ Reruns of a page, closed tabs and a restarted server do not affect it.
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,10 +16,13 @@ from filelock import FileLock
 
 from leukodash import settings
 from leukodash.config.run_config import RunConfig
-from leukodash.errors import RunError
+from leukodash.data.dataset import load_dataset
+from leukodash.errors import LeukoDashError, NotAllowedError, RunError
+from leukodash.jobs.estimate import estimate, memory_problem, time_refusal
 from leukodash.jobs.sweep import Planned
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require, require_room, require_settings, surplus, turn
-from leukodash.runs.run_folder import LIVE, Run, create_run, writing_runs
+from leukodash.runs.run_folder import LIVE, Run, create_run, list_runs, readable, writing_runs
 from leukodash.runs.trash import discard_for_good
 
 _PATHS = ("LEUKODASH_DATA", "LEUKODASH_CHECKPOINTS", "LEUKODASH_PUBLISHED", "LEUKODASH_WEIGHTS", "LEUKODASH_CACHE")
@@ -34,20 +38,25 @@ def start_together(planned: Sequence[Planned], actor: Actor = ANYONE, *, owner: 
     """Create runs and launch their processes, all of them or none; returns at once.
 
     Raises:
-        NotAllowedError: the actor may not train, or not with these settings, or has too many runs waiting.
+        NotAllowedError: the actor may not train, or not with these settings, so long, or so many runs at once.
         RunError: a folder cannot be created.
     """
     require(actor, "train")
     for plan in planned:
         require_settings(actor, plan.config)
-    with _one_start_at_a_time():
-        require_room(actor, len(planned))
-        for run in surplus(actor):
-            discard_for_good(run)
-        texts = {"owner": actor.name or owner, "notes": notes, "by": actor.id}
-        runs = [create_run(plan.config, title=plan.title, turn=turn(actor), **texts) for plan in planned]
-    for run in runs:
-        launch(run)
+    if actor.role == "visitor":
+        _require_small([plan.config for plan in planned], actor)
+    runs: list[Run] = []
+    with all_or_none(runs):
+        with _one_start_at_a_time():
+            require_room(actor, len(planned))
+            for run in surplus(actor):
+                discard_for_good(run)
+            texts = {"owner": actor.name or owner, "notes": notes, "by": actor.id}
+            runs.extend(create_run(plan.config, title=plan.title, turn=turn(actor), **texts) for plan in planned)
+        for run in runs:
+            launch(run)
+            record("start", actor, run=run.id)
     return runs
 
 
@@ -69,6 +78,7 @@ def resume(run: Run, actor: Actor = ANYONE) -> Run:
     again = {"state": "queued", "starting": True, "progress": 0.0, **blank, **now}
     run.write("status.json", run.status | again)
     launch(run)
+    record("resume", actor, run=run.id)
     return run
 
 
@@ -80,28 +90,58 @@ def stop(run: Run, actor: Actor = ANYONE) -> None:
     require(actor, "stop", run)
     if run.state not in LIVE:
         raise RunError(f"{run.title} is not running, so there is nothing to stop.")
-    (run.path / "stop").touch()
+    with writing_runs():
+        (run.path / "stop").touch()
+    record("stop", actor, run=run.id)
 
 
 def launch(run: Run) -> None:
-    """Spawn ``python -m leukodash.training RUN`` with its output in log.txt."""
-    (run.path / "stop").unlink(missing_ok=True)
+    """Spawn ``python -m leukodash.training RUN`` with its output in log.txt. Raises RunError if that cannot be."""
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     environment |= {
         name: str(Path(environment[name]).expanduser().resolve()) for name in _PATHS if environment.get(name)
     }
-    with (run.path / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "leukodash.training", str(run.path.resolve())],
-            cwd=Path(__file__).resolve().parents[2],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    with writing_runs():
+        (run.path / "stop").unlink(missing_ok=True)
+        log = (run.path / "log.txt").open("ab")
+    with log:
+        command = [sys.executable, "-m", "leukodash.training", str(run.path.resolve())]
+        root = Path(__file__).resolve().parents[2]
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RunError(
+                f"The process of a run cannot be started ({error.strerror}). End other programs, then try again."
+            ) from error
     _children.append(process)
     _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _require_small(configs: list[RunConfig], actor: Actor) -> None:
+    """Raise NotAllowedError for runs that take too long or too much memory by the estimate."""
+    runs = readable(list_runs())[0]
+    estimates = [estimate(config, load_dataset(config.data), runs) for config in configs]
+    if words := time_refusal(actor, estimates) or memory_problem(estimates):
+        raise NotAllowedError(words)
+
+
+@contextlib.contextmanager
+def all_or_none(runs: list[Run]) -> Iterator[None]:
+    """Remove these runs if the block fails; those of them that have a process end when their folder is gone."""
+    try:
+        yield
+    except LeukoDashError:
+        for run in runs:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

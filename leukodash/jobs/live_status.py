@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pandas as pd
 
 from leukodash.config.run_config import RunConfig
-from leukodash.errors import RunError
 from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.queue import waiting
 from leukodash.runs.run_folder import LIVE, Run, file_stamp
@@ -22,19 +21,6 @@ STAGE_WORDS = {
     "training": "training",
     "evaluating": "testing",
 }
-
-
-def readable(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """Return the runs whose config can be read, and a sentence about each of the others."""
-    good, problems = [], []
-    for run in runs:
-        try:
-            _ = run.config, run.trained  # read for their errors
-        except RunError as error:
-            problems.append(f"{run.id}: {error}")
-        else:
-            good.append(run)
-    return good, problems
 
 
 def live_runs(runs: list[Run]) -> list[Run]:
@@ -113,7 +99,7 @@ def expected_starts(live: list[Run], seconds: Callable[[Run], float], devices: i
     now, free = time.time(), [0.0] * devices
     running = [(run, run.status) for run in live if run.id not in ahead]
     for run, status in [(run, status) for run, status in running if status["state"] == "running"][:devices]:
-        rest = seconds(run) - (now - status.get("started", now))
+        rest = seconds(run) - max(0.0, now - status.get("started", now))
         heapq.heapreplace(free, max(rest, status.get("seconds_left") or 0.0, 1.0))
     starts = {}
     for run in sorted((run for run in live if run.id in ahead), key=lambda run: ahead[run.id]):

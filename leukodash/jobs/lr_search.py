@@ -13,13 +13,17 @@ import numpy as np
 import pandas as pd
 
 from leukodash import settings
+from leukodash.bounded_read import DamagedError
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs import launch as jobs
+from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require, turn
+from leukodash.runs.run_files import Table, read_table
 from leukodash.runs.run_folder import LIVE, Run, create_run
 
 PREFIX = ".rates-"
 COLUMNS = ("rate", "loss", "smooth")
+RATES = Table(COLUMNS, grows=True)
 KEPT_SECONDS = 24 * 3600
 
 
@@ -32,15 +36,17 @@ def start_finder(config: RunConfig, actor: Actor = ANYONE) -> Run:
     _sweep()
     title = f"Learning rates of {config.spec.title}"
     run = create_run(config, title=title, by=actor.id, turn=turn(actor), prefix=PREFIX)
-    jobs.launch(run)
+    with jobs.all_or_none([run]):
+        jobs.launch(run)
+    record("search rates", actor, run=run.id)
     return run
 
 
 def curve(run: Run) -> pd.DataFrame:
     """Return the rates tried so far: columns rate, loss, smooth (a running mean); may be empty."""
     try:
-        return pd.read_csv(run.path / "rates.csv")
-    except (OSError, ValueError):
+        return read_table(run.path / "rates.csv", RATES)
+    except DamagedError:
         return pd.DataFrame(columns=list(COLUMNS))
 
 

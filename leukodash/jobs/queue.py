@@ -17,9 +17,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from leukodash import settings
+from leukodash.bounded_read import DamagedError, read_bounded
 from leukodash.runs.locks import STARTING_SECONDS, Stopped, is_held, stop_requested
 
 POLL_SECONDS = 0.3
+MOST_STATUS = 4_000_000  # bytes
 
 
 def devices() -> list[str]:
@@ -28,11 +30,12 @@ def devices() -> list[str]:
     if visible is not None:
         gpus = [number.strip() for number in visible.split(",") if number.strip() not in ("", "-1")]
     else:
-        gpus = [str(number) for number in range(_nvidia_gpus())]
+        gpus = [str(number) for number in range(nvidia_gpus())]
     return [f"gpu-{number}" for number in gpus] or [f"cpu-{number}" for number in range(settings.cpu_slots())]
 
 
-def _nvidia_gpus() -> int:
+def nvidia_gpus() -> int:
+    """Return the number of NVIDIA GPUs that the driver knows."""
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
@@ -114,17 +117,18 @@ def _ahead(queue: Path, ticket: Path) -> int:
     return 0
 
 
-def _earlier_run_starting(folder: Path, asked: int | None, turn: int) -> bool:
+def _earlier_run_starting(folder: Path, asked: int | None, turn: int = 0) -> bool:
     """Whether a run that comes before this one is about to join the queue: its process has just been spawned."""
     now = time.time()
     for entry in os.scandir(folder.parent) if asked else ():
         try:
             if abs(now - entry.stat().st_mtime) > STARTING_SECONDS:
                 continue  # writing a status touches the folder; most runs are older and need not be read at each poll
-            fields = json.loads(Path(entry, "status.json").read_bytes())
-        except (OSError, ValueError):
-            continue
-        if fields.get("starting") and (fields.get("turn", 0), fields.get("asked", asked)) < (turn, asked):
+            fields = json.loads(read_bounded(Path(entry, "status.json"), MOST_STATUS))
+            earlier = fields.get("starting") and (fields.get("turn", 0), fields.get("asked", asked)) < (turn, asked)
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError, DamagedError):
+            continue  # it is no run, or a damaged one
+        if earlier:
             return True
     return False
 

@@ -53,8 +53,9 @@ class WeightFile:
         url: address of the publisher's file.
         licence: terms of the weights.
         size_bytes: length of the publisher's file.
-        sha256: hex digest of the publisher's file, or its first digits if only those are published.
+        sha256: hex digest of the publisher's file.
         md5: hex digest of the publisher's file, if that is what is published.
+        values_sha256: hex digest of the values in it (`weights.values_digest`), if no digest of the file is published.
         reader: ``"module:name"`` of a function that reads the publisher's file as `weight_conversion.Layers`; None
             for a file in Keras' format, which needs no conversion.
         shipped: the file below ``leukodash/assets`` with these weights in three bytes a value, if LeukoDash comes
@@ -68,6 +69,7 @@ class WeightFile:
     size_bytes: int | None = None
     sha256: str | None = None
     md5: str | None = None
+    values_sha256: str | None = None
     reader: str | None = None
     shipped: str | None = None
     shipped_sha256: str | None = None
@@ -200,7 +202,8 @@ _ROWS = (
             name="mobilenet_1_0_224_tf_no_top.h5",
             url=f"{KERAS_FILES}/mobilenet/mobilenet_1_0_224_tf_no_top.h5",
             licence="Apache-2.0",
-            size_bytes=17_225_924,  # no checksum is published for this file: its size and layers are checked
+            size_bytes=17_225_924,
+            values_sha256="d2e90612f98ae2f2d18b73238ab3a3c342cd9c9fc78a6c7a8ee1cf4b997addd0",  # the file has none
             shipped="mobilenet.onnx",
             shipped_sha256="7dee85589794aa9f80808ffa5c319135f5b3107a10c63c0c9e60e3e6560ee937",
         ),
@@ -424,7 +427,8 @@ _ROWS = (
             name="alexnet_torchvision_weights_tf_notop.h5",
             url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
             licence="BSD-3-Clause",
-            sha256="7be5be79",  # PyTorch publishes the first eight digits, in the file's name
+            size_bytes=244_408_911,
+            sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",  # its name has the beginning
             reader="leukodash.models.weight_conversion:read_alexnet",
         ),
     ),

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from leukodash.atomic_write import replacing
+from leukodash.bounded_read import check_bounded
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import ALL, BGR, HEAD, POOLED, SCALED, SCALING, constructor
+from leukodash.models.head import DAMAGE, MOST_BYTES
 
 if TYPE_CHECKING:  # config is a higher layer
     from leukodash.config.run_config import RunConfig
@@ -124,7 +127,7 @@ def save_trained(model: keras.Model, path: Path) -> None:
     import h5py
 
     trained = trained_layers(model)
-    with h5py.File(path, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for place, layer in enumerate(model.layers):
             if layer in trained:
                 for number, variable in enumerate(layer.weights):
@@ -137,10 +140,11 @@ def load_trained(model: keras.Model, path: Path) -> None:
     import h5py
 
     try:
+        check_bounded(path, MOST_BYTES)
         with h5py.File(path, "r") as file:
             for place, group in file.items():
                 model.layers[int(place)].set_weights([np.asarray(group[str(n)]) for n in range(len(group))])
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except DAMAGE as error:
         raise WeightsError(
             f"The trained layers in '{path.name}' of '{path.parent.name}' cannot be read ({_first_line(error)}). "
             "The run folder is incomplete: train the run again."

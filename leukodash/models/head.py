@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
+from leukodash.bounded_read import DamagedError, check_bounded
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import HEAD, SCALED
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from leukodash.config.run_config import RunConfig
 
 LOGITS = "logits"
+MOST_BYTES = 4_000_000_000  # of trained layers
+# What reading them raises, with what h5py does
+DAMAGE = (DamagedError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError)
 EPSILON = 1e-3  # of Keras' batch normalization
 
 
@@ -73,10 +77,13 @@ def has_pooled_head(config: RunConfig) -> bool:
 def read_head(path: Path) -> Head:
     """Read the head of such a run from its ``trained.weights.h5``. Raises WeightsError if the file is damaged."""
     try:
+        check_bounded(path, MOST_BYTES)
         with h5py.File(path, "r") as file:
             groups = sorted(file.items(), key=lambda item: int(item[0]))
-            return _head({group.attrs["layer"]: [group[str(n)][()] for n in range(len(group))] for _, group in groups})
-    except (OSError, ValueError, KeyError, IndexError) as error:
+            head = _head({group.attrs["layer"]: [group[str(n)][()] for n in range(len(group))] for _, group in groups})
+            _check(head)
+            return head
+    except DAMAGE as error:
         raise WeightsError(
             f"The trained layers in '{path.name}' of '{path.parent.name}' cannot be read. The run folder is "
             "incomplete: train the run again."
@@ -87,6 +94,19 @@ def head_of(model: keras.Model) -> Head:
     """Return the head of a flat model with its present weights."""
     names = [layer.name for layer in model.layers]
     return _head({layer.name: layer.get_weights() for layer in model.layers[names.index("pool") :] if layer.weights})
+
+
+def _check(head: Head) -> None:
+    """Raise ValueError unless each layer takes what the one before gives."""
+    width = len(head.layers[0][0])
+    if any(len(numbers) not in (1, width) for numbers in (head.mean, head.deviation)):
+        raise ValueError("the normalization is of other features")
+    for kernel, bias in head.layers:
+        if kernel.shape != (width, len(bias)):
+            raise ValueError("a layer does not take what the one before gives")
+        width = len(bias)
+    if not all(np.isfinite(numbers).all() for numbers in (head.mean, head.deviation, *sum(head.layers, ()))):
+        raise ValueError("a weight is not a finite number")
 
 
 def _head(weights: dict[str, list[np.ndarray]]) -> Head:

@@ -8,15 +8,17 @@ come from TensorFlow, which is 0.9 to 1.7 times as fast on a batch (`benchmarks/
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name
+from leukodash.atomic_write import replacing
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.models.backbones import BGR, POOLED, SCALING, Backbone
 
 if TYPE_CHECKING:
@@ -66,10 +68,17 @@ class Program:
         return columns[: len(ends)], columns[len(ends) :]
 
 
-@lru_cache(maxsize=4)
+_programs: WeakValueDictionary[Path, Program] = WeakValueDictionary()
+_loading = threading.Lock()
+
+
 def load_program(path: Path) -> Program:
-    """Return a program, loaded once for the whole process."""
-    return Program(path)
+    """Return a program, loaded once for the whole process, for as long as a run uses it."""
+    with _loading:
+        program = _programs.get(path)
+        if program is None:
+            program = _programs[path] = Program(path)
+        return program
 
 
 def pooled_features(program: Program, config: RunConfig) -> Forward:
@@ -102,6 +111,7 @@ def find_program(backbone: Backbone, weights_sha256: str | None) -> Path | None:
         return None
     path = _cached(backbone, weights_sha256)
     if path.is_file():
+        mark_used(path)
         return path
     weights = backbone.weights
     return settings.asset(weights.shipped) if weights.shipped and weights_sha256 == weights.shipped_sha256 else None
@@ -120,12 +130,12 @@ def write_program(backbone: Backbone, model: keras.Model, weights_sha256: str) -
     path = _cached(backbone, weights_sha256)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path)
+        make_room(path, 4 * backbone.parameters, f"The program of {backbone.title}")
         try:
-            write_backbone(backbone, model, temporary)
+            with replacing(path) as temporary:
+                write_backbone(backbone, model, temporary)
         except ValueError:
             return None
-        temporary.replace(path)
     return path
 
 

@@ -15,10 +15,11 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 
 import h5py
+import numpy as np
 from filelock import FileLock
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name
+from leukodash.atomic_write import replacing, write_atomic
 from leukodash.errors import WeightsError
 from leukodash.models.backbones import Backbone, WeightFile
 from leukodash.models.weight_conversion import convert, write_weights
@@ -46,6 +47,8 @@ def find_weights(backbone: Backbone) -> Path | None:
             path = given / name
             if path.is_file():
                 stated = _stated(path)
+                if path.stat().st_size == file.size_bytes and (fault := _fault(path, file)):
+                    raise WeightsError(f"{path} is damaged: {fault}. Copy the file again, or remove it.")
                 if stated and stated != sha256_of(path):
                     raise WeightsError(
                         f"{path} is damaged: its SHA-256 is {sha256_of(path)[:16]}…, but SHA256SUMS next to it "
@@ -123,13 +126,14 @@ def _shipped(backbone: Backbone) -> Path | None:
     file = backbone.weights
     assert file.shipped is not None and file.shipped_sha256 is not None
     path = _own_folder() / f"{backbone.name}-shipped-{file.shipped_sha256[:8]}.h5"
-    if path.is_file():
+    if path.is_file() and _stated(path) == sha256_of(path):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_name(path)
-        write_weights(temporary, read_weights(settings.asset(file.shipped)), file.shipped_sha256)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            write_weights(temporary, read_weights(settings.asset(file.shipped)), file.shipped_sha256)
+            checksum = sha256_of(temporary)
+        _state(path, checksum)
     except OSError:
         return None
     return path
@@ -158,7 +162,7 @@ def _fetch(backbone: Backbone, folder: Path, progress: Progress | None) -> Path:
             ready = work / target.name
             convert(backbone, source, ready, sha256_of(source))
         checksum = sha256_of(ready)
-        ready.replace(target)
+        ready.replace(target)  # whose checksum is verified before each use
     finally:
         shutil.rmtree(work, ignore_errors=True)
     _state(target, checksum)
@@ -185,7 +189,8 @@ def _download(backbone: Backbone, target: Path, progress: Progress | None) -> No
             f"The weights of {backbone.title} could not be downloaded from {file.url} ({error}). {advice}"
         ) from error
     fault = f"only {received:,} of {total:,} bytes arrived" if received < total else _fault(target, file, sent_md5)
-    if fault is None and not (file.sha256 or file.md5) and _parameters(target) != backbone.parameters:
+    known = file.sha256 or file.md5 or file.values_sha256
+    if fault is None and not known and _parameters(target) != backbone.parameters:
         fault = f"it does not hold the {backbone.parameters:,} parameters of {backbone.title}"
     if fault:
         target.unlink()
@@ -219,7 +224,18 @@ def _fault(path: Path, file: WeightFile, sent_md5: str | None = None) -> str | N
     for algorithm, expected in (("sha256", file.sha256), ("md5", file.md5 or sent_md5)):
         if expected and not (actual := _digest(path, algorithm)).startswith(expected):
             return f"its {algorithm.upper()} begins with {actual[:8]} and {expected[:8]} was expected"
+    if file.values_sha256 and values_digest(path) != file.values_sha256:
+        return "its values are not those that its publisher trained"
     return None
+
+
+def values_digest(path: Path) -> str:
+    """Return a SHA-256 over the values in one of Keras' HDF5 weight files, as 64 hex digits; "" for another file.
+
+    It is the same however the file stores them: names and order of the layers do not count, values and shapes do.
+    """
+    found = path.stat()
+    return _values_of_version(str(path.resolve()), found.st_size, found.st_mtime_ns)
 
 
 def _parameters(path: Path) -> int:
@@ -270,9 +286,8 @@ def _state(path: Path, checksum: str) -> None:
     """Write a file's checksum into the ``SHA256SUMS`` next to it."""
     with FileLock(path.parent / "SHA256SUMS.lock"):
         sums = {**_sums(path.parent), path.name: checksum}
-        new = path.parent / "SHA256SUMS.new"
-        new.write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
-        new.replace(path.parent / "SHA256SUMS")
+        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
+        write_atomic(path.parent / "SHA256SUMS", lines.encode())
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -284,3 +299,15 @@ def _digest(path: Path, algorithm: str) -> str:
 def _digest_of_version(path: str, size: int, mtime_ns: int, algorithm: str) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _values_of_version(path: str, size: int, mtime_ns: int) -> str:
+    try:
+        with h5py.File(path, "r") as file:
+            groups = [file[name] for name in file.attrs["layer_names"]]
+            arrays = [np.asarray(group[name], "<f4") for group in groups for name in group.attrs["weight_names"]]
+    except (OSError, KeyError, ValueError):
+        return ""
+    parts = sorted(hashlib.sha256(repr(array.shape).encode() + array.tobytes()).digest() for array in arrays)
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -5,14 +5,16 @@ teachers on all. In a public demo (``LEUKODASH_PUBLIC=1``) visitors see and act 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from leukodash import settings
+from leukodash.config.form_schema import Setting, settings_of
 from leukodash.config.run_config import RunConfig
-from leukodash.errors import NotAllowedError
-from leukodash.models.backbones import HEAD
+from leukodash.errors import NotAllowedError, RunError
+from leukodash.log import record
+from leukodash.models.backbones import BACKBONES, HEAD, Backbone
 from leukodash.models.weights import find_weights
 from leukodash.runs.run_folder import LIVE, Run, about_texts, list_runs
 
@@ -69,6 +71,7 @@ def may(actor: Actor, action: Action, run: Run | None = None) -> bool:
 def require(actor: Actor, action: Action, run: Run | None = None) -> None:
     """Raise NotAllowedError, a sentence that says why, if someone may not do this."""
     if words := refusal(actor, action, run):
+        record("refused", actor, action=action, run=run.id if run else "")
         raise NotAllowedError(words)
 
 
@@ -76,18 +79,31 @@ def refusal(actor: Actor, action: Action, run: Run | None = None) -> str:
     """Return why someone may not do this, as a sentence; "" if they may."""
     if _off(actor, action):
         return f"{OFF_IN_PUBLIC[action]} is off in this public demo. It works in LeukoDash on your own machine."
-    if run is not None and run.published:
-        open_to_all = action in ("see", "export")
-        words = f"{run.title} is a published run: it comes with LeukoDash and cannot {DOING.get(action)}."
-        return "" if open_to_all else words
-    if actor.role in ("operator", "teacher") or not (settings.public() or settings.class_mode()):
+    if _open_to(actor, action, run):
         return ""
+    if run is not None and run.published:
+        return f"{_name(run)} is a published run: it comes with LeukoDash and cannot {DOING[action]}."
     if actor.role == "anyone":
         return "Sign in first: nothing can be changed here without a name."
-    seen_by_all = action == "see" and (actor.role == "student" or (run is not None and not run.by))
-    if run is None or run.by == actor.id or seen_by_all:
-        return ""
-    return f"{run.title} is another person's run and cannot {DOING[action]} by you. You can change your own runs."
+    assert run is not None
+    return f"{_name(run)} is another person's run and cannot {DOING[action]} by you. You can change your own runs."
+
+
+def _open_to(actor: Actor, action: Action, run: Run | None) -> bool:
+    if run is not None and run.published:
+        return action in ("see", "export")
+    if actor.role in ("operator", "teacher") or not settings.shared():
+        return True
+    if action == "see" and (actor.role == "student" or run is None or not run.by):
+        return True
+    return actor.role != "anyone" and (run is None or run.by == actor.id)
+
+
+def _name(run: Run) -> str:
+    try:
+        return run.title
+    except RunError:  # its config cannot be read
+        return run.id
 
 
 def _off(actor: Actor, action: Action) -> bool:
@@ -98,6 +114,7 @@ def change_about(run: Run, actor: Actor = ANYONE, **texts: str) -> None:
     """Change title, owner or notes of a run. Raises NotAllowedError if the actor may not, RunError for long texts."""
     require(actor, "edit", run)
     run.write("about.json", run.about | about_texts(**texts))
+    record("edit", actor, run=run.id)
 
 
 def visible(actor: Actor, runs: Iterable[Run]) -> list[Run]:
@@ -108,6 +125,7 @@ def visible(actor: Actor, runs: Iterable[Run]) -> list[Run]:
 def require_settings(actor: Actor, config: RunConfig) -> None:
     """Raise NotAllowedError for settings that someone may not train with: in a public demo, long or large runs."""
     if words := settings_refusal(actor, config):
+        record("refused", actor, action="train", why="settings")
         raise NotAllowedError(words)
 
 
@@ -118,7 +136,7 @@ def settings_refusal(actor: Actor, config: RunConfig) -> str:
     reasons = {
         f"train at most {MAX_EPOCHS} epochs, not {config.epochs:,}": config.epochs > MAX_EPOCHS,
         f"have at most {MAX_INPUT_SIZE} pixels a side, not {config.input_size}": config.input_size > MAX_INPUT_SIZE,
-        "use the generated cells or the sample cells": not _built_in(Path(config.data)),
+        "use the generated cells or the sample cells": not built_in(Path(config.data)),
         "train the head of a frozen network, without random brightness, stain or rotation": (
             config.train_from != HEAD or config.full_path
         ),
@@ -133,16 +151,34 @@ def settings_refusal(actor: Actor, config: RunConfig) -> str:
 
 def require_room(actor: Actor, count: int = 1) -> None:
     """Raise NotAllowedError if a visitor has, or all visitors have, too many runs waiting for `count` more."""
+    if words := room_refusal(actor, count):
+        raise NotAllowedError(words)
+
+
+def room_refusal(actor: Actor, count: int = 1) -> str:
+    """Return why a visitor may not start `count` more runs now, as a sentence; "" if they may."""
     if actor.role != "visitor":
-        return
+        return ""
+    if count > MAX_WAITING_OWN:
+        return f"In this public demo you can have {MAX_WAITING_OWN} runs at a time, not {count}. Choose fewer."
     live = [run for run in list_runs() if run.by and run.state in LIVE]
-    own = sum(run.by == actor.id for run in live)
-    if own + count > MAX_WAITING_OWN:
-        raise NotAllowedError(
-            f"In this public demo you can have {MAX_WAITING_OWN} runs at a time. Wait for yours to finish, or stop one."
-        )
+    if sum(run.by == actor.id for run in live) + count > MAX_WAITING_OWN:
+        return f"In this public demo you can have {MAX_WAITING_OWN} runs at a time. Wait for yours, or stop one."
     if len(live) + count > MAX_WAITING:
-        raise NotAllowedError("Too many visitors train here right now. Try again in some minutes.")
+        return "Too many visitors train here right now. Try again in some minutes."
+    return ""
+
+
+def offered_networks(actor: Actor) -> list[str]:
+    """Return the networks, as keys of `BACKBONES`, that a form offers someone: to visitors those with weights here."""
+    return [key for key, spec in BACKBONES.items() if actor.role != "visitor" or find_weights(spec)]
+
+
+def offered_settings(actor: Actor, spec: Backbone) -> list[Setting]:
+    """Return the settings that a form offers someone, with the limits of a public demo for its visitors."""
+    limits = {"epochs": MAX_EPOCHS, "input_size": MAX_INPUT_SIZE} if actor.role == "visitor" else {}
+    found = settings_of(spec)
+    return [replace(each, high=limits[each.name]) if each.name in limits else each for each in found]
 
 
 def surplus(actor: Actor) -> list[Run]:
@@ -165,5 +201,6 @@ def turn(actor: Actor) -> int:
     return 1 + max((status.get("turn", 0) for status in own if status["state"] in LIVE), default=-1)
 
 
-def _built_in(folder: Path) -> bool:
+def built_in(folder: Path) -> bool:
+    """Return whether a data set comes with LeukoDash: generated cells or the sample cells."""
     return folder.resolve() == settings.asset("cells").resolve() or (folder / "generated.json").is_file()

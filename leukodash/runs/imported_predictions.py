@@ -3,27 +3,31 @@
 An imported run is a run folder with ``imported.json`` in place of ``config.json``. Only comparisons list it.
 """
 
+import csv
 import io
-import json
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
-from leukodash import settings
-from leukodash.atomic_write import write_atomic
+from leukodash.csv_text import csv_text, original_text
 from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.evaluation.metrics import evaluate
+from leukodash.log import record
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.access import ANYONE, Actor, require
-from leukodash.runs.run_folder import Run, about_texts, claim_folder, writing_runs
+from leukodash.runs.run_files import IMPORT_FILE
+from leukodash.runs.run_folder import Run, about_texts, as_json, new_run, run_folders
 
-IMPORT_FILE = "imported.json"
 MOST_ROWS = 200_000
 MOST_CLASSES = 50
+MOST_COLUMNS = 200
+MOST_VALUES = 4_000_000  # in all cells of a file; a table of texts takes 60 bytes for each
+MOST_MB = 64
 ROUNDING = 0.02  # rounded probabilities of a row may sum to one within this; they are rescaled
 NEEDED = (
     "file, label and a column p_<class> for each class (such as p_all and p_hem), or path, y_true and prob (of a "
@@ -35,19 +39,12 @@ BLAST, NORMAL = "all", "hem"  # what a single column of probabilities is about
 
 def is_import(run: Run) -> bool:
     """Return whether a run holds imported predictions, and so has no config and no weights."""
-    return (run.path / IMPORT_FILE).is_file()
-
-
-def about_import(run: Run) -> dict[str, Any]:
-    """Return the backbone (key or None) and source (file name) of an imported run."""
-    return json.loads((run.path / IMPORT_FILE).read_bytes())
+    return run.imported
 
 
 def imported_runs(root: Path | None = None) -> list[Run]:
-    """Return the imported runs, newest first."""
-    root = root or settings.checkpoints()
-    found = sorted(root.glob(f"*/{IMPORT_FILE}"), reverse=True) if root.is_dir() else []
-    return [Run(path.parent) for path in found if (path.parent / "metrics.json").is_file()]
+    """Return the imported runs that are whole, newest first."""
+    return [run for run in run_folders(root) if run.imported and not run.problem]
 
 
 def read_predictions(content: bytes, name: str) -> pd.DataFrame:
@@ -148,13 +145,15 @@ def import_predictions(
     metrics |= {"part": "test", "split": "imported: split unknown", "generated": generated}
     if other and other.metrics.get("area_auc") is not None:
         metrics["area_auc"] = other.metrics["area_auc"]
-    with writing_runs():
-        run = claim_folder("imported")
-        write_atomic(run.path / "predictions.csv", table.to_csv(index=False).encode())
-        write_atomic(run.path / "split.csv", split.to_csv(index=False).encode())
-        run.write("about.json", about | {"by": actor.id})
-        run.write(IMPORT_FILE, {"source": printable(name), "backbone": backbone})
-        run.write("metrics.json", metrics)
+    files = {
+        "predictions.csv": _csv(table),
+        "split.csv": split.to_csv(index=False).encode(),
+        "about.json": as_json(about | {"by": actor.id}),
+        IMPORT_FILE: as_json({"source": printable(name), "backbone": backbone}),
+        "metrics.json": as_json(metrics),
+    }
+    run = new_run("imported", files)
+    record("import", actor, run=run.id, rows=len(table))
     return run
 
 
@@ -164,19 +163,41 @@ def template(runs: Sequence[Run]) -> str:
     table, classes = run.predictions, run.metrics["classes"]
     cells = table.loc[table["part"] == run.metrics.get("part", "test"), ["file", "label"]]
     if set(classes) == {BLAST, NORMAL}:
-        return cells.rename(columns={"file": "path", "label": "y_true"}).assign(prob="").to_csv(index=False)
-    return cells.assign(**{f"p_{label}": "" for label in classes}).to_csv(index=False)
+        return csv_text(cells.rename(columns={"file": "path", "label": "y_true"}).assign(prob=""))
+    return csv_text(cells.assign(**{f"p_{label}": "" for label in classes}))
 
 
 def _table(content: bytes, name: str) -> pd.DataFrame:
+    if len(content) > MOST_MB * 2**20:
+        raise RunError(f"'{name}' is over {MOST_MB} MB. Keep the test cells and the validation cells only.")
+    if content.count(b",") > MOST_VALUES:
+        raise RunError(f"'{name}' has more than {MOST_VALUES:,} values. Import fewer cells, or fewer classes.")
     try:
-        table = pd.read_csv(io.BytesIO(content), dtype=str, nrows=MOST_ROWS + 1, skipinitialspace=True)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+        lines = csv.reader(text, skipinitialspace=True)
+        width = len(next(filter(None, lines), []))
+        if width > MOST_COLUMNS:
+            raise RunError(f"'{name}' has more than {MOST_COLUMNS} columns. Expected {NEEDED}.")
+        for line in itertools.islice(lines, MOST_ROWS + 1):  # pandas would take minutes for a very long line
+            if len(line) > width:
+                raise RunError(
+                    f"Line {lines.line_num:,} of '{name}' has {len(line):,} values, but the first has {width:,}. "
+                    "Give each column a name."
+                )
+        # A class or a subject may be called "NA" or "null": only what is empty is missing.
+        table = pd.read_csv(
+            io.BytesIO(content), dtype=str, nrows=MOST_ROWS + 1, skipinitialspace=True, keep_default_na=False,
+            na_values=[""], index_col=False,
+        )  # fmt: skip
+    except (ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors, and so is text that is not UTF-8
         raise RunError(f"'{name}' is not a CSV file in UTF-8. Expected {NEEDED}.") from error
     columns = [str(column).strip().lower() for column in table.columns]
     table.columns = [OTHER_NAMES.get(name, name) if OTHER_NAMES.get(name) not in columns else name for name in columns]
     if table.columns.duplicated().any():
-        raise RunError(f"'{name}' has the column '{table.columns[table.columns.duplicated()][0]}' twice. Keep one.")
+        twice = printable(table.columns[table.columns.duplicated()][0])
+        raise RunError(f"'{name}' has the column '{twice}' twice. Keep one.")
+    for column in {"file", "label", "subject"} & set(table.columns):
+        table[column] = table[column].map(original_text, na_action="ignore")  # of a template filled in
     if table.empty:
         raise RunError(f"'{name}' has no rows. Expected {NEEDED}, and one row per cell.")
     if len(table) > MOST_ROWS:
@@ -188,6 +209,20 @@ def _table(content: bytes, name: str) -> pd.DataFrame:
     classes = {column: column for column in table.columns if column.startswith("p_")}
     labels = {label.lower(): label for label in table.get("label", pd.Series(dtype=str)).dropna().unique()}
     return table.rename(columns={column: f"p_{labels.get(column[2:], column[2:])}" for column in classes})
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    """Return predictions as CSV: texts, then probabilities. `DataFrame.to_csv` would take five times as long."""
+    texts = [name for name in table.columns if not name.startswith("p_")]
+    numbers = table.drop(columns=texts)
+    form = ",".join(["%.9f"] * numbers.shape[1])
+    head: list[str] = []
+    csv.writer(SimpleNamespace(write=head.append)).writerow([*texts, *numbers])
+    lines: list[str] = []
+    rows = table[texts].astype(object).where(table[texts].notna(), None)
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator=",").writerows(rows.itertuples(index=False))
+    lines = [line + form % tuple(row) for line, row in zip(lines, numbers.to_numpy().tolist(), strict=True)]
+    return "\n".join([head[0].strip(), *lines, ""]).encode()
 
 
 def _matched(table: pd.DataFrame, classes: list[str], like: Sequence[Run]) -> tuple[pd.DataFrame, Run | None]:

@@ -14,7 +14,7 @@ from leukodash.evaluation.comparison import AREAS, RATES, Comparison, Prediction
 from leukodash.evaluation.published import LEAK_ALARM
 from leukodash.evaluation.statistics import wilson, words_list
 from leukodash.models.backbones import BACKBONES
-from leukodash.runs.imported_predictions import about_import, is_import
+from leukodash.runs.imported_predictions import is_import
 from leukodash.runs.run_cells import cell_paths
 from leukodash.runs.run_folder import Run
 
@@ -86,7 +86,7 @@ def first_run(runs: Sequence[Run]) -> Run:
 
 def backbone_of(run: Run) -> str | None:
     """Return the key of the run's backbone; None for an imported run without one."""
-    return about_import(run).get("backbone") if is_import(run) else run.config.backbone
+    return run.source.get("backbone") if is_import(run) else run.config.backbone
 
 
 def data_name(run: Run) -> str:
@@ -190,7 +190,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         columns = [f"p_{label}" for label in classes]
         table = run.predictions
         if table.empty or not set(columns) <= set(table.columns):
-            raise RunError(f"{run.title} has no readable predictions.csv any more. Leave it out, or train it again.")
+            raise RunError(run.full_problem or f"{run.title} has no predictions of these classes. Leave it out.")
         tested = table[table["part"] == run.metrics.get("part", "test")].sort_values("file", ignore_index=True)
         if not answers:
             cells = tested[["file", "label", "subject"]]

@@ -1,8 +1,10 @@
 """Locks that show whether a run's process is alive, and requests to stop. Waiting processes import it: few imports."""
 
+import fcntl
+import os
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 STARTING_SECONDS = 20  # a spawned process that has not taken its lock after this time counts as lost
 
@@ -17,14 +19,23 @@ def run_lock(folder: Path) -> FileLock:
 
 
 def is_held(lock_file: Path) -> bool:
-    """Return whether a process holds this lock."""
-    if not lock_file.exists():
+    """Return whether a process holds this lock, or may hold it: that of another user may be unreadable.
+
+    Nothing is written: on a read-only file system the answer is right too.
+    """
+    try:
+        probe = os.open(lock_file, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError:
+        return True
+    except OSError:  # there is no lock
         return False
     try:
-        with FileLock(lock_file, thread_local=False).acquire(blocking=False):
-            return False
-    except (Timeout, PermissionError):
+        fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
         return True
+    finally:
+        os.close(probe)
+    return False
 
 
 def stop_requested(folder: Path) -> bool:

@@ -17,7 +17,8 @@ from pathlib import Path, PurePath
 from filelock import FileLock
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name, write_atomic
+from leukodash.atomic_write import replacing, write_atomic
+from leukodash.cache_folder import mark_used
 
 SUFFIX = ".tar.xz"
 THREADS = 3  # archives that are unpacked at once: the first page waits for them
@@ -65,6 +66,7 @@ def _unpacked(archive: Path) -> Path:
     digest = _sha256(archive, info.st_mtime_ns, info.st_size)
     folder = settings.cache() / "published" / digest[:16]
     if folder.is_dir():
+        mark_used(folder)
         return folder
     if digest in _damaged:
         raise tarfile.ReadError(_damaged[digest])
@@ -73,16 +75,14 @@ def _unpacked(archive: Path) -> Path:
         if not folder.is_dir():
             for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
-            temporary = temporary_name(folder)
             try:
-                with tarfile.open(archive, "r:xz") as content:
-                    content.extractall(temporary, filter="data")
+                with replacing(folder) as temporary:
+                    with tarfile.open(archive, "r:xz") as content:
+                        content.extractall(temporary, filter="data")
+                    (temporary / MARK).touch()
             except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
                 _damaged[digest] = f"it is damaged ({error}). Install LeukoDash again"
-                shutil.rmtree(temporary, ignore_errors=True)
                 raise tarfile.ReadError(_damaged[digest]) from error
-            (temporary / MARK).touch()
-            temporary.replace(folder)
     return folder
 
 

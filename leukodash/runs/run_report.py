@@ -1,11 +1,12 @@
 """Reports of finished runs, made from their folders: the HTML comparison and the model card."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from leukodash.config.presets import preset_title
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, summary
 from leukodash.evaluation.report_html import html_report, model_card
-from leukodash.runs.imported_predictions import about_import, is_import
+from leukodash.runs.imported_predictions import is_import
 from leukodash.runs.leaderboard import compare_runs, leaderboard, run_names
 from leukodash.runs.run_folder import Run
 
@@ -43,8 +44,8 @@ def run_card(run: Run) -> str:
     """Return the model card of a finished run in Markdown; see `report_html.model_card`."""
     metrics, made = run.metrics, run.model
     if is_import(run):
-        known = about_import(run)
-        facts = {"predictions of another tool": known["source"], "network": known["backbone"] or "not named"}
+        known = run.source
+        facts = {"predictions of another tool": known["source"], "network": known.get("backbone") or "not named"}
         return model_card(run.title, facts, metrics, run.split, {})
     config, size, environment = run.trained, run.trained.input_size, made.get("environment", {})
     facts = {
@@ -63,4 +64,5 @@ def run_card(run: Run) -> str:
         "run": run.id,
         "owner": run.about["owner"],
     }
-    return model_card(run.title, facts, metrics, run.split, config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json") | {"data": Path(config.data).name}  # not where it is on this machine
+    return model_card(run.title, facts, metrics, run.split, settings)

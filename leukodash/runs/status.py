@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from leukodash.atomic_write import write_atomic
+from leukodash.atomic_write import is_full, replacing
 
 WRITE_SECONDS = 0.25  # minimum time between two writes of mere progress
 PACE_SECONDS = 1.0  # that the pace of a stage is measured before it says what is left
@@ -57,4 +57,12 @@ class Status:
     def _write(self) -> None:
         self._written, self._unwritten = time.monotonic(), False
         self.fields["updated"] = time.time()
-        write_atomic(self.path, json.dumps(self.fields, indent=1).encode())
+        content = json.dumps(self.fields, indent=1).encode()
+        try:
+            with replacing(self.path, durable=False) as temporary:
+                temporary.write_bytes(content)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            with self.path.open("r+b") as file:  # in place, which takes no space: the reason of the end must be said
+                file.write(content.ljust(self.path.stat().st_size))

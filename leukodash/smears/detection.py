@@ -1,13 +1,17 @@
 """Blood smears: recognize them, find their white cells, and cut each out on black as in C-NMC."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import scipy
 
 from leukodash.smears.segmentation import density, label_white_cells
 
 FRAME = 3.2  # side of a cut-out in red-cell diameters: C-NMC's normal cells span 0.39 of it and are 1.25 red cells wide
+MAX_CELLS = 200  # of a smear; a field of a microscope has up to a dozen white cells
+MAX_CUT_PIXELS = 16_000_000  # of all cut-outs of a smear
 FILLS = 0.33, 0.76  # fraction of its frame that a C-NMC cell spans: 98% of 300 cells per class are in this range
 
 
@@ -54,14 +58,17 @@ def looks_like_smear(image: np.ndarray) -> bool:
 def find_white_cells(image: np.ndarray) -> list[Box]:
     """Return the boxes of a smear's white cells, including those cut by its border, from top to bottom.
 
+    Of more than `MAX_CELLS`, the largest are returned.
+
     Args:
         image: uint8 array of shape (H, W, 3), RGB.
     """
     labels, _, scale = label_white_cells(image)
-    return sorted(_boxes(labels, scale, image.shape), key=lambda box: (box.top, box.left))
+    largest = sorted(_boxes(labels, scale, image.shape), key=lambda box: -area(box))[:MAX_CELLS]
+    return sorted(largest, key=lambda box: (box.top, box.left))
 
 
-def cut_outs(image: np.ndarray, boxes: list[Box]) -> list[np.ndarray]:
+def cut_outs(image: np.ndarray, boxes: list[Box], most_pixels: int = MAX_CUT_PIXELS) -> Iterator[np.ndarray]:
     """Cut cells of a smear out on black, each centered in a square with the relative size of C-NMC's images.
 
     Size distinguishes blasts from normal cells, so all squares of a smear have the same size, `FRAME`, except for cells
@@ -70,23 +77,34 @@ def cut_outs(image: np.ndarray, boxes: list[Box]) -> list[np.ndarray]:
     Args:
         image: uint8 array of shape (H, W, 3), RGB.
         boxes: from `find_white_cells` or drawn by hand. If no cell was found in a box, its inscribed ellipse is used.
+        most_pixels: of all cut-outs. Larger ones are scaled down.
 
-    Returns:
-        uint8 arrays of shape (side, side, 3), RGB, at the smear's own resolution.
+    Yields:
+        uint8 arrays of shape (side, side, 3), RGB, at the smear's own resolution unless that would be too large.
     """
+    if not boxes:
+        return
     labels, red_cell, scale = label_white_cells(image)
     found = _boxes(labels, scale, image.shape)
-    cells = []
+    largest = int((most_pixels / len(boxes)) ** 0.5)
     for box in boxes:
-        mask = _mask(labels, found, box, scale)
-        extent = max(mask.shape)
-        side = round(np.clip(FRAME * red_cell / scale, extent / FILLS[1], extent / FILLS[0]))
-        cell = np.zeros((side, side, 3), np.uint8)
-        top, left = (side - mask.shape[0]) // 2, (side - mask.shape[1]) // 2
         crop = image[box.top : box.bottom, box.left : box.right]
-        cell[top : top + mask.shape[0], left : left + mask.shape[1]] = crop * mask[..., None]
-        cells.append(cell)
-    return cells
+        extent = max(crop.shape)
+        side = round(np.clip(FRAME * red_cell / scale, extent / FILLS[1], extent / FILLS[0]))
+        if side > largest:
+            size = [max(1, round(length * largest / side)) for length in (box.right - box.left, box.bottom - box.top)]
+            crop, side = cv2.resize(crop, size, interpolation=cv2.INTER_AREA), largest
+        height, width = crop.shape[:2]
+        cell = np.zeros((side, side, 3), np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        mask = _mask(labels, found, box, scale, width, height)
+        cell[top : top + height, left : left + width] = crop * mask[..., None]
+        yield cell
+
+
+def area(box: Box) -> int:
+    """Return the area of a box in pixels."""
+    return (box.right - box.left) * (box.bottom - box.top)
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -94,29 +112,27 @@ def overlap(one: Box, other: Box) -> float:
     width = min(one.right, other.right) - max(one.left, other.left)
     height = min(one.bottom, other.bottom) - max(one.top, other.top)
     both = max(0, width) * max(0, height)
-    areas = sum((box.right - box.left) * (box.bottom - box.top) for box in (one, other))
-    return both / (areas - both)
+    return both / (area(one) + area(other) - both)
 
 
 def _boxes(labels: np.ndarray, scale: float, shape: tuple[int, ...]) -> list[Box]:
     """Return the box of each label, in pixels of the smear of this shape."""
     boxes = []
-    for number in range(1, int(labels.max()) + 1):
-        left, top, width, height = cv2.boundingRect((labels == number).astype(np.uint8))
-        right, bottom = min(shape[1], round((left + width) / scale)), min(shape[0], round((top + height) / scale))
-        boxes.append(Box(round(left / scale), round(top / scale), right, bottom))
+    for rows, columns in scipy.ndimage.find_objects(labels):
+        right, bottom = min(shape[1], round(columns.stop / scale)), min(shape[0], round(rows.stop / scale))
+        boxes.append(Box(round(columns.start / scale), round(rows.start / scale), right, bottom))
     return boxes
 
 
-def _mask(labels: np.ndarray, found: list[Box], box: Box, scale: float) -> np.ndarray:
-    """Return the mask of the cell in a box: bool, of the box's height and width in pixels of the smear."""
-    width, height = box.right - box.left, box.bottom - box.top
+def _mask(labels: np.ndarray, found: list[Box], box: Box, scale: float, width: int, height: int) -> np.ndarray:
+    """Return the mask of the cell in a box: bool, of shape (height, width), which is the box's or smaller."""
     best = max(range(len(found)), key=lambda number: overlap(found[number], box), default=None)
     if best is None or overlap(found[best], box) < 0.5:
         ellipse = np.zeros((height, width), np.uint8)
         center = (width - 1) / 2, (height - 1) / 2
         return cv2.ellipse(ellipse, (center, (width, height), 0), 1, cv2.FILLED) > 0
     cell = (labels == best + 1).astype(np.float32)
-    to_copy = np.array([[scale, 0, scale * (box.left + 0.5) - 0.5], [0, scale, scale * (box.top + 0.5) - 0.5]])
+    across, down = scale * (box.right - box.left) / width, scale * (box.bottom - box.top) / height
+    to_copy = np.array([[across, 0, scale * box.left + across / 2 - 0.5], [0, down, scale * box.top + down / 2 - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(cell, to_copy, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE) >= 0.5

@@ -19,6 +19,10 @@ NECK = 0.85  # a blob is split where it narrows to less than this fraction of th
 # Minimum of the green − blue density summed over a cell's nuclei (the stain bound by its DNA), in squared red-cell
 # diameters: large platelets reach 0.09, small lymphocytes have 0.17. Second, the minimum relative to the maximum.
 STAIN, STAIN_SHARE = 0.12, 0.15
+MAX_RED_CELL = 300  # pixels of the copy: a fifth of its longer side
+# What limits the time for images that only look like smears: blobs, the area of their boxes relative to the image's,
+# possible centers of cells in all blobs, and pixels times centers of one blob. The largest come first.
+MAX_BLOBS, MAX_AREA, MAX_CENTERS, MAX_PIXELS_BY_CENTERS = 1000, 4, 2000, 150_000_000
 
 
 def density(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,18 +68,26 @@ def _cells(body: np.ndarray, stain: np.ndarray, red_cell: float) -> np.ndarray:
     """Label the cells, int32 (h, w): lobes of a nucleus joined, touching cells separated, platelets removed."""
     outlines, _ = cv2.findContours(body, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     labels, stained = np.zeros(body.shape, np.int32), [0.0]
-    for outline in outlines:
-        left, top, width, height = cv2.boundingRect(outline)
+    area_left, centers_left = MAX_AREA * body.size, MAX_CENTERS
+    boxes = sorted(
+        ((cv2.boundingRect(outline), outline) for outline in outlines), key=lambda box: -box[0][2] * box[0][3]
+    )
+    for (left, top, width, height), outline in boxes[:MAX_BLOBS]:
+        area_left -= width * height
+        if area_left < 0:
+            break
         here = slice(top, top + height), slice(left, left + width)
         whole = cv2.drawContours(np.zeros((height, width), np.uint8), [outline - (left, top)], -1, 1, cv2.FILLED)
-        parts = _split(whole, body[here] & whole, red_cell)
+        most = min(centers_left, MAX_PIXELS_BY_CENTERS // whole.size)
+        parts, looked_at = _split(whole, body[here] & whole, red_cell, most)
+        centers_left -= looked_at
         labels[here][parts > 0] = parts[parts > 0] + len(stained) - 1
         stained += list(np.bincount(parts.ravel(), stain[here].ravel(), parts.max() + 1)[1:])
     enough = np.array(stained) >= max(STAIN * red_cell**2, STAIN_SHARE * max(stained))
     return np.where(enough, np.cumsum(enough), 0).astype(np.int32)[labels]
 
 
-def _split(whole: np.ndarray, body: np.ndarray, red_cell: float) -> np.ndarray:
+def _split(whole: np.ndarray, body: np.ndarray, red_cell: float, most: int) -> tuple[np.ndarray, int]:
     """Label touching cells in one blob, int32, by maxima of the distance from the outline.
 
     A maximum is the center of a separate cell if every straight line to a higher one crosses a neck. Each pixel belongs
@@ -85,23 +97,30 @@ def _split(whole: np.ndarray, body: np.ndarray, red_cell: float) -> np.ndarray:
         whole: uint8 array of shape (h, w): the blob with its holes filled.
         body: the same without filling, as gaps between three cells are holes.
         red_cell: diameter of a red cell, pixels.
+        most: number of maxima that are looked at, the deepest ones.
+
+    Returns:
+        The label of each pixel, and the number of maxima that were looked at.
     """
     depth = cv2.distanceTransform(np.pad(body, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     maxima = (depth == cv2.dilate(depth, _disk(0.15 * red_cell))) & (depth > 0.3 * red_cell)
-    centers: list[tuple[int, int]] = []
-    steps = np.linspace(0, 1, 50)
-    for row, column in sorted(np.argwhere(maxima).tolist(), key=lambda at: -depth[tuple(at)]):
-        lines = (
-            depth[np.rint(row + steps * (r - row)).astype(int), np.rint(column + steps * (c - column)).astype(int)]
-            for r, c in centers
-        )
-        if all(line.min() < NECK * depth[row, column] for line in lines):
-            centers.append((row, column))
-    if len(centers) < 2:
-        return whole.astype(np.int32)
-    y, x = np.ogrid[: whole.shape[0], : whole.shape[1]]
-    outside = [np.hypot(y - row, x - column) - depth[row, column] for row, column in centers]
-    return (np.argmin(outside, axis=0).astype(np.int32) + 1) * whole
+    places = np.argwhere(maxima)
+    places = places[np.argsort(-depth[maxima], kind="stable")[:most]]
+    centers = places[:0]
+    steps = np.linspace(0, 1, 50)[:, None, None]
+    for place in places:
+        lines = np.rint(place + steps * (centers - place)).astype(int)  # (50, centers, 2)
+        if (depth[lines[..., 0], lines[..., 1]].min(axis=0) < NECK * depth[tuple(place)]).all():
+            centers = np.vstack([centers, place])
+    parts = whole.astype(np.int32)
+    if len(centers) > 1:
+        y, x = np.ogrid[: whole.shape[0], : whole.shape[1]]
+        nearest = np.full(whole.shape, np.inf)
+        for number, (row, column) in enumerate(centers, 1):
+            outside = np.hypot(y - row, x - column) - depth[row, column]
+            parts[outside < nearest] = number
+            np.minimum(nearest, outside, out=nearest)
+    return parts * whole, len(places)
 
 
 def _red_cell(blue: np.ndarray) -> float:
@@ -121,7 +140,7 @@ def _red_cell(blue: np.ndarray) -> float:
         cv2.drawContours(mask, small, -1, 1, cv2.FILLED)
         depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)[mask > 0]
         diameter = 2 * float(np.percentile(depth, 90)) / (1 - 0.1**0.5) if depth.size else 1.0
-    return diameter
+    return min(diameter, MAX_RED_CELL)
 
 
 def _otsu(values: np.ndarray) -> float:

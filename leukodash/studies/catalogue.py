@@ -3,28 +3,35 @@
 A run belongs to a study if it has the study's settings, wherever it was started and whatever its title.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
+from leukodash.bounded_read import DamagedError, read_bounded
 from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
+from leukodash.errors import RunError
 from leukodash.evaluation import novelty
 from leukodash.runs.migrations import stored_config
 from leukodash.runs.published_runs import SUFFIX, write_archive
 from leukodash.runs.run_folder import Run, all_runs, cells_name, finished
 
+_Value = bool | int | float | str | None | list[int]  # of a setting
 BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
 DRAWS = 10  # of a test part of 70 cells
 SEEDS = 3
 FOLDS = 5
 AS_PUBLISHED = "as published"
 INDEX = "studies.json"
+MOST_INDEX = 20_000_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -223,6 +230,19 @@ def find_matching_run(config: RunConfig, runs: Iterable[Run]) -> Run | None:
     return next((run for run in same if run.metrics), next(iter(same), None))
 
 
+class _Row(BaseModel):
+    label: str
+    run: str
+    cells: str
+    cpu_overrides: dict[str, Annotated[list[_Value], Field(min_length=2, max_length=2)]] = Field(
+        {},
+        validation_alias=AliasChoices("cpu_overrides", "smaller"),  # its name in earlier versions
+    )
+
+
+_RECORD = TypeAdapter(dict[str, list[_Row]])
+
+
 @dataclass(frozen=True)
 class FinishedStudyRun:
     """A finished run of a study: its label there, and its CPU overrides, as setting → [requested, used]."""
@@ -310,7 +330,9 @@ def _index() -> dict[str, list[dict[str, Any]]]:
 
     The user's record comes first: ``study --data`` records the runs in the order in which the study lists them.
     """
-    index = _read_index(settings.checkpoints())
+    index: dict[str, list[dict[str, Any]]] = {}
+    with contextlib.suppress(RunError):  # the command that trains studies says so
+        index = _read_index(settings.checkpoints())
     for name, rows in _read_index(settings.published()).items():
         own = index.setdefault(name, [])
         recorded, cells = set(map(_key, own)), {row["cells"] for row in own}
@@ -319,13 +341,17 @@ def _index() -> dict[str, list[dict[str, Any]]]:
 
 
 def _read_index(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    try:
-        index = json.loads((folder / INDEX).read_bytes())
-    except (OSError, ValueError):
+    """Return the record in a folder. Raises RunError if it is damaged."""
+    if not (folder / INDEX).exists():
         return {}
-    for row in (row for rows in index.values() for row in rows):
-        row.setdefault("cpu_overrides", row.pop("smaller", {}))  # its name in earlier versions
-    return index
+    try:
+        index = _RECORD.validate_json(read_bounded(folder / INDEX, MOST_INDEX))
+    except (DamagedError, ValidationError) as error:
+        raise RunError(
+            f"'{INDEX}', the record of which runs answer which study, is damaged. Restore it from a backup, or delete "
+            "it: the command `study` with --data finds the runs again."
+        ) from error
+    return {name: [row.model_dump() for row in rows] for name, rows in index.items()}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -26,7 +26,12 @@ def averaged(runs: Sequence[Run], part: str = "") -> pd.DataFrame:
 
     Returns:
         Columns file, label, subject, and one of probabilities for each class.
+
+    Raises:
+        RunError: a run is damaged.
     """
+    for run in runs:
+        run.check()
     columns = [f"p_{name}" for name in runs[0].metrics["classes"]]
     answers = [run.predictions for run in runs]
     answers = [rows[rows["part"] == (part or run.metrics["part"])] for rows, run in zip(answers, runs, strict=True)]

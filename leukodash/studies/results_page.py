@@ -84,7 +84,11 @@ def results_page(done: Mapping[str, Sequence[FinishedStudyRun]], folder: str = "
 
 
 def tested(run: Run) -> pd.DataFrame:
-    """Return the cells that a run was tested on: file, subject, right (bool: predicted correctly)."""
+    """Return the cells that a run was tested on: file, subject, right (bool: predicted correctly).
+
+    Raises RunError for a damaged run.
+    """
+    run.check()
     rows = run.predictions[run.predictions["part"] == run.metrics["part"]]
     classes = run.metrics["classes"]
     likeliest = rows[[f"p_{name}" for name in classes]].to_numpy().argmax(axis=1)

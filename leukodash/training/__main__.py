@@ -3,16 +3,19 @@
 The deep-learning libraries are imported when the run starts, so a waiting process takes only a few megabytes.
 """
 
+import contextlib
+import errno
 import os
 import signal
 import sys
 import time
 import traceback
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 from filelock import Timeout
 
+from leukodash.atomic_write import is_full
 from leukodash.errors import LeukoDashError
 from leukodash.jobs.queue import POLL_SECONDS, lower_priority, wait_for_device
 from leukodash.runs.locks import Stopped, run_lock, stop_requested
@@ -23,11 +26,14 @@ RATES = ".rates-"  # prefix of the folders of learning-rate finders
 
 def main(folder: Path) -> int:
     """Run the training of a run folder; returns the exit status."""
+    if not folder.is_dir():  # deleted while this process was starting
+        return 2
     try:
         lock = run_lock(folder).acquire(timeout=5)
     except Timeout:
         print(f"{folder.name} is already running in another process.")
         return 2
+    over = Event()
     with lock:
         status = Status(folder)
         asked = status.fields.pop("asked", None)
@@ -35,6 +41,7 @@ def main(folder: Path) -> int:
         blank = dict.fromkeys(("stage", "message", "error", "traceback"), "")
         status.fields |= {"state": "queued", "pid": os.getpid(), "seconds_left": None, **blank}
         signal.signal(signal.SIGTERM, lambda *_: (folder / "stop").touch())
+        Thread(target=_watch, args=(folder, status, over), daemon=True).start()
         try:
             with wait_for_device(
                 folder,
@@ -44,7 +51,6 @@ def main(folder: Path) -> int:
             ) as device:
                 _use(device)
                 status.set(state="running", stage="preparing", started=time.time(), ahead=0, device=_title(device))
-                Thread(target=_leave_when_asked, args=(folder, status), daemon=True).start()
                 check_run(folder)
                 if folder.name.startswith(RATES):
                     from leukodash.training.lr_finder import find_rates as work
@@ -55,29 +61,54 @@ def main(folder: Path) -> int:
         except Stopped:
             _stopped(folder, status)
         except LeukoDashError as error:
-            print(error)
-            status.set(state="failed", error=str(error), seconds_left=None)
+            _failed(status, str(error))
             return 2
         except Exception as error:  # noqa: BLE001  (the page must be able to show any error)
-            traceback.print_exc()
-            words = f"The training ended with an unexpected error: {type(error).__name__}: {error}"
-            status.set(state="failed", error=words[:500], traceback=traceback.format_exc(), seconds_left=None)
+            if words := _disk_words(error):
+                _failed(status, words)
+            else:
+                words = f"The training ended with an unexpected error: {type(error).__name__}: {error}"
+                _failed(status, words[:500], traceback.format_exc())
             return 1
         else:
             status.set(state="finished", progress=1.0, message="", seconds_left=None, ended=time.time())
+        finally:
+            over.set()
     return 0
 
 
-def _leave_when_asked(folder: Path, status: Status) -> None:
-    """Check for a request to stop while the libraries are imported, which takes seconds.
+def _watch(folder: Path, status: Status, over: Event) -> None:
+    """Leave when the run's folder is gone: nobody could see or stop this run, and others wait for its device.
 
-    Nothing is lost: before the features, a run has computed nothing of its own.
+    Leave as well when asked to stop while the libraries are imported, which takes seconds. Nothing is lost: before the
+    features, a run has computed nothing of its own.
     """
-    while (status.fields["state"], status.fields["stage"]) == ("running", "preparing"):
-        if stop_requested(folder):
+    while not over.wait(POLL_SECONDS):
+        try:
+            (folder / "lock").stat()
+        except FileNotFoundError:
+            os._exit(2)
+        except OSError:
+            continue  # a network disk that does not answer right now
+        if (status.fields["state"], status.fields["stage"]) == ("running", "preparing") and stop_requested(folder):
             _stopped(folder, status)
             os._exit(0)
-        time.sleep(POLL_SECONDS)
+
+
+def _failed(status: Status, words: str, details: str = "") -> None:
+    status.set(state="failed", error=words, traceback=details, seconds_left=None)
+    with contextlib.suppress(OSError):  # a full disk has no room for the log either
+        print(details or words, flush=True)
+
+
+def _disk_words(error: Exception) -> str:
+    """Say what to do about a disk that is full or cannot be written; "" for any other error."""
+    then = "then resume this run: it continues from its last checkpoint"
+    if is_full(error):
+        return f"The disk is full. Free some space, {then}."
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"'{Path(error.filename or '').name}' cannot be written ({error.strerror}). Change that, {then}."
+    return ""
 
 
 def check_run(folder: Path) -> None:

@@ -1,9 +1,13 @@
 """Everything that a training step changes, in one file, so that a killed run continues exactly where it was."""
 
 import io
+import math
 import re
+import shutil
 import time
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from leukodash.atomic_write import write_atomic
+from leukodash.atomic_write import replacing
 from leukodash.errors import RunError
 
 SAVING_SHARE = 0.05  # of the training time that may be spent on saving
@@ -98,31 +102,47 @@ class Checkpoint:
         arrays |= {f"best/{name}": value for name, value in self._best.items()}
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        write_atomic(self._file, buffer.getbuffer())
+        self._file.parent.mkdir(exist_ok=True)
+        with replacing(self._file) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
         self._saved = time.monotonic()
         self._cost = self._saved - start
+
+    def require_room(self) -> None:
+        """Raise RunError if the disk has no room for a checkpoint: better before an epoch than after it."""
+        arrays = [*self._variables().values(), *self._weights().values()]  # of the last step, and the best so far
+        needed = 4 * sum(math.prod(array.shape) for array in arrays)
+        free = shutil.disk_usage(self._file.parents[1]).free
+        if needed > free:
+            raise RunError(
+                f"A checkpoint of this run takes {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left. "
+                "Free some space, then resume this run."
+            )
 
     def load(self) -> None:
         """Restore what was saved, if anything was. Raises RunError where names or shapes differ from the model's."""
         if not self._file.is_file():
             return
-        with np.load(self._file) as saved:
-            old = "v0" in saved  # up to LeukoDash 0.1, arrays were numbered
-            variables = {f"v{n}" if old else name: v for n, (name, v) in enumerate(self._variables().items())}
-            best = {f"b{n}" if old else f"best/{name}": name for n, name in enumerate(self._weights())}
-            try:
-                self.state = State(**{field.name: saved[field.name].item() for field in fields(State)})
-                best = best if self.state.best_epoch else {}
-                if set(saved.files) != {*asdict(self.state), *variables, *best}:
-                    raise ValueError("other names")
-                for key, variable in variables.items():
-                    variable.assign(saved[key])
-                self._best = {name: saved[key] for key, name in best.items()}
-            except (KeyError, ValueError) as error:
-                raise RunError(
-                    "The checkpoint of this run does not fit this version of LeukoDash or Keras. "
-                    "Start a new run with the same settings."
-                ) from error
+        try:
+            with np.load(self._file) as saved:
+                self._restore(saved)
+        except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise RunError(
+                "The checkpoint of this run does not fit this version of LeukoDash or Keras, or is damaged. "
+                "Start a new run with the same settings."
+            ) from error
+
+    def _restore(self, saved: Mapping[str, np.ndarray]) -> None:
+        old = "v0" in saved  # up to LeukoDash 0.1, arrays were numbered
+        variables = {f"v{n}" if old else name: v for n, (name, v) in enumerate(self._variables().items())}
+        best = {f"b{n}" if old else f"best/{name}": name for n, name in enumerate(self._weights())}
+        self.state = State(**{field.name: saved[field.name].item() for field in fields(State)})
+        best = best if self.state.best_epoch else {}
+        if set(saved) != {*asdict(self.state), *variables, *best}:
+            raise ValueError("other names")
+        for key, variable in variables.items():
+            variable.assign(saved[key])
+        self._best = {name: saved[key] for key, name in best.items()}
 
     def _weights(self) -> dict[str, keras.Variable]:
         return dict(self._named("weights"))

@@ -10,7 +10,6 @@ import ctypes
 import hashlib
 import json
 import mmap
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from leukodash import settings
-from leukodash.atomic_write import temporary_name, write_atomic
+from leukodash.atomic_write import replacing, write_atomic
+from leukodash.cache_folder import make_room, mark_used
 from leukodash.data.views import view
 from leukodash.errors import DataError
 from leukodash.progress import Progress
@@ -31,6 +31,7 @@ from leukodash.progress import Progress
 VERSION = 2
 BATCH = 32
 WAIT_SECONDS = 0.5
+PACE = "ms_per_image"  # a file of the store
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,18 @@ def store_folder(**parts: object) -> Path:
     return settings.cache() / "features" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"The features cannot be stored in '{settings.cache()}' ({error.strerror}). Free some space there, or set "
+            "LEUKODASH_CACHE to a folder that you can write."
+        ) from error
+
+
+@_storing()
 def compute_features(
     prefix: keras.Model,
     cells: Callable[[], np.ndarray],
@@ -101,27 +114,43 @@ def compute_features(
         waiting: called with the progress of another process that computes the same; may raise to stop waiting.
 
     Raises:
-        DataError: the disk has no space for the store.
+        DataError: the disk has no space for the store, or cannot be written.
     """
+    computed = False
+    while True:
+        computed |= _compute_missing(prefix, cells, folder, views, progress, waiting)
+        mark_used(folder)
+        with contextlib.suppress(FileNotFoundError):  # another process has just evicted it
+            arrays = [[_open(_file(folder, number, t)) for t in range(len(prefix.outputs))] for number in views]
+            return Features(arrays, computed, float((folder / PACE).read_text()))
+
+
+def _compute_missing(
+    prefix: keras.Model,
+    cells: Callable[[], np.ndarray],
+    folder: Path,
+    views: tuple[int, ...],
+    progress: Progress,
+    waiting: Progress,
+) -> bool:
+    """Compute the views that are not stored; returns whether any were missing. Arguments as `compute_features`."""
     tensors = prefix.outputs
     missing = [number for number in views if not _files_exist(folder, number, len(tensors))]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock_shared_with_progress(folder, waiting):
+            folder.mkdir(exist_ok=True)
             missing = [number for number in views if not _files_exist(folder, number, len(tensors))]
             if missing:
                 _sweep(folder)
                 images = cells()
-                _make_room(folder, len(missing) * _bytes_per_view(prefix, len(images)))
+                make_room(folder, len(missing) * _bytes_per_view(prefix, len(images)), "The features")
                 for done, number in enumerate(missing):
-                    pace = _compute_view(prefix, images, folder, number, _scaled(progress, folder, done, len(missing)))
-                    write_atomic(folder / "ms_per_image", f"{pace:.3f}".encode())
+                    _compute_view(prefix, images, folder, number, _scaled(progress, folder, done, len(missing)))
                 (folder / "progress").unlink(missing_ok=True)
                 release(images)
                 _trim()
-    folder.touch()  # the least recently used store is evicted first
-    arrays = [[_open(_file(folder, number, t)) for t in range(len(tensors))] for number in views]
-    return Features(arrays, bool(missing), float((folder / "ms_per_image").read_text()))
+    return bool(missing)
 
 
 def _file(folder: Path, number: int, tensor: int) -> Path:
@@ -129,7 +158,7 @@ def _file(folder: Path, number: int, tensor: int) -> Path:
 
 
 def _files_exist(folder: Path, number: int, tensors: int) -> bool:
-    return all(_file(folder, number, t).is_file() for t in range(tensors))
+    return all(path.is_file() for path in (folder / PACE, *(_file(folder, number, t) for t in range(tensors))))
 
 
 def _open(path: Path) -> np.ndarray:
@@ -155,16 +184,15 @@ def _bytes_per_view(prefix: keras.Model, cells: int) -> int:
     return cells * sum(int(np.prod(t.shape[1:])) * _dtype(t).itemsize for t in prefix.outputs)
 
 
-def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: int, progress: Progress) -> float:
-    """Write the files of one view; returns the milliseconds per cell, without the first batch if there are others.
+def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: int, progress: Progress) -> None:
+    """Write the files of one view, and the milliseconds per cell, without the first batch if there are others.
 
     Plain writes instead of a memory map: pages of the file do not count as memory of this process.
     """
     n, times = len(cells), []
-    paths = [_file(folder, number, t) for t in range(len(prefix.outputs))]
-    temporary = [temporary_name(path) for path in paths]
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(path.open("wb")) for path in temporary]
+        paths = [stack.enter_context(replacing(_file(folder, number, t))) for t in range(len(prefix.outputs))]
+        files = [stack.enter_context(path.open("wb")) for path in paths]
         for file, tensor in zip(files, prefix.outputs, strict=True):
             header = {"descr": _dtype(tensor).str, "fortran_order": False, "shape": (n, *tensor.shape[1:])}
             np.lib.format.write_array_header_1_0(file, header)
@@ -179,10 +207,9 @@ def _compute_view(prefix: keras.Model, cells: np.ndarray, folder: Path, number: 
             for file, output in zip(files, outputs if isinstance(outputs, list) else [outputs], strict=True):
                 output = np.asarray(output)[: len(rows)]
                 file.write(np.ascontiguousarray(output).tobytes())
-    for made, path in zip(temporary, paths, strict=True):
-        made.replace(path)
+        pace = 1000 * float(np.median(times[1:] or times)) / BATCH
+        write_atomic(folder / PACE, f"{pace:.3f}".encode())
     progress(1.0, f"{n:,} of {n:,} cells")
-    return 1000 * float(np.median(times[1:] or times)) / BATCH
 
 
 def _scaled(progress: Progress, folder: Path, done: int, total: int) -> Progress:
@@ -192,7 +219,8 @@ def _scaled(progress: Progress, folder: Path, done: int, total: int) -> Progress
         overall = (done + fraction) / total
         words = message if total == 1 else f"view {done + 1} of {total}: {message}"
         progress(overall, words)
-        write_atomic(folder / "progress", f"{overall:.4f}".encode())
+        with contextlib.suppress(OSError):  # waiting processes can do without
+            write_atomic(folder / "progress", f"{overall:.4f}".encode(), durable=False)
 
     return report
 
@@ -220,24 +248,3 @@ def _sweep(folder: Path) -> None:
     """Remove incomplete files of killed processes. Called under the lock, so no other process is writing here."""
     for leftover in folder.glob(".*"):
         leftover.unlink(missing_ok=True)
-
-
-def _make_room(folder: Path, needed: int) -> None:
-    """Evict the least recently used stores until this one fits into the limit, then check the disk."""
-    others = [path for path in folder.parent.iterdir() if path.is_dir() and path != folder]
-    others.sort(key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.glob("*.npy")) for path in others}
-    total = sum(sizes.values()) + sum(file.stat().st_size for file in folder.glob("*.npy")) + needed
-    for path in others:
-        if total <= settings.cache_limit_bytes():
-            break
-        lock = FileLock(path.with_suffix(".lock"))
-        with contextlib.suppress(Timeout), lock.acquire(blocking=False):  # a store that is being computed stays
-            shutil.rmtree(path, ignore_errors=True)
-            total -= sizes[path]
-    free = shutil.disk_usage(folder).free
-    if needed > free - 200_000_000:
-        raise DataError(
-            f"The features need {needed / 1e9:.1f} GB, and '{settings.cache()}' has {free / 1e9:.1f} GB left. "
-            "Free some space, set LEUKODASH_CACHE to a larger disk, train fewer blocks, or use no views."
-        )

@@ -17,20 +17,22 @@ import keras
 import numpy as np
 import pandas as pd
 
-from leukodash.atomic_write import write_atomic
+from leukodash.atomic_write import replacing
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, cell_store_key
 from leukodash.data.split import make_split
 from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
+from leukodash.jobs.estimate import memory_shortage
 from leukodash.models import build as models
 from leukodash.models.head import has_pooled_head
 from leukodash.models.program import write_program
 from leukodash.models.weights import identity, obtain_weights, sha256_of
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.migrations import SCHEMA, stored_config
-from leukodash.runs.run_folder import HISTORY_COLUMNS, STEP_COLUMNS, Run
+from leukodash.runs.run_files import HISTORY_COLUMNS, STEP_COLUMNS
+from leukodash.runs.run_folder import Run
 from leukodash.runs.status import Status
 from leukodash.training import evaluate
 from leukodash.training.batches import Batches
@@ -71,7 +73,7 @@ def train(folder: Path, device: str, status: Status) -> None:
     status.set(stage="evaluating")
     checkpoint.restore_best()
     predictions, milliseconds = evaluate.predict(suffix, batches, dataset, part, progress)
-    _write_table(run.path / "predictions.csv", predictions)
+    run.write("predictions.csv", _csv(predictions))
     models.save_trained(model, run.weights)
     if facts["precision"] == "float32" and has_pooled_head(config):  # what pages classify with, without TensorFlow
         write_program(config.spec, model, config.weights_sha256 or "")
@@ -131,6 +133,8 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
     dataset = load_dataset(run.config.data, progress)
     part = _parts(run, dataset)
     weights, config = _starting_weights(run, progress)
+    if problem := memory_shortage(config):
+        raise RunError(problem)
     precision = run.model.get("precision") or choose_precision(  # a resumed run keeps its own
         config.precision,
         config.spec,
@@ -202,7 +206,7 @@ def _parts(run: Run, dataset: Dataset) -> pd.Series:
         return split["part"]
     part = make_split(dataset.cells, config.split)
     table = dataset.cells[["file", "label", "subject"]].assign(part=part, sha256=dataset.cells["sha256"])
-    _write_table(run.path / "split.csv", table)
+    run.write("split.csv", _csv(table))
     return part
 
 
@@ -242,10 +246,11 @@ def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, 
     """Train; returns the checkpoint, whose best weights are those of the lowest validation loss."""
     checkpoint = Checkpoint(run.path / "resume", suffix)
     checkpoint.load()
+    checkpoint.require_room()
     state, steps_per_epoch = checkpoint.state, batches.steps()
     done = state.epoch * steps_per_epoch + state.step
-    history = _Rows(run.path / "history.csv", HISTORY_COLUMNS, keep=lambda row: int(row["epoch"]) <= state.epoch)
-    steps = _Rows(run.path / "steps.csv", STEP_COLUMNS, keep=lambda row: int(row["step"]) <= done)
+    history = _Rows(run.path / "history.csv", HISTORY_COLUMNS, keep=lambda row: float(row["epoch"]) <= state.epoch)
+    steps = _Rows(run.path / "steps.csv", STEP_COLUMNS, keep=lambda row: float(row["step"]) <= done)
     while state.epoch < config.epochs and not _patience_over(state, config):
         epoch, since = state.epoch + 1, time.perf_counter()
         if state.step == 0:
@@ -339,15 +344,19 @@ class Clock:
 
 
 class _Rows:
-    """A CSV file that grows by a row at a time; of earlier rows, those are kept for which `keep` returns True."""
+    """A CSV file that grows by a row at a time; of earlier rows, those are kept for which `keep` returns True.
+
+    Rows that a kill, a full disk or a power cut has damaged are dropped: the last one if it has no end, and any that
+    does not have a number in each column.
+    """
 
     def __init__(self, path: Path, columns: tuple[str, ...], keep: Callable[[dict[str, str]], bool]) -> None:
-        kept = []
-        if path.is_file():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.DictReader(file) if None not in row.values() and keep(row)]
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+        kept = [row for row in rows if set(row) == set(columns) and all(map(_is_number, row.values())) and keep(row)]
         lines = [columns, *([row[name] for name in columns] for row in kept)]
-        write_atomic(path, "".join(f"{','.join(line)}\n" for line in lines).encode())
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{','.join(line)}\n" for line in lines))
         self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._written = 0.0
@@ -362,14 +371,22 @@ class _Rows:
             self.append(*values)
 
 
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
+
+
 def _peak_memory() -> int:
     """Return the peak resident memory of this process in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    write_atomic(path, table.to_csv(index=False).encode())
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
 
 
 def _short(value: float) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leukodash.atomic_write import write_atomic
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.run_folder import Run
 from leukodash.runs.status import Status
@@ -54,12 +53,12 @@ def find_rates(folder: Path, device: str, status: Status) -> None:
             step += 1
             over = step == STEPS or not np.isfinite(loss) or smooth > RUNAWAY * lowest
             if over or step % WRITE_EVERY == 0:
-                _write(folder, rows)
+                _write(run, rows)
             status.progress(step / STEPS, f"rate {rates[step - 1]:.1g}")
             if over:
                 return
 
 
-def _write(folder: Path, rows: list[tuple[float, float, float]]) -> None:
+def _write(run: Run, rows: list[tuple[float, float, float]]) -> None:
     table = pd.DataFrame(rows, columns=["rate", "loss", "smooth"])
-    write_atomic(folder / "rates.csv", table[np.isfinite(table["loss"])].to_csv(index=False).encode())
+    run.write("rates.csv", table[np.isfinite(table["loss"])].to_csv(index=False).encode())

@@ -5,9 +5,10 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from leukodash.app.classify.cell_cards import content, heat_share
+from leukodash.app.classify.cell_cards import heat_share
 from leukodash.app.common import plain
 from leukodash.cam.overlay_files import OverlayStyle, overlays_zip
+from leukodash.csv_text import csv_text
 from leukodash.data.images import Source
 
 
@@ -30,11 +31,11 @@ def download_popover(
 
 def _csv(files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str]) -> str:
     shares = [
-        float("nan") if heat is None else heat_share(*content(files[position]), heat)
+        float("nan") if heat is None else heat_share(files[position], heat)
         for position, heat in zip(table["position"], maps, strict=True)
     ]
     saved = table.assign(truth=table["position"].map(truth), title=table["run"].map(names), heat_on_cell=shares)
-    return saved.drop(columns="position").to_csv(index=False)
+    return csv_text(saved.drop(columns="position"))
 
 
 @st.fragment

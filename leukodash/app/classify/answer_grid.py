@@ -10,9 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.app.classify.answer_settings import Settings
-from leukodash.app.classify.cell_cards import cards, content, heat_share
+from leukodash.app.classify.cell_cards import cards, heat_share
 from leukodash.app.classify.picture_buttons import data_url
 from leukodash.app.common import choose_one
+from leukodash.app.picture_cache import data_of, kept
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
@@ -65,8 +66,8 @@ def _table(
     rows: list[dict] = []
     heat_shares: list[float] = []
     for position in positions:
-        data = content(files[position])
-        small = thumbnail(*data, chosen.style.bright)
+        file = files[position]
+        small = thumbnail(file, chosen.style.bright)
         known = {"truth": label_title(truth[position])} if position in truth else {}
         rows.append({"cell": data_url(small), **known})
         for number in by_position[position]:
@@ -76,7 +77,7 @@ def _table(
             rows[-1][f"{run} class"] = f"{label_title(answer['class'])}{'?' if answer['novel'] else ''}"
             rows[-1][f"{run} probability"] = None if answer["novel"] else round(100 * shown[number], 1)
             if heat is not None:
-                heat_shares.append(heat_share(*data, heat))
+                heat_shares.append(heat_share(file, heat))
                 rows[-1][f"{run} map"] = data_url(draw_over(small, heat, chosen.style, answer["novel"]))
                 rows[-1][f"{run} heat on cell"] = round(100 * heat_shares[-1], 1)
                 rows[-1][f"{run} novelty"] = answer["novelty"]
@@ -108,8 +109,7 @@ def _columns(names: dict[str, str]) -> dict:
     return config | {"name": "Name"}
 
 
-@st.cache_data(max_entries=2000, show_spinner=False)
-def thumbnail(data: bytes | str, stamp: float, bright: bool) -> np.ndarray:
+def thumbnail(file: Source, bright: bool) -> np.ndarray:
     """Return an image padded to a square, uint8 (SMALL, SMALL, 3)."""
-    small = square(read_image(Path(data) if isinstance(data, str) else data), SMALL)
+    small = kept(file, "thumbnail", lambda: square(read_image(data_of(file)), SMALL))
     return brighten(small) if bright else small

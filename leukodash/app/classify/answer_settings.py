@@ -65,7 +65,7 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
             notes += " Runs that pool every block also use earlier feature maps, which this map does not show."
         st.caption(notes)
         shared = [label for label in loaded[0].classes if all(label in other.classes for other in loaded)]
-        titles = {PREDICTED: PREDICTED} | {label: label_title(label) for label in shared}
+        titles = {PREDICTED: PREDICTED} | {label: plain(label_title(label)) for label in shared}
         target = choose_one("Class to explain", titles, "target", persist_state="session")
         layers = {}
         for column, classifier in zip(st.columns(len(loaded)), loaded, strict=True):

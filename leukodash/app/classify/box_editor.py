@@ -6,21 +6,23 @@ from typing import NamedTuple
 import streamlit as st
 
 from leukodash.app.common import choose_one, plain
-from leukodash.data.images import read_image
+from leukodash.app.picture_cache import pictures_of
+from leukodash.data.images import Source, read_image
 from leukodash.figures.smear_boxes import drawn_box, smear_figure, smear_jpeg
 from leukodash.figures.theme import alt_text
-from leukodash.smears.detection import Box, find_white_cells, looks_like_smear
+from leukodash.smears.detection import MAX_CELLS, Box, find_white_cells, looks_like_smear
 
 PHONE = 326  # pixels, width of the chart on a phone
 MODES = {"add": ":material/add_box: Drag to add", "remove": ":material/disabled_by_default: Click to remove"}
 
 
 class Smear(NamedTuple):
-    """An uploaded smear: its display name, the SHA-256 of its bytes, and the bytes."""
+    """A smear: its display name, the SHA-256 of its bytes, the bytes, and the file."""
 
     name: str
     sha: str
     data: bytes
+    file: Source
 
 
 def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
@@ -29,7 +31,7 @@ def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
         head = st.container()
         shown = smears[0]
         if len(smears) > 1:
-            names = [f"{smear.name} · {len(found_cells(smear.sha, smear.data) or [])} found" for smear in smears]
+            names = [f"{smear.name} · {len(found_cells(smear) or [])} found" for smear in smears]
             place = st.selectbox(
                 "Smear shown", list(range(len(names))), key="smear-shown", format_func=names.__getitem__
             )
@@ -42,12 +44,14 @@ def correct_smears(smears: list[Smear]) -> dict[str, list[Box] | None]:
             f"**{many} with {cells:,} white cell{'' if cells == 1 else 's'}.** Each is classified separately. "
             "Drag a box around a missed cell; click on the number of a box to remove it."
         )
+        if any(len(boxes[smear.sha] or []) >= MAX_CELLS for smear in smears):
+            head.warning(f"A smear can have {MAX_CELLS} cells here. Crop it for the others.", icon=":material/crop:")
     return boxes
 
 
 def _editor(smear: Smear) -> None:
     state, mark = _corrections(smear.sha), smear.sha[:16]
-    picture, width, height = _picture(smear.sha, smear.data)
+    picture, width, height = _picture(smear)
     boxes = _boxes(smear)
     with st.container(horizontal=True, vertical_alignment="center"):
         mode = choose_one("Correct", MODES, "smear-way", label_visibility="collapsed", disabled=boxes is None)
@@ -69,18 +73,24 @@ def _editor(smear: Smear) -> None:
     )  # fmt: skip
 
 
-@st.cache_data(max_entries=20_000, show_spinner=False)
-def found_cells(sha: str, _data: bytes) -> list[Box] | None:
+def found_cells(smear: Smear) -> list[Box] | None:
     """Return the white cells detected in an image, None if it is not a smear. Raises ImageError."""
-    image = read_image(_data)
-    return find_white_cells(image) if looks_like_smear(image) else None
+
+    def find() -> list[Box] | None:
+        image = read_image(smear.data)
+        return find_white_cells(image) if looks_like_smear(image) else None
+
+    return pictures_of(smear.file).remember(("cells of a smear", smear.sha), find)
 
 
-@st.cache_data(max_entries=50, show_spinner=False)
-def _picture(sha: str, _data: bytes) -> tuple[str, int, int]:
+def _picture(smear: Smear) -> tuple[str, int, int]:
     """Return a JPEG for the page, and the smear's width and height."""
-    image = read_image(_data)
-    return smear_jpeg(image), image.shape[1], image.shape[0]
+
+    def draw() -> tuple[str, int, int]:
+        image = read_image(smear.data)
+        return smear_jpeg(image), image.shape[1], image.shape[0]
+
+    return pictures_of(smear.file).remember(("smear", smear.sha), draw)
 
 
 def _corrections(sha: str) -> dict:
@@ -92,7 +102,7 @@ def _boxes(smear: Smear) -> list[Box] | None:
     state = _corrections(smear.sha)
     if state["whole"]:
         return None
-    return found_cells(smear.sha, smear.data) if state["boxes"] is None else state["boxes"]
+    return found_cells(smear) if state["boxes"] is None else state["boxes"]
 
 
 def _correct(sha: str, key: str, size: tuple[int, int], boxes: list[Box]) -> None:
@@ -100,7 +110,7 @@ def _correct(sha: str, key: str, size: tuple[int, int], boxes: list[Box]) -> Non
     selection = st.session_state[key].selection
     if selection["box"]:
         drawn = drawn_box(selection["box"][0], *size)
-        _keep(sha, [*boxes, Box(*drawn)] if drawn else boxes)
+        _keep(sha, [*boxes, Box(*drawn)][:MAX_CELLS] if drawn else boxes)
     elif selection["points"]:
         removed = {point["point_index"] for point in selection["points"]}
         _keep(sha, [box for number, box in enumerate(boxes) if number not in removed])

@@ -1,5 +1,6 @@
 """Cards of the classify page: a cell, and beside it the class and heat map of each run."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import streamlit as st
 
 from leukodash.app.classify.answer_settings import Settings
 from leukodash.app.common import plain
+from leukodash.app.picture_cache import data_of, kept
 from leukodash.cam.localization import heat_on_cell
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
@@ -21,23 +23,20 @@ DECODED = 300  # pixels a side, for the full-screen view
 SHOWN = {1: 150, 2: 150, 3: 116, 4: 116}  # pixels a side by the number of runs, so that whole cards fill a row
 
 
-def content(file: Source) -> tuple[bytes | str, float]:
-    """Return what identifies a file for a cache: its path and time, or its bytes."""
-    return (str(file), file.stat().st_mtime) if isinstance(file, Path) else (file[1], 0.0)
-
-
-@st.cache_data(max_entries=100, show_spinner=False)
-def picture(data: bytes | str, stamp: float) -> tuple[np.ndarray, str]:
+def picture(file: Source) -> tuple[np.ndarray, str]:
     """Return an image padded to a square, uint8 (DECODED, DECODED, 3), and its original size as text."""
-    image = read_image(Path(data) if isinstance(data, str) else data)
-    return square(image, DECODED), f"{image.shape[1]} × {image.shape[0]} pixels"
+
+    def decode() -> tuple[np.ndarray, str]:
+        image = read_image(data_of(file))
+        return square(image, DECODED), f"{image.shape[1]} × {image.shape[0]} pixels"
+
+    return kept(file, ("picture", DECODED), decode)
 
 
-@st.cache_data(max_entries=10_000, show_spinner=False)
-def heat_share(data: bytes | str, stamp: float, heat: np.ndarray) -> float:
+def heat_share(file: Source, heat: np.ndarray) -> float:
     """Return `localization.heat_on_cell`, computed once for each map."""
-    image = read_image(Path(data) if isinstance(data, str) else data)
-    return heat_on_cell(image, heat)
+    which = hashlib.sha256(heat.tobytes()).hexdigest()
+    return kept(file, ("heat on cell", which), lambda: heat_on_cell(read_image(data_of(file)), heat))
 
 
 def heat_legend(chosen: Settings) -> None:
@@ -64,8 +63,7 @@ def cards(
     with st.container(horizontal=True):
         for position in positions:
             rows, file = by_position[position], files[position]
-            data = content(file)
-            image, size = picture(*data)
+            image, size = picture(file)
             name = Path(rows["file"].iloc[0]).name if isinstance(file, Path) else rows["file"].iloc[0]
             image = brighten(image) if chosen.style.bright else image
             known = truth.get(position)
@@ -88,7 +86,7 @@ def cards(
                             _answer(row, title, known, chosen.calibrated, bar=len(names) == 1)
                             if not heat.any():
                                 st.markdown(f":small[no evidence for {plain(label)}]")
-                            elif not np.isnan(share := heat_share(*data, heat)):
+                            elif not np.isnan(share := heat_share(file, heat)):
                                 st.markdown(_share_words(share))
                                 if not row["novel"]:
                                     shares[title] = share

@@ -23,33 +23,29 @@ from leukodash.app.common import (
     progress_bar,
     run_label,
     unique_labels,
+    without_damaged,
 )
 from leukodash.app.navigation import page
+from leukodash.app.picture_cache import pictures_of
 from leukodash.data.images import Source
 from leukodash.errors import LeukoDashError
 from leukodash.inference.answer_summary import summary
 from leukodash.inference.classifier import Classifier, starts_without_keras
-from leukodash.inference.classify_files import AnswerCache, classify_files
-from leukodash.jobs.live_status import readable
+from leukodash.inference.classify_files import classify_files
 from leukodash.runs.leaderboard import first_run, run_names
 from leukodash.runs.run_folder import Run
 
 
-@st.cache_resource
-def answer_cache() -> AnswerCache:
-    """Return the answers computed so far, shared by all sessions."""
-    return AnswerCache()
-
-
 def choose_runs() -> list[Run]:
     """Let the user choose finished runs, stored in the URL; without any, link to the train page."""
-    runs = {run.id: run for run in readable(finished_runs())[0] if run.weights.is_file()}
+    runs = {run.id: run for run in finished_runs() if run.weights.is_file()}
+    asked = st.query_params.get("runs", st.session_state.get("last-runs", ""))
     if not runs:
+        without_damaged([], asked)
         st.info("No finished run yet. Train one first: the demo takes about two minutes.", icon=":material/biotech:")
         st.page_link(page("train"), label="Start a run", icon=":material/arrow_forward:")
         st.stop()
-    requested = st.query_params.get("runs", st.session_state.get("last-runs", "")).split(",")
-    start = [run_id for run_id in requested if run_id in runs][:MAX_MODELS]
+    start = [run_id for run_id in asked.split(",") if run_id in runs][:MAX_MODELS]
     start = start or [first_run(list(runs.values())).id]
     owners = {run_id: f" · {run.about['owner']}" if run.about["owner"] else "" for run_id, run in runs.items()}
     labels = {run_id: run_label(run) + owners[run_id] for run_id, run in runs.items()}
@@ -60,7 +56,7 @@ def choose_runs() -> list[Run]:
             format_func=labels.__getitem__,
         )  # fmt: skip
     st.query_params["runs"] = st.session_state["last-runs"] = ",".join(chosen)
-    return [runs[run_id] for run_id in chosen]
+    return without_damaged([runs[run_id] for run_id in chosen], asked)
 
 
 def show_badges(runs: list[Run]) -> None:
@@ -98,7 +94,7 @@ def classify(
                 each.load_keras()
     bar = st.empty()
     table, maps = classify_files(
-        loaded, files, chosen.method, answer_cache(), progress_bar(bar), target=chosen.target, layers=chosen.layers,
+        loaded, files, chosen.method, pictures_of, progress_bar(bar), target=chosen.target, layers=chosen.layers,
         rule=chosen.rule,
     )  # fmt: skip
     bar.empty()

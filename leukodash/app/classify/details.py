@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -13,6 +12,7 @@ from leukodash.app.classify.answer_settings import Settings
 from leukodash.app.classify.export_part import export_part
 from leukodash.app.classify.map_checks import map_checks_part
 from leukodash.app.classify.network_view import network_part
+from leukodash.app.picture_cache import data_of
 from leukodash.data.images import Source, read_image
 from leukodash.inference.answer_summary import display_order
 
@@ -35,12 +35,12 @@ def details_part(
             classifier, position = _choose("trust", loaded, table, names)
             row = table[(table["position"] == position) & (table["run"] == classifier.run.id)].index[0]
             request = chosen.method, chosen.target, chosen.layers.get(classifier.run.id)
-            map_checks_part(classifier, table["file"][row], _image(files[position]), maps[row], *request)
+            map_checks_part(classifier, table["file"][row], files[position], maps[row], *request)
     with st.expander("Look inside the network", icon=":material/layers:", key="inside", on_change="rerun") as expander:
         if expander.open:
             classifier, position = _choose("inside", loaded, table, names)
             name = table.loc[table["position"] == position, "file"].iloc[0]
-            network_part(classifier, Path(name).name, _image(files[position]))
+            network_part(classifier, Path(name).name, read_image(data_of(files[position])))
     with st.expander("Export model", icon=":material/output:", key="export", on_change="rerun") as expander:
         if expander.open:
             export_part([classifier.run for classifier in loaded])
@@ -57,7 +57,3 @@ def _choose(key: str, loaded: list[Classifier], table: pd.DataFrame, names: dict
     if len(loaded) == 1:
         return loaded[0], position
     return right.selectbox("Run", loaded, key=f"{key}-run", format_func=lambda own: names[own.run.id]), position
-
-
-def _image(file: Source) -> np.ndarray:
-    return read_image(file if isinstance(file, Path) else file[1])

@@ -3,10 +3,13 @@
 import streamlit as st
 
 from leukodash.app.common import choose_one, plain
+from leukodash.app.sign_in import current_actor
+from leukodash.app.sign_in_form import refused
 from leukodash.errors import LeukoDashError
 from leukodash.export.export_formats import FORMATS, NOTICE
 from leukodash.export.export_jobs import Job, job_status, start_export
 from leukodash.export.model_export import CHECKED_CELLS, Exported
+from leukodash.runs.access import refusal
 from leukodash.runs.leaderboard import run_names
 from leukodash.runs.run_folder import Run
 
@@ -16,13 +19,16 @@ ACTIVE = ("waiting", "running")
 
 def export_part(runs: list[Run]) -> None:
     """Offer the networks of finished runs as files; polls while one is being created."""
-    names = {run.id: name for name, run in run_names(runs).items()}
+    names = {run.id: plain(name) for name, run in run_names(runs).items()}
     st.markdown(
         "A trained network as one file for other programs: RGB values in, probabilities out, preprocessing included. "
         f"Each file is tested on {CHECKED_CELLS} cells, and offered only if it gives the app's probabilities."
     )
     by_id = {run.id: run for run in runs}
     run = runs[0] if len(runs) == 1 else by_id[choose_one("Network", names, f"export-{'-'.join(by_id)}")]
+    if words := refusal(current_actor(), "export", run):
+        refused(words, "export")
+        return
     polling = any(job_status(run, format).state in ACTIVE for format in FORMATS)
     st.fragment(_formats, run_every="1s" if polling else None)(run, polling)
     st.caption(f"{NOTICE} Each file contains this notice, its classes, its threshold and its origin.")
@@ -52,7 +58,7 @@ def _card(run: Run, format: str, job: Job) -> None:
     label = "Try again" if job.state == "failed" else "Create the file"
     if st.button(label, key=f"export-{run.id}-{format}", icon=":material/deployed_code:"):
         try:
-            start_export(run, format)
+            start_export(run, format, current_actor())
         except LeukoDashError as error:
             st.error(plain(str(error)), icon=":material/error:")
         else:

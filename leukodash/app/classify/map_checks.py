@@ -11,10 +11,11 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from leukodash.app.common import progress_bar
+from leukodash.app.picture_cache import data_of, pictures_of
 from leukodash.cam.localization import cell_mask, generated_masks
 from leukodash.cam.methods import METHODS
 from leukodash.data.dataset import label_title
-from leukodash.data.images import read_image, square
+from leukodash.data.images import Source, read_image, square
 from leukodash.errors import ImageError
 from leukodash.explain.sanity_verdict import judge_deletion, judge_localization, judge_randomization, verdict
 from leukodash.figures.cell_pictures import brighten
@@ -27,22 +28,15 @@ if TYPE_CHECKING:
     from leukodash.explain.sanity_checks import DeletionInsertion, Randomization
     from leukodash.inference.classifier import Classifier
 
-MAX_CACHED = 200  # results, a few kilobytes each
 OTHERS = 7  # further cells for the randomization test
 SIDE = 150  # pixels a side
 ICONS = {True: ":green[:material/check:]", False: ":red[:material/close:]", None: ":gray[:material/remove:]"}
 
 
-@st.cache_resource
-def cached_checks() -> dict[tuple, tuple[str, DeletionInsertion, Randomization]]:
-    """Return the results so far by run, cell, map, method, class and layer; shared by all sessions."""
-    return {}
-
-
 def map_checks_part(
     classifier: Classifier,
     name: str,
-    image: np.ndarray,
+    file: Source,
     heat: np.ndarray,
     method: str,
     target: str | None = None,
@@ -52,7 +46,7 @@ def map_checks_part(
 
     Args:
         name: path of the cell, or name of the upload.
-        image: uint8 (H, W, 3), RGB.
+        file: the cell.
         heat: float (h, w), 0 to 1, its map.
         method, target, layer: of the map, as in `Classifier.answer`.
     """
@@ -64,22 +58,24 @@ def map_checks_part(
     if not heat.any():
         st.info("This map shows no evidence for the class, so there is nothing to check.", icon=":material/info:")
         return
+    image = read_image(data_of(file))
     masks = generated_masks(Path(classifier.run.config.data), name, image)
     nucleus, cell = masks or (None, cell_mask(image))
     findings = [judge_localization(heat, cell, nucleus)]
     contents = hashlib.sha256(image.tobytes() + np.float32(heat).tobytes()).hexdigest()
     key = (classifier.run.id, contents, method, target, layer)
-    start = st.empty()
-    if key not in cached_checks() and start.button(
+    checked, start = pictures_of(file), st.empty()
+    if key not in checked and start.button(
         "Check this map", key=f"trust-{hash(key)}", icon=":material/fact_check:",
         help="Runs the network about 150 times: seconds for a small network, up to a minute for a large one.",
     ):  # fmt: skip
-        check(classifier, image, heat, method, target, layer, key, start)
-    if key not in cached_checks():
+        checked[key] = check(classifier, image, heat, method, target, layer, start)
+    if key not in checked:
         st.markdown(f"{ICONS[findings[0].passed]} **Location.** {findings[0].words}")
         return
     start.empty()
-    label, curves, randomized = cached_checks()[key]
+    results: tuple[str, DeletionInsertion, Randomization] = checked[key]
+    label, curves, randomized = results
     findings += [judge_deletion(curves), judge_randomization(randomized)]
     level, words = verdict(findings)
     {"good": st.success, "partly": st.warning, "bad": st.error}[level](words)
@@ -119,10 +115,9 @@ def check(
     method: str,
     target: str | None,
     layer: str | None,
-    key: tuple,
     slot: DeltaGenerator,
-) -> None:
-    """Run the two checks that need the network, with a progress bar in `slot`, and cache the results."""
+) -> tuple[str, DeletionInsertion, Randomization]:
+    """Run the two checks that need the network, with a progress bar in `slot`; returns the class and the results."""
     from leukodash.explain.sanity_checks import RANDOM_NETWORKS, deletion_insertion, randomization_test
 
     progress = progress_bar(slot)
@@ -134,9 +129,7 @@ def check(
         classifier, [image, *others], method, label, layer, lambda done, words: progress(0.5 + done / 2, words),
         draws=1 if slow else RANDOM_NETWORKS,
     )  # fmt: skip
-    cached_checks()[key] = label, curves, randomized
-    if len(cached_checks()) > MAX_CACHED:
-        cached_checks().pop(next(iter(cached_checks())))
+    return label, curves, randomized
 
 
 def cells_of_class(classifier: Classifier, label: str, count: int) -> list[np.ndarray]:

@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from leukodash import settings
 from leukodash.app.classify.picture_buttons import PictureButton, data_url, picture_buttons
 from leukodash.app.common import CNMC_CREDIT, plain
+from leukodash.app.picture_cache import kept
 from leukodash.cam.localization import cell_mask
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image, square
@@ -47,17 +48,20 @@ def _cells(runs: tuple[str, ...]) -> tuple[pd.DataFrame, bool]:
     return cells.assign(key=keys).drop_duplicates("key").set_index("key"), unseen
 
 
-@st.cache_data(max_entries=1000, show_spinner=False)
-def thumbnail(path: str, smear: bool = False) -> str | None:
+def thumbnail(path: Path, smear: bool = False) -> str | None:
     """Return a sample as a data URL; None if the file is gone or damaged.
 
     A cell is brightened, and cut out of the middle of its picture if that leaves nine tenths of it or more: all at the
     same scale, since size is evidence.
     """
     try:
-        image = read_image(Path(path))
-    except ImageError:
+        return kept(path, ("sample", smear), lambda: _drawn(path, smear))
+    except (ImageError, OSError):
         return None
+
+
+def _drawn(path: Path, smear: bool) -> str:
+    image = read_image(path)
     if smear:
         return data_url(square(image, 2 * THUMBNAIL))
     image = square(image, max(image.shape[:2]))
@@ -79,7 +83,7 @@ def choose_samples(runs: list[Run], wall: DeltaGenerator, row: DeltaGenerator) -
     drawn = draw_samples(cells, SHOWN, st.session_state.get("draw", 0)).sort_index()  # by hash: no order of classes
     names = {key: f"Cell {number}" for number, key in enumerate(drawn.index, 1)}
     names |= {key: f"Smear {number}" for number, key in enumerate(smears, 1)}
-    urls = {key: thumbnail(str(paths[key]), key in smears) for key in names}
+    urls = {key: thumbnail(paths[key], key in smears) for key in names}
     buttons = [PictureButton(key, names[key], url, key in picked) for key, url in urls.items() if url]
     with wall:
         picture_buttons("Samples", buttons, _toggle, key="wall")
@@ -119,16 +123,15 @@ def _ask(waiting: dict[str, Path], labels: list[str]) -> None:
     with st.container(horizontal=True):
         for key, path in waiting.items():
             with st.container(border=True, width=LARGE + 150):
-                st.image(_large(str(path)), width=LARGE, alt="The cell to guess")
+                st.image(_large(path), width=LARGE, alt="The cell to guess")
                 st.pills(
                     "Your guess?", [*labels, SKIP], key=f"guess-{key}", on_change=partial(_guess, key),
-                    format_func=lambda label: SKIP if label == SKIP else label_title(label),
+                    format_func=lambda label: SKIP if label == SKIP else plain(label_title(label)),
                 )  # fmt: skip
 
 
-@st.cache_data(max_entries=100, show_spinner=False)
-def _large(path: str) -> np.ndarray:
-    return brighten(square(read_image(Path(path)), 2 * LARGE))
+def _large(path: Path) -> np.ndarray:
+    return kept(path, "to guess", lambda: brighten(square(read_image(path), 2 * LARGE)))
 
 
 def _words(drawn: pd.DataFrame, runs: int, unseen: bool) -> str:

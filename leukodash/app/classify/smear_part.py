@@ -8,14 +8,17 @@ import cv2
 import pandas as pd
 import streamlit as st
 
+from leukodash import settings
 from leukodash.app.classify.box_editor import Smear, correct_smears, found_cells
 from leukodash.app.common import plain, progress_bar
+from leukodash.app.picture_cache import pictures_of
 from leukodash.data.dataset import printable
-from leukodash.data.images import Source, read_image
+from leukodash.data.images import Sample, Source, read_image
 from leukodash.errors import ImageError
 from leukodash.inference.smear_summary import cell_name, count_cells, smear_words
 from leukodash.smears.detection import Box, cut_outs
 
+MAX_CUT_PIXELS, MAX_PUBLIC_CUT_PIXELS = 64_000_000, 4_000_000  # of the cut-outs of all smears; 3 bytes each
 NAME_LENGTH = 60  # leaves room for ", cell 12" in the 80 characters of a name that tables show
 
 
@@ -34,6 +37,7 @@ def cells_of_smears(files: list[Source], truth: dict[int, str]) -> tuple[list[So
     if not smears:
         return files, truth, []
     boxes = correct_smears(list(smears.values()))
+    most_pixels = MAX_PUBLIC_CUT_PIXELS if settings.public() else MAX_CUT_PIXELS
     sources: list[Source] = []
     moved: dict[int, str] = {}
     names = []
@@ -44,8 +48,9 @@ def cells_of_smears(files: list[Source], truth: dict[int, str]) -> tuple[list[So
         if smear is None or (smear_boxes := boxes[smear.sha]) is None:
             sources.append(file)
         else:
-            cells = _cells(smear.sha, tuple(smear_boxes), smear.data)
-            sources += [(cell_name(smear.name, number), png) for number, png in enumerate(cells, 1)]
+            pngs = _cells(smear, smear_boxes, most_pixels // len(smears))
+            cells = [(cell_name(smear.name, number), png) for number, png in enumerate(pngs, 1)]
+            sources += map(Sample, cells) if isinstance(file, Path) else cells
             names.append(smear.name)
     return sources, moved, names
 
@@ -69,20 +74,24 @@ def _smears(files: list[tuple[int, Source]]) -> dict[int, Smear]:
         progress(number / len(files), f"Looking for whole smears: {number:,} of {len(files):,} files")
         try:
             data = file.read_bytes() if isinstance(file, Path) else file[1]
-            sha = hashlib.sha256(data).hexdigest()
-            if found_cells(sha, data) is None:
+            smear = Smear("", hashlib.sha256(data).hexdigest(), data, file)
+            if found_cells(smear) is None:
                 continue
         except (OSError, ImageError):  # reported with the other answers
             continue
         name = printable(file.name if isinstance(file, Path) else file[0])[-NAME_LENGTH:]
         names[name] += 1
-        smears[at] = Smear(name if names[name] == 1 else f"{name} ({names[name]})", sha, data)
+        smears[at] = smear._replace(name=name if names[name] == 1 else f"{name} ({names[name]})")
     bar.empty()
     return smears
 
 
-@st.cache_data(max_entries=400, show_spinner="Cutting out the cells …")
-def _cells(sha: str, boxes: tuple[Box, ...], _data: bytes) -> list[bytes]:
+def _cells(smear: Smear, boxes: list[Box], most_pixels: int) -> list[bytes]:
     """Return the PNG of each box's cell on black."""
-    cells = cut_outs(read_image(_data), list(boxes)) if boxes else []
-    return [cv2.imencode(".png", cell[..., ::-1])[1].tobytes() for cell in cells]
+
+    def cut() -> list[bytes]:
+        with st.spinner("Cutting out the cells …"):
+            cells = cut_outs(read_image(smear.data), boxes, most_pixels)
+            return [cv2.imencode(".png", cell[..., ::-1])[1].tobytes() for cell in cells]
+
+    return pictures_of(smear.file).remember(("cut-outs", smear.sha, tuple(boxes), most_pixels), cut)

@@ -4,9 +4,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from leukodash import settings
 from leukodash.app.common import plain, progress_bar
-from leukodash.data.archive import IMAGES, MAX_PUBLIC_UNPACKED_MB, MAX_UNPACKED_MB, Unpacked, safe_name, unpack
+from leukodash.app.upload_limits import MB, admitted, forget, hold, limits, room
+from leukodash.data.archive import IMAGES, MAX_UNPACKED_MB, Unpacked, safe_name, unpack
 from leukodash.data.images import Source, has_more_frames
 from leukodash.errors import ImageError
 
@@ -28,7 +28,8 @@ def own_cells(row: DeltaGenerator) -> tuple[list[Source], Unpacked]:
         with st.container(border=True):
             _choose_uploads(kept)
     unpacked = _unpacked([file for files in kept.values() for file in files])
-    return list(unpacked.files), unpacked
+    dropped = st.session_state.get("dropped-uploads", [])
+    return list(unpacked.files), unpacked._replace(left_out=[*dropped, *unpacked.left_out])
 
 
 def show_upload_notes(unpacked: Unpacked) -> None:
@@ -47,16 +48,9 @@ def show_errors(errors: list[str]) -> None:
             st.markdown("  \n".join(plain(message) for message in errors[ERRORS_SHOWN:]))
 
 
-def _limits() -> tuple[int, int, int]:
-    """Return the maximum number of images, the maximum size of a file in MB, and that of an unpacked ZIP."""
-    if settings.public():
-        return 50, 10, MAX_PUBLIC_UNPACKED_MB
-    return 1000, settings.MAX_UPLOAD_MB, MAX_UNPACKED_MB
-
-
 def _choose_uploads(kept: dict[str, list[UploadedFile]]) -> None:
     """Show the widgets for images, ZIPs, a folder or a photo from the camera."""
-    megabytes = _limits()[1]
+    megabytes = limits().file_mb
     left, right = st.columns([2, 1])
     left.file_uploader(
         "Drop images or ZIPs here", [*IMAGES, "zip"], accept_multiple_files=True, max_upload_size=megabytes,
@@ -72,12 +66,21 @@ def _choose_uploads(kept: dict[str, list[UploadedFile]]) -> None:
         left.camera_input("Photo", key="photograph", label_visibility="collapsed", on_change=_keep, args=["photograph"])
     if count := len(kept[EARLIER]):
         words = f"Remove the {f'{count:,} files' if count > 1 else 'file'} from before"
-        right.button(words, icon=":material/delete:", on_click=kept[EARLIER].clear)
+        right.button(words, icon=":material/delete:", on_click=_remove_earlier)
 
 
 def _keep(key: str) -> None:
+    """Keep the files of a widget that are within the limits."""
     value = st.session_state[key] or []
-    st.session_state["kept-files"][key] = value if isinstance(value, list) else [value]
+    chosen = [file for file in (value if isinstance(value, list) else [value]) if isinstance(file, UploadedFile)]
+    kept: dict[str, list[UploadedFile]] = st.session_state["kept-files"]
+    others = [file for other, files in kept.items() if other != key for file in files]
+    kept[key], st.session_state["dropped-uploads"] = admitted(chosen, others)
+
+
+def _remove_earlier() -> None:
+    forget(st.session_state["kept-files"][EARLIER])
+    st.session_state["kept-files"][EARLIER] = []
 
 
 def _unpacked(uploads: list[UploadedFile]) -> Unpacked:
@@ -89,22 +92,23 @@ def _unpacked(uploads: list[UploadedFile]) -> Unpacked:
 
 
 def _unpack_all(uploads: list[UploadedFile]) -> Unpacked:
-    max_files, megabytes, unpacked = _limits()
-    bytes_left = unpacked * 10**6
+    most = limits()
+    hold(sum(file.size for file in uploads))
+    bytes_left = min(MAX_UNPACKED_MB * MB, room())
     bar = st.empty()
     progress = progress_bar(bar)
     files, errors, notes = result = Unpacked([], [], [])
     for number, file in enumerate(uploads):
-        if len(files) >= max_files:
+        if len(files) >= most.files:
             total = len(files) + len(uploads) - number
-            notes.append(f"{total:,} files were uploaded, but the limit is {max_files:,}: the rest is ignored.")
+            notes.append(f"{total:,} files were uploaded, but the limit is {most.files:,}: the rest is ignored.")
             break
         if not file.name.lower().endswith(".zip"):
             files.append((safe_name(file.name), file.getvalue()))
             continue
-        limits = max_files - len(files), bytes_left, megabytes * 10**6
+        rest = most.files - len(files), bytes_left, most.file_mb * MB
         try:
-            content = unpack(file.getvalue(), file.name, *limits, progress)
+            content = unpack(file.getvalue(), file.name, *rest, progress)
         except ImageError as error:
             errors.append(str(error))
             continue
@@ -112,6 +116,7 @@ def _unpack_all(uploads: list[UploadedFile]) -> Unpacked:
         errors += content.faults
         notes += content.left_out
         bytes_left -= sum(len(data) for _, data in content.files)
+    hold(sum(file.size for file in uploads) + sum(len(data) for _, data in files))
     bar.empty()
     several = [name for name, data in files if has_more_frames(data)]
     notes += [f"'{name}' contains several images: only the first is used." for name in several]

@@ -8,9 +8,12 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 from leukodash.app.common import plain
 from leukodash.app.compare.choice import ask
 from leukodash.app.compare.run_picker import MAX_RUNS
+from leukodash.app.sign_in import current_actor
+from leukodash.app.sign_in_form import refused
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Predictions, average
 from leukodash.models.backbones import BACKBONES
+from leukodash.runs.access import may, refusal
 from leukodash.runs.baseline_predictions import predict_baselines
 from leukodash.runs.imported_predictions import NEEDED, import_predictions, is_import, template
 from leukodash.runs.leaderboard import TestGroup, default_runs, test_groups
@@ -40,10 +43,13 @@ def add_part(group: TestGroup, groups: list[TestGroup], chosen: list[Run]) -> se
     ):  # fmt: skip
         wanted.add("baselines")
     st.divider()
-    _import(group, groups, chosen)
+    if words := refusal(current_actor(), "import"):
+        refused(words, "import")
+    else:
+        _import(group, groups, chosen)
     if problem := st.session_state.pop("import-problem", ""):
         st.error(plain(problem), icon=":material/error:")
-    _remove([run for run in group.runs if is_import(run)])
+    _remove([run for run in group.runs if is_import(run) and may(current_actor(), "delete", run)])
     return wanted
 
 
@@ -70,7 +76,9 @@ def _import_file(groups: list[TestGroup], chosen: list[Run], file: UploadedFile)
     trained = [next((run for run in group.runs if not is_import(run)), None) for group in groups]
     like = [run for run in trained if run]
     try:
-        run = import_predictions(file.getvalue(), file.name, title=title, backbone=backbone, like=like)
+        run = import_predictions(
+            file.getvalue(), file.name, title=title, backbone=backbone, like=like, actor=current_actor()
+        )
     except LeukoDashError as error:
         st.session_state["import-problem"] = str(error)
         return
@@ -91,7 +99,7 @@ def _remove(imports: list[Run]) -> None:
 
 def _discard(run: Run) -> None:
     try:
-        discard(run)
+        discard(run, current_actor())
         compared = st.query_params.get("runs", "").split(",")
         if run.id in compared:
             ask(runs=",".join(name for name in compared if name != run.id))
@@ -118,7 +126,7 @@ def _baselines(path: str, key: tuple, _comparison: Comparison) -> dict[str, Pred
     return predict_baselines(Run(Path(path)), _comparison.cells["file"])
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=4, show_spinner=False)
 def _with(names: tuple[str, ...], key: tuple, _comparison: Comparison, _more: dict[str, Predictions]) -> Comparison:
     for name in names:
         _comparison = _comparison.with_predictions(name, _more[name])

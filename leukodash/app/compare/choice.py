@@ -8,7 +8,7 @@ import streamlit as st
 from leukodash.app.common import plain
 from leukodash.app.compare.run_picker import MAX_RUNS, open_picker
 from leukodash.data.dataset import printable
-from leukodash.runs.run_folder import Run
+from leukodash.runs.run_folder import Run, damaged_runs
 from leukodash.studies.questions import Question
 
 ASKED, START = "compared", "compared-first"  # what is compared; what the page's address without a choice stands for
@@ -41,7 +41,8 @@ def choose(runs: Sequence[Run], asked: Mapping[str, Question]) -> tuple[str, lis
         )  # fmt: skip
         if st.button("Choose runs", icon=":material/checklist:", key="choose"):
             open_picker(runs, [run.id for run in chosen[:MAX_RUNS]], ask)
-    if problem := link_problem(ids, [run.id for run in runs], now.get("question"), asked):
+    known = [run.id for run in (*runs, *damaged_runs())]
+    if problem := link_problem(ids, known, now.get("question"), asked):
         st.warning(plain(problem), icon=":material/link_off:")
     return key, chosen
 

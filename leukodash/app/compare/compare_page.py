@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from leukodash.app.common import badge_list, finished_runs, libraries_loaded, page_head, plain
+from leukodash.app.common import badge_list, finished_runs, libraries_loaded, page_head, plain, without_damaged
 from leukodash.app.compare.added_rows import add_part, extended
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.choice import choose
@@ -15,11 +15,13 @@ from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.run_picker import cells_words
 from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
 from leukodash.app.navigation import page
+from leukodash.app.sign_in import current_actor
+from leukodash.byte_cache import ByteCache
 from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, few_subjects_warning, forest_rows, summary
 from leukodash.evaluation.statistics import wilson
 from leukodash.figures.accuracy_charts import forest_figure
-from leukodash.jobs.live_status import readable
+from leukodash.runs.access import visible
 from leukodash.runs.imported_predictions import imported_runs
 from leukodash.runs.leaderboard import (
     TestGroup,
@@ -32,12 +34,21 @@ from leukodash.runs.leaderboard import (
 from leukodash.runs.run_folder import Run
 from leukodash.studies.questions import best_recipe, questions
 
+COMPARISON_BYTES = 2**27  # of comparisons in memory: an imported run of 200,000 rows can take 80 MB
 NAMED = 3  # runs whose names stand beside a badge; of more, their number does
 
 
-@st.cache_resource(max_entries=16, show_spinner="Reading the predictions …")
+@st.cache_resource(show_spinner=False)
+def _comparisons() -> ByteCache:
+    return ByteCache(COMPARISON_BYTES, lambda comparison: comparison.size_bytes)
+
+
 def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
-    return compare_runs([Run(Path(path)) for path in paths])
+    def compute() -> Comparison:
+        with st.spinner("Reading the predictions …"):
+            return compare_runs([Run(Path(path)) for path in paths])
+
+    return _comparisons().remember((paths, stamp), compute)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -78,12 +89,15 @@ def show() -> None:
     """Show the page."""
     libraries_loaded("compare")
     page_head("Compare", "Which network is better, and do we know? Choose a question, or runs.")
-    runs = sorted([*readable(finished_runs())[0], *imported_runs()], key=lambda run: run.id, reverse=True)
+    imported = visible(current_actor(), imported_runs())
+    runs = sorted([*finished_runs(), *imported], key=lambda run: run.id, reverse=True)
     groups = test_groups(runs)
+    key, chosen = choose(runs, questions(runs)) if groups else ("", [])
+    chosen = without_damaged(chosen, st.query_params.get("runs", ""))
     if not groups:
         empty()
+    if not chosen:
         st.stop()
-    key, chosen = choose(runs, questions(runs))
     if key == "split":
         split_part(stamp(chosen))
     elif note := cells_words(chosen):

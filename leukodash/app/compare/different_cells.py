@@ -5,6 +5,7 @@ import streamlit as st
 
 from leukodash.app.common import plain
 from leukodash.app.compare.chart import chart
+from leukodash.errors import LeukoDashError
 from leukodash.evaluation.comparison import forest_rows
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.runs.leaderboard import leaderboard, run_names
@@ -21,7 +22,11 @@ def _split_rows(stamp: tuple) -> pd.DataFrame:
 
 def split_part(stamp: tuple) -> None:
     """Show the networks with both splits; `stamp` changes with their runs."""
-    rows = _split_rows(stamp)
+    try:
+        rows = _split_rows(stamp)
+    except LeukoDashError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+        return
     counts = " and ".join(f"{n:,} cells ({split})" for split, n in rows.groupby("split")["n"].first().items())
     note = f"Tested on {counts}. These are not the same cells, so there is no paired test."
     _show(split_verdict(rows), rows, note)

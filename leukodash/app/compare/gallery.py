@@ -105,7 +105,7 @@ def _cell(comparison: Comparison, position: int, row: pd.Series, path: Path, hea
         st.caption("  \n".join([words, f"{positive}:", *scores]))
 
 
-@st.cache_data(max_entries=1000, show_spinner=False)
+@st.cache_data(max_entries=200, show_spinner=False)  # 150 kB each
 def thumbnail(path: str) -> np.ndarray:
     """Return a cell, padded to a square and brightened, uint8 (DECODED, DECODED, 3). Raises ImageError."""
     return brighten(square(read_image(Path(path)), DECODED))

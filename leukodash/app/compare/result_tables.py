@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.app.common import choose_one
+from leukodash.csv_text import csv_text
 from leukodash.runs.leaderboard import TestGroup, fold_seeds, leaderboard, run_names
 from leukodash.runs.run_folder import Run
 
@@ -72,7 +73,7 @@ def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup) -> None
     else:
         rows, usual = folded, FOLDED
     slot.download_button(
-        "CSV", rows.drop(columns="confusion", errors="ignore").to_csv(index=False), "comparison.csv", "text/csv",
+        "CSV", csv_text(rows.drop(columns="confusion", errors="ignore")), "comparison.csv", "text/csv",
         icon=":material/download:", on_click="ignore", key="csv",
     )  # fmt: skip
     _show(_formatted(rows, more), [*usual, *(key for key in TITLES if more and key not in usual)])

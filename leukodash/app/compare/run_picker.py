@@ -30,7 +30,9 @@ def _picker(runs: Sequence[Run], before: Sequence[str], compare: Callable[..., N
     """Let the user tick runs in a table that can be searched and sorted; the last click compares them."""
     board = board_of(runs)
     board = pd.concat([board[board["run"].isin(before)], board[~board["run"].isin(before)]])
-    words = st.text_input("Search", key="search", placeholder="mobilenet fold 1", icon=":material/search:")
+    words = st.text_input(
+        "Search", key="search", placeholder="mobilenet fold 1", max_chars=200, icon=":material/search:"
+    )
     found = search(board, words).reset_index(drop=True)
     ticked = st.session_state["ticked"]
     picked = st.dataframe(

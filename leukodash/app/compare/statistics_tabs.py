@@ -115,7 +115,9 @@ def subjects_part(comparison: Comparison, at: Thresholds) -> None:
     chart(subject_figure(rows.assign(label=rows["label"].map(label_title)), comparison.backbones), "subjects")
     worst = rows.groupby(["subject", "label"])["accuracy"].mean().sort_values()
     (subject, label), share = worst.index[0], worst.iloc[0]
-    st.caption(f"Accuracy is lowest for subject {plain(subject)} ({label_title(label)}): {share:.1%} on average.")
+    st.caption(
+        f"Accuracy is lowest for subject {plain(subject)} ({plain(label_title(label))}): {share:.1%} on average."
+    )
 
 
 def _two_classes(comparison: Comparison) -> bool:

@@ -8,7 +8,7 @@ from leukodash import settings
 from leukodash.app.common import CNMC_CREDIT, dataset, demo_folder
 from leukodash.app.compare.chart import chart
 from leukodash.data.dataset import label_title
-from leukodash.data.images import read_image
+from leukodash.data.images import read_image, square
 from leukodash.data.split import Split, make_split
 from leukodash.evaluation.cell_area import area_auc, cell_area
 from leukodash.evaluation.statistics import wilson
@@ -16,17 +16,17 @@ from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.lesson_pictures import areas_figure
 
 GUESSES, SHARED_CELLS = 12, 6  # cells to guess, and cells that both splits test
-SIDE = 82  # pixels: twelve in a row
+SIDE, THUMBNAIL = 82, 300  # pixels a side: on the page, twelve in a row, and of the picture
 TITLES = {"all": label_title("all"), "hem": label_title("hem")}
 
 
-@st.cache_data(show_spinner="Measuring the 48 sample cells …")
+@st.cache_resource(show_spinner="Measuring the 48 sample cells …")  # 13 MB, once
 def sample_cells() -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Return the sample cells in a fixed random order, with their area as a share of the picture, and the images."""
+    """Return the sample cells in a fixed random order, with their area as a share of the picture, and thumbnails."""
     cells = dataset(settings.asset("cells")).cells.sample(frac=1, random_state=11, ignore_index=True)
     images = [read_image(settings.asset("cells") / file) for file in cells["file"]]
     share = [cell_area(image[None])[0] / image[..., 0].size for image in images]
-    return cells.assign(share=share), [brighten(image) for image in images]
+    return cells.assign(share=share), [brighten(square(image, THUMBNAIL)) for image in images]
 
 
 def share_words(right: int, n: int) -> str:
@@ -75,7 +75,7 @@ def size_part() -> None:
     )
 
 
-@st.cache_data(show_spinner="Dividing the generated cells …")
+@st.cache_data(max_entries=4, show_spinner="Dividing the generated cells …")
 def shared_test_cells(folder: str, fingerprint: str) -> pd.DataFrame:
     """Return cells that a split by image and one by subject both test, one a subject, with the number of training
     cells of the same subject in each: columns file, subject, image, person. `fingerprint` is for the cache.

@@ -13,12 +13,36 @@ from leukodash.evaluation.statistics import wilson
 from leukodash.figures.accuracy_charts import forest_figure, subject_figure
 from leukodash.figures.svg_charts import Line
 from leukodash.models.backbones import BACKBONES
+from leukodash.runs.run_folder import file_stamp
 from leukodash.studies.catalogue import FinishedStudyRun
 from leukodash.studies.results_page import recipe_rows, together
 
 BY_IMAGE, BY_SUBJECT = "by image", "five folds of subjects"  # rows of the study "honest"
 NETWORK = "mobilenet"
 MISSING = "The published runs that this part shows are not on this machine: they come with LeukoDash."
+
+
+def recipe_lines(runs: list[FinishedStudyRun]) -> list[Line]:
+    """Return a line for each recipe of these runs, cached until a run changes."""
+    return _recipe_lines(_stamp(runs), runs)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _recipe_lines(stamp: tuple, _runs: list[FinishedStudyRun]) -> list[Line]:
+    return [row.line for row in recipe_rows(_runs)]
+
+
+def _cells(runs: list[FinishedStudyRun]) -> pd.DataFrame:
+    return _cells_together(_stamp(runs), runs)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _cells_together(stamp: tuple, _runs: list[FinishedStudyRun]) -> pd.DataFrame:
+    return together([one.run for one in _runs])
+
+
+def _stamp(runs: list[FinishedStudyRun]) -> tuple:
+    return tuple((str(one.run.path), file_stamp(one.run.path / "metrics.json")) for one in runs)
 
 
 def line_rows(lines: list[Line], n: int | list[int]) -> pd.DataFrame:
@@ -31,7 +55,7 @@ def line_rows(lines: list[Line], n: int | list[int]) -> pd.DataFrame:
 def split_runs_part(runs: list[FinishedStudyRun]) -> None:
     """Show one network's accuracy by image and by subject, on real cells."""
     runs = [one for one in runs if one.run.config.backbone == NETWORK and one.label in (BY_IMAGE, BY_SUBJECT)]
-    lines = {one.line.name.partition(", ")[2]: one.line for one in recipe_rows(runs)}
+    lines = {line.name.partition(", ")[2]: line for line in recipe_lines(runs)}
     if set(lines) != {BY_IMAGE, BY_SUBJECT}:
         st.info(MISSING, icon=":material/inventory_2:")
         return
@@ -40,7 +64,7 @@ def split_runs_part(runs: list[FinishedStudyRun]) -> None:
         f"The same network, {BACKBONES[NETWORK].title}, on real cells (C-NMC): **{image.value:.1%}** by image, "
         f"**{subject.value:.1%}** by subject. Which number would you print? Which interval is wider, and why?"
     )
-    tested = [len(together([one.run for one in runs if one.label == label])) for label in (BY_IMAGE, BY_SUBJECT)]
+    tested = [len(_cells([one for one in runs if one.label == label])) for label in (BY_IMAGE, BY_SUBJECT)]
     chart(forest_figure(line_rows([image, subject], tested)), "splits")
 
 
@@ -76,7 +100,7 @@ def people_part(runs: list[FinishedStudyRun]) -> None:
     if not runs:
         st.info(MISSING, icon=":material/inventory_2:")
         return
-    cells = together([one.run for one in runs]).merge(runs[0].run.split[["file", "label"]], on="file")
+    cells = _cells(runs).merge(runs[0].run.split[["file", "label"]], on="file")
     people = cells.groupby("subject").agg(n=("right", "size"), accuracy=("right", "mean"), label=("label", "first"))
     people = people.reset_index().assign(name=BACKBONES[NETWORK].title)
     people["label"] = people["label"].map(label_title)

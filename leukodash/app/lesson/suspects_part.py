@@ -6,7 +6,7 @@ import streamlit as st
 from leukodash import settings
 from leukodash.app.compare.chart import chart
 from leukodash.app.lesson.cells_part import sample_cells
-from leukodash.app.lesson.runs_part import line_rows
+from leukodash.app.lesson.runs_part import line_rows, recipe_lines
 from leukodash.data.images import read_image
 from leukodash.evaluation.comparison import forest_rows
 from leukodash.evaluation.published import PUBLISHED
@@ -15,7 +15,7 @@ from leukodash.figures.lesson_pictures import ranges_figure
 from leukodash.figures.training_curves import history_figure
 from leukodash.models.backbones import BACKBONES, SCALING
 from leukodash.studies.catalogue import FinishedStudyRun
-from leukodash.studies.results_page import recipe_rows, taken_back
+from leukodash.studies.results_page import taken_back
 
 CHANCE = 0.5  # both classes have the same number of test cells
 MOMENTUM = 0.99  # of the moving averages of Keras' ResNet50
@@ -114,7 +114,7 @@ def verdict_part(runs: list[FinishedStudyRun]) -> None:
             icon=":material/model_training:",
         )
         return
-    lines = [row.line for row in recipe_rows(runs)]
+    lines = recipe_lines(runs)
     table = line_rows(lines, runs[0].run.metrics["n"])
     guessing = table[(table["low"] <= CHANCE) & (table["high"] >= CHANCE)]
     best = table.nlargest(1, "accuracy").iloc[0]

@@ -9,13 +9,15 @@ from typing import Any
 
 import streamlit as st
 
-from leukodash.config.form_schema import Setting, read_list, settings_of, value_of, write_list
+from leukodash.app.sign_in import current_actor
+from leukodash.config.form_schema import Setting, read_list, value_of, write_list
 from leukodash.config.presets import PRESETS
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import printable
 from leukodash.errors import RunError
 from leukodash.jobs.sweep import read_values
 from leukodash.models.backbones import BACKBONES
+from leukodash.runs.access import offered_networks, offered_settings
 
 UNTOUCHED = {"backbones": "mobilenet", "preset": "quick", "owner": ""}
 STALE_SECONDS = 5.0  # in which a rerun may still come from the address before the last change
@@ -76,15 +78,17 @@ def _fill(told: dict[str, str]) -> list[str]:
     problems = []
     told = UNTOUCHED | told
     requested = [name for name in told["backbones"].split(",") if name]
-    backbones = [name for name in BACKBONES if name in requested]
-    if unknown := [printable(name) for name in requested if name not in BACKBONES]:
-        problems.append(f"There is no network '{', '.join(unknown)}'. Choose from {', '.join(BACKBONES)}.")
+    offered = offered_networks(current_actor())
+    backbones = [name for name in offered if name in requested]
+    if unknown := [printable(name) for name in requested if name not in offered]:
+        problems.append(f"There is no network '{', '.join(unknown)}'. Choose from {', '.join(offered)}.")
         backbones = backbones or [UNTOUCHED["backbones"]]
     preset = told["preset"]
     if preset not in PRESETS:
         problems.append(f"There is no recipe '{printable(preset)}'. Choose from {', '.join(PRESETS)}.")
         preset = UNTOUCHED["preset"]
-    settings = {setting.name: setting for setting in settings_of(BACKBONES[(backbones or list(BACKBONES))[0]])}
+    spec = BACKBONES[(backbones or offered)[0]]
+    settings = {setting.name: setting for setting in offered_settings(current_actor(), spec)}
     start = {}
     for name, text in told.items():
         if name in settings:

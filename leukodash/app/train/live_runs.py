@@ -8,8 +8,9 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from leukodash.app.common import dataset, plain
+from leukodash.app.sign_in import current_actor
 from leukodash.app.train.live_chart import chart_data, live_chart
-from leukodash.app.train.past_runs import act, all_runs, heading
+from leukodash.app.train.past_runs import act, heading
 from leukodash.errors import LeukoDashError
 from leukodash.figures.training_curves import example_figure, history_figure
 from leukodash.jobs import launch as jobs
@@ -31,9 +32,10 @@ from leukodash.jobs.live_status import (
     start_words,
 )
 from leukodash.models.weights import find_weights
+from leukodash.runs.access import refusal, visible
 from leukodash.runs.leaderboard import run_names
 from leukodash.runs.locks import stop_requested
-from leukodash.runs.run_folder import Run, finished
+from leukodash.runs.run_folder import Run, finished, list_runs, readable
 
 Metric = Literal["accuracy", "loss"]
 
@@ -48,7 +50,8 @@ REDRAW_SECONDS = 0.4  # between full reruns of the sessions of a class when a ru
 
 def live_part() -> None:
     """Show curves and rows of the live runs. Runs as a fragment, and reads the run folders each time."""
-    runs, _ = all_runs()
+    every = readable(list_runs())[0]
+    runs = visible(current_actor(), every)
     live = live_runs(runs)
     ids = [run.id for run in live]
     ended = [run_id for run_id in st.session_state["live"] if run_id not in ids]
@@ -69,7 +72,7 @@ def live_part() -> None:
         live_chart(data, key=f"curve-{metric}")
     for sentence in others[: SENTENCES - 1]:
         st.markdown(sentence)
-    ahead, starts = places(), turns(live, runs)[0]
+    ahead, starts = places(), turns(live_runs(every), every)[0]
     count = st.session_state.get("live-shown", LIVE_SHOWN)
     for run in rows[:count]:
         _live_row(run, ahead.get(run.id), starts.get(run.id))
@@ -108,7 +111,7 @@ def _sentences(shown: list[Run], live: list[Run]) -> list[str]:
     return sentences
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=16, show_spinner=False)  # up to a megabyte each
 def _curves(paths: tuple[str, ...], metric: Metric, epochs: int | None, stamp: tuple) -> dict[str, str]:
     """Draw the curves; the cache redraws them only when a file has changed, which `stamp` shows."""
     names = run_names([Run(Path(path)) for path in paths])
@@ -118,7 +121,7 @@ def _curves(paths: tuple[str, ...], metric: Metric, epochs: int | None, stamp: t
     return chart_data(_stacked(history_figure(histories, metric, backbones, steps, epochs), metric))
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_data(max_entries=2, show_spinner=False)
 def _example(metric: Metric) -> dict[str, str]:
     return chart_data(_stacked(example_figure(metric), metric))
 
@@ -160,10 +163,11 @@ def _live_row(run: Run, ahead: int | None, start: float | None) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(heading(run), width="stretch")
             stopped = stop_requested(run.path)
+            words = refusal(current_actor(), "stop", run)
             label = "Stopping …" if stopped else "Cancel" if queued else "Stop"
             st.button(
-                label, key=f"stop-{run.id}", disabled=stopped, icon=":material/stop_circle:", on_click=act,
-                args=(jobs.stop, run),
+                label, key=f"stop-{run.id}", disabled=stopped or bool(words), icon=":material/stop_circle:",
+                on_click=act, args=(jobs.stop, run), help=plain(words) or None,
             )  # fmt: skip
         if queued:
             parts = [stage_words(status) if ahead is None else queue_words(ahead)]
@@ -174,4 +178,5 @@ def _live_row(run: Run, ahead: int | None, start: float | None) -> None:
             if status["stage"] == "training":
                 parts += [patience_words(run.config, history), rate_words(history)]
             parts += [device, gpu_words(device)]
-        st.progress(0.0 if queued else min(1.0, status["progress"]), " · ".join(part for part in parts if part))
+        words = " · ".join(part for part in parts if part)
+        st.progress(0.0 if queued else min(1.0, status["progress"]), plain(words))

@@ -1,20 +1,24 @@
 """Finished, stopped and failed runs on the train page, newest first, and their actions."""
 
 from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
+from leukodash import settings
 from leukodash.app.common import accuracy_words, badges, plain
 from leukodash.app.navigation import page
+from leukodash.app.sign_in import current_actor
 from leukodash.app.train.address import fill_form
 from leukodash.errors import LeukoDashError
 from leukodash.figures.theme import color
 from leukodash.figures.training_curves import sparkline
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.estimate import duration_words
-from leukodash.jobs.live_status import owners, readable
+from leukodash.jobs.live_status import owners
 from leukodash.runs import trash
-from leukodash.runs.run_folder import Run, list_runs
+from leukodash.runs.access import Actor, change_about, refusal, visible
+from leukodash.runs.run_folder import LIVE, MAX_CHARACTERS, Run, readable, run_folders
 
 PAST_SHOWN = 6
 STATE_BADGES = {
@@ -24,9 +28,13 @@ STATE_BADGES = {
 }
 
 
-def all_runs() -> tuple[list[Run], list[str]]:
-    """Return the readable runs, newest first, and an error message for each of the others."""
-    return readable(list_runs())
+def all_runs() -> tuple[list[Run], list[Run]]:
+    """Return the whole runs that were trained here, and the damaged ones, imported ones too; newest first.
+
+    Only those that this session may see.
+    """
+    whole, damaged = readable(visible(current_actor(), run_folders()))
+    return [run for run in whole if not run.imported], damaged
 
 
 def owner_filter(runs: list[Run]) -> None:
@@ -37,7 +45,9 @@ def owner_filter(runs: list[Run]) -> None:
         return
     if st.session_state.get("of") not in (None, *names):
         st.session_state["of"] = None  # that owner has no runs any more
-    st.pills("Runs of", names, key="of", label_visibility="collapsed", persist_state="session")
+    st.pills(
+        "Runs of", names, key="of", format_func=plain, label_visibility="collapsed", persist_state="session", wrap=True
+    )
 
 
 def heading(run: Run) -> str:
@@ -67,7 +77,27 @@ def undo_part() -> None:
             st.button("Undo", key=f"undo-{name}", on_click=_undo, args=(name,), type="tertiary")
 
 
+def damaged_part(damaged: list[Run]) -> None:
+    """Show which runs are damaged, what to do, and a button that deletes them, or first stops one that is running."""
+    if damaged:
+        st.subheader("Damaged runs")
+    for run in damaged:
+        _damaged_card(run, run.problem)
+
+
+def _damaged_card(run: Run, problem: str) -> None:
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        st.markdown(f"{heading(run)}  \n:material/broken_image: {plain(problem)}", width="stretch")
+        if run.state in LIVE:
+            st.button("Stop", key=f"stop-{run.id}", on_click=act, args=(jobs.stop, run))
+        else:
+            st.button("Delete", key=f"delete-{run.id}", on_click=_delete, args=(run,))
+
+
 def _past_card(run: Run) -> None:
+    if problem := run.full_problem:
+        _damaged_card(run, problem)
+        return
     metrics, state = run.metrics, run.status["state"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -80,12 +110,12 @@ def _past_card(run: Run) -> None:
                     took = duration_words(sum(metrics["seconds"].values()))
                     st.markdown(f"{accuracy_words(metrics)} :small[after {took}]  \n{badges(run)}")
                 else:
-                    st.markdown(STATE_BADGES.get(state, state))
+                    st.markdown(STATE_BADGES.get(state, plain(state)))
                 if run.about["notes"]:
                     st.caption(plain(run.about["notes"]))
             _actions(run, bool(metrics))
         if state == "failed":
-            st.error(run.status.get("error") or "The run ended without an error message: see its log.")
+            st.error(plain(run.status.get("error") or "The run ended without an error message: see its log."))
         if state in ("failed", "lost"):
             with st.expander("Last lines of the log"):
                 st.code(run.log_tail() or "The log is empty.", language=None)
@@ -97,12 +127,17 @@ def _actions(run: Run, has_results: bool) -> None:
             st.page_link(page("compare"), label="Compare", query_params={"runs": run.id})
             st.page_link(page("classify"), label="Classify", query_params={"runs": run.id})
         else:
+            words = refusal(current_actor(), "resume", run)
             st.button(
-                "Resume", key=f"resume-{run.id}", icon=":material/play_arrow:", on_click=act, args=(jobs.resume, run)
-            )
+                "Resume", key=f"resume-{run.id}", icon=":material/play_arrow:", on_click=act, args=(jobs.resume, run),
+                disabled=bool(words), help=plain(words) or None,
+            )  # fmt: skip
         with st.popover("", icon=":material/more_vert:", key=f"more-{run.id}", help="Restart, rename, delete"):
             st.button("Restart with changes", key=f"again-{run.id}", on_click=_restart, args=(run,), type="tertiary")
-            if st.button("Name, owner and notes", key=f"about-{run.id}", type="tertiary"):
+            if words := refusal(current_actor(), "delete", run):
+                st.caption(plain(words))
+                return
+            if st.button("Name and notes", key=f"about-{run.id}", type="tertiary"):
                 _about_dialog(run)
             st.button("Delete", key=f"delete-{run.id}", on_click=_delete, args=(run,), type="tertiary")
 
@@ -114,16 +149,20 @@ def _restart(run: Run) -> None:
     st.session_state["vary"] = None  # one run, not its whole sweep
 
 
-@st.dialog("Name, owner and notes")
+@st.dialog("Name and notes")
 def _about_dialog(run: Run) -> None:
-    about = {
-        "title": st.text_input("Name", run.about["title"], placeholder=run.title),
-        "owner": st.text_input("Owner", run.about["owner"]),
-        "notes": st.text_area("Notes", run.about["notes"]),
-    }
+    most, texts = MAX_CHARACTERS, {}
+    texts["title"] = st.text_input("Name", run.about["title"], max_chars=most["title"], placeholder=run.title)
+    if not settings.shared():  # otherwise it is whoever started the run
+        texts["owner"] = st.text_input("Owner", run.about["owner"], max_chars=most["owner"])
+    texts["notes"] = st.text_area("Notes", run.about["notes"], max_chars=most["notes"])
     if st.button("Save", type="primary"):
-        run.write("about.json", run.about | about)
-        st.rerun()
+        try:
+            change_about(run, current_actor(), **texts)
+        except LeukoDashError as error:
+            st.error(plain(str(error)), icon=":material/error:")
+        else:
+            st.rerun()
 
 
 def _delete(run: Run) -> None:
@@ -138,9 +177,9 @@ def _undo(name: str) -> None:
     act(trash.bring_back, name)
 
 
-def act(action: Callable, subject: Run | str) -> None:
-    """Apply an action to a run, and show the error if it fails. A callback."""
+def act(action: Callable[[Any, Actor], object], subject: Run | str) -> None:
+    """Apply an action of this session's person to a run, and show the error if it fails. A callback."""
     try:
-        action(subject)
+        action(subject, current_actor())
     except LeukoDashError as error:
-        st.toast(str(error), icon=":material/error:", duration="long")
+        st.toast(plain(str(error)), icon=":material/error:", duration="long")

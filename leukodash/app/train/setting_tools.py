@@ -3,7 +3,10 @@
 import numpy as np
 import streamlit as st
 
+from leukodash.app.common import plain
+from leukodash.app.sign_in import current_actor
 from leukodash.app.train.live_chart import chart_data, live_chart
+from leukodash.app.train.past_runs import act
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.images import read_image, square
@@ -11,6 +14,7 @@ from leukodash.figures.training_curves import rates_figure
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.live_status import left_words, stage_words
 from leukodash.jobs.lr_search import curve, start_finder, suggestion
+from leukodash.runs.access import refusal
 from leukodash.runs.run_folder import LIVE, Run
 from leukodash.training.augmentation import examples
 
@@ -39,6 +43,10 @@ def _preview(fingerprint: str, settings: str, _config: RunConfig, _dataset: Data
 
 def finder(config: RunConfig, key: str) -> None:
     """Search a learning rate for a config; `key` is the key of the widget that receives the suggestion."""
+    actor = current_actor()
+    if words := refusal(actor, "search rates"):
+        st.caption(plain(words))
+        return
     run: Run | None = st.session_state.get("finder")
     if run and not run.path.is_dir():
         run = st.session_state["finder"] = None
@@ -50,9 +58,9 @@ def finder(config: RunConfig, key: str) -> None:
             "the network learns.",
         )  # fmt: skip
         if busy:
-            st.button("Stop", key="stop-finder", on_click=jobs.stop, args=(run,))
+            st.button("Stop", key="stop-finder", on_click=act, args=(jobs.stop, run))
     if pressed:
-        st.session_state["finder"] = start_finder(config)
+        st.session_state["finder"] = start_finder(config, actor)
         st.rerun()
     if run:
         st.fragment(_search, run_every="1s" if busy else None)(run, key, busy)
@@ -64,9 +72,9 @@ def _search(run: Run, key: str, busy: bool) -> None:
         st.rerun(scope="app")
     if busy:
         parts = (stage_words(status), left_words(status))
-        st.progress(min(1.0, status["progress"]), " · ".join(part for part in parts if part))
+        st.progress(min(1.0, status["progress"]), plain(" · ".join(part for part in parts if part)))
     elif status["state"] in ("failed", "lost"):
-        st.error(status.get("error") or "The search ended without an error message.", icon=":material/error:")
+        st.error(plain(status.get("error") or "The search ended without an error message."), icon=":material/error:")
     if len(losses) < 2:
         return
     rate = suggestion(losses)

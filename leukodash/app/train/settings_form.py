@@ -6,20 +6,25 @@ from typing import Any
 import streamlit as st
 from streamlit.elements.lib.mutable_tab_container import TabContainer
 
+from leukodash.app.sign_in import current_actor
 from leukodash.config.form_schema import MAIN, Setting, choice_title, read_list, settings_of, value_of, write_list
 from leukodash.config.presets import PRESETS
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs.sweep import read_values, sweepable
 from leukodash.models.backbones import BACKBONES, Backbone
+from leukodash.runs.access import offered_networks, offered_settings
 
 WIDTH = 150  # pixels of a widget: two fit side by side on a phone
+LONGEST = 200  # characters of a list of numbers
 NAMED = 3  # chosen networks whose year and size are said; of more, the number
 
 
 def choose_backbones() -> list[str]:
     """Let the user select backbones; returns their keys in the order of `BACKBONES`."""
+    offered = offered_networks(current_actor())
+    st.session_state["backbones"] = [name for name in st.session_state["backbones"] if name in offered]
     chosen = st.pills(
-        "Networks", list(BACKBONES), selection_mode="multi", format_func=lambda name: BACKBONES[name].title,
+        "Networks", offered, selection_mode="multi", format_func=lambda name: BACKBONES[name].title,
         key="backbones", persist_state="session", wrap=True,
         help="Each one is trained by itself, so that you can compare them.",
     )  # fmt: skip
@@ -31,13 +36,13 @@ def choose_backbones() -> list[str]:
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(" · ".join(words) if len(words) <= NAMED else f"{len(words)} networks", help=help_, width="content")
-        if len(specs) < len(BACKBONES):
-            st.button("Select all", key="use-all", type="tertiary", on_click=_select_all)
-    return [name for name in BACKBONES if name in chosen]
+        if len(specs) < len(offered):
+            st.button("Select all", key="use-all", type="tertiary", on_click=_select, args=[offered])
+    return [name for name in offered if name in chosen]
 
 
-def _select_all() -> None:
-    st.session_state["backbones"] = list(BACKBONES)
+def _select(backbones: list[str]) -> None:
+    st.session_state["backbones"] = backbones
 
 
 def choose_recipe() -> str:
@@ -69,7 +74,7 @@ def settings_form(base: RunConfig, start: dict[str, Any], key: str, tabs: dict[s
 
     Raises RunError for a text that is not valid for its setting.
     """
-    settings = {setting.name: setting for setting in settings_of(base.spec)}
+    settings = {setting.name: setting for setting in offered_settings(current_actor(), base.spec)}
     groups = {name: setting.group for name, setting in settings.items()} | dict.fromkeys(MAIN, "Main")
     values: dict[str, Any] = {}
     for group, tab in tabs.items():
@@ -108,7 +113,9 @@ def sweep_form(spec: Backbone) -> tuple[Setting | None, list[Any]]:
             st.caption("Both values are tried: off and on.")
             return setting, [False, True]
         example = "0, 1, 2" if setting.kind == "whole" else "0.01, 0.001, 0.0001"
-        text = st.text_input("Values", placeholder=example, key=key, width=2 * WIDTH, persist_state="session")
+        text = st.text_input(
+            "Values", placeholder=example, key=key, width=2 * WIDTH, persist_state="session", max_chars=LONGEST
+        )
         return setting, read_values(text, setting)
 
 
@@ -125,13 +132,14 @@ def _widget(setting: Setting, value: Any, key: str) -> Any:
     if setting.kind in ("whole", "number"):
         cast = int if setting.kind == "whole" else float
         low, high, value = (None if limit is None else cast(limit) for limit in (setting.low, setting.high, value))
+        value = min(value, high) if value is not None and high is not None else value  # of a public demo
         step, format_ = (1, "%d") if cast is int else (_step(value), "%g")
         number = st.number_input(
             title, low, high, value, step, format_, key, help_, width=WIDTH, persist_state="session"
         )
         return number if number is not None or setting.optional else value
     text = write_list(value) if setting.kind == "list" else value
-    text = st.text_input(title, text, key=key, help=help_, width=WIDTH, persist_state="session")
+    text = st.text_input(title, text, key=key, help=help_, width=WIDTH, persist_state="session", max_chars=LONGEST)
     if setting.kind == "list":
         return (read_list(text, setting.title) or None) if setting.optional else read_list(text, setting.title)
     return text

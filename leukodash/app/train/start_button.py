@@ -4,7 +4,10 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from leukodash import settings
 from leukodash.app.common import plain
+from leukodash.app.sign_in import current_actor
+from leukodash.app.sign_in_form import refused
 from leukodash.app.train.live_runs import turns
 from leukodash.config.presets import make_config
 from leukodash.config.run_config import RunConfig
@@ -18,9 +21,20 @@ from leukodash.jobs.estimate import (
     estimate_words,
     estimated_seconds,
     memory_problem,
+    time_refusal,
 )
 from leukodash.jobs.sweep import Planned
 from leukodash.models.weights import find_weights
+from leukodash.runs.access import (
+    MAX_EPOCHS,
+    MAX_KEPT_OWN,
+    MAX_SECONDS,
+    MAX_WAITING_OWN,
+    Actor,
+    refusal,
+    room_refusal,
+    settings_refusal,
+)
 from leukodash.runs.run_folder import Run
 
 LONG_SECONDS = 600.0  # until results, from which on a quicker way is proposed
@@ -61,22 +75,32 @@ def wait_words(dataset: Dataset, configs: list[RunConfig], runs: list[Run], live
     return " ".join(words)
 
 
+def start_refusal(actor: Actor, dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str:
+    """Return why someone may not start these runs here and now, as a sentence; "" if they may."""
+    if words := refusal(actor, "train") or next(filter(None, (settings_refusal(actor, each) for each in configs)), ""):
+        return words
+    return room_refusal(actor, len(configs)) or time_refusal(actor, estimate_together(configs, dataset, runs))
+
+
 def start_button(
     slot: DeltaGenerator, dataset: Dataset, planned: list[Planned], problem: str, runs: list[Run], live: list[Run]
 ) -> None:
     """Show the Start button in `slot`, and below the form the estimated time, or why it is disabled."""
-    configs = [run.config for run in planned]
+    actor, configs = current_actor(), [run.config for run in planned]
     label = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
-    if configs and not problem:
+    words = start_refusal(actor, dataset, configs, runs) if configs and not problem else ""
+    if configs and not problem and not words:
         problem = memory_problem(estimate_together(configs, dataset, runs))
-    disabled = bool(problem) or not configs
+    disabled = bool(problem or words) or not configs
     pressed = slot.button(label, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
     if problem:
-        st.error(problem, icon=":material/error:")
+        st.error(plain(problem), icon=":material/error:")
+    elif words:
+        refused(words, "start")
     elif not configs:
         st.caption("Select a network to train.")
     else:
-        st.markdown(f":small[{forecast(dataset, configs, runs)}]")
+        st.markdown(f":small[{plain(forecast(dataset, configs, runs))}]")
         if words := wait_words(dataset, configs, runs, live):
             st.markdown(f":material/hourglass_top: {words}")
         if missing := without_weights(configs):
@@ -86,8 +110,14 @@ def start_button(
                 "fails, it trains from random weights, which takes longer and is marked “random start”.",
                 icon=":material/download:",
             )
+    if actor.role == "visitor":
+        st.caption(
+            f"A public demo: you can have {MAX_WAITING_OWN} runs at a time, of up to {MAX_EPOCHS} epochs and "
+            f"{duration_words(MAX_SECONDS)}. Only you see them. The last {MAX_KEPT_OWN} are kept for a while."
+        )
     if pressed:
-        started = [jobs.start(run.config, title=run.title, owner=st.session_state["owner"].strip()) for run in planned]
+        owner = "" if settings.shared() else st.session_state["owner"]
+        started = jobs.start_together(planned, actor, owner=owner)
         names = plain(started[0].title) if len(started) == 1 else f"{len(started)} runs"
         st.session_state["toast"] = f"Started: {names}. The curves appear on this page."
         st.session_state.pop("address-problems", None)

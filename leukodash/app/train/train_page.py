@@ -7,7 +7,7 @@ from leukodash import settings
 from leukodash.app.common import choose_dataset, dataset_line, libraries_loaded, page_head, plain
 from leukodash.app.train.address import follow_address, form_start, write_address
 from leukodash.app.train.live_runs import live_part
-from leukodash.app.train.past_runs import all_runs, owner_filter, past_part, undo_part
+from leukodash.app.train.past_runs import all_runs, damaged_part, owner_filter, past_part, undo_part
 from leukodash.app.train.setting_tools import finder, preview
 from leukodash.app.train.settings_form import choose_backbones, choose_recipe, setting_groups, settings_form, sweep_form
 from leukodash.app.train.start_button import split_summary, start_button
@@ -18,7 +18,7 @@ from leukodash.data.dataset import Dataset
 from leukodash.errors import LeukoDashError
 from leukodash.jobs.live_status import live_runs, of_owner
 from leukodash.jobs.sweep import Planned, plan
-from leukodash.runs.run_folder import Run
+from leukodash.runs.run_folder import MAX_CHARACTERS, Run, list_runs, readable
 
 STATE_WORDS = {
     "finished": ("has finished", ":material/check_circle:"),
@@ -29,7 +29,7 @@ STATE_WORDS = {
 
 
 def train_form(runs: list[Run], live: list[Run]) -> None:
-    """Show the form and its Start button."""
+    """Show the form and its Start button; `runs` are those of all people, on which estimates and the queue depend."""
     problems = follow_address()
     dataset = choose_dataset()
     st.markdown(f":small[{dataset_line(dataset)}]")
@@ -39,10 +39,11 @@ def train_form(runs: list[Run], live: list[Run]) -> None:
     with st.container(horizontal=True):
         slot = st.container(width="content")
         drawer = st.popover("All settings", icon=":material/tune:")
-        st.text_input(
-            "Your name", key="owner", label_visibility="collapsed", placeholder="Your name (optional)",
-            persist_state="session", width="stretch",
-        )  # fmt: skip
+        if not settings.shared():  # elsewhere, runs are those of the person who signed in
+            st.text_input(
+                "Your name", key="owner", label_visibility="collapsed", placeholder="Your name (optional)",
+                persist_state="session", width="stretch", max_chars=MAX_CHARACTERS["owner"],
+            )  # fmt: skip
     planned: list[Planned] = []
     problem = ""
     try:
@@ -54,7 +55,7 @@ def train_form(runs: list[Run], live: list[Run]) -> None:
     try:
         start_button(slot, dataset, planned, problem, runs, live)
     except LeukoDashError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
 
 
 def plan_runs(dataset: Dataset, backbones: list[str], preset: str, drawer: DeltaGenerator) -> list[Planned]:
@@ -84,29 +85,29 @@ def show() -> None:
     """Show the page."""
     page_head("Train", "Teach a network to tell leukemia cells from normal ones, and watch how well it learns.")
     libraries_loaded("train")
-    runs, unreadable = all_runs()
+    runs, damaged = all_runs()
+    every = readable(list_runs())[0]
     live = live_runs(runs)
     for run in runs:
         if run.id in st.session_state.get("live", ()) and run not in live:
             words, icon = STATE_WORDS.get(run.state, (run.state, None))
-            st.toast(f"{plain(run.title)} {words}.", icon=icon)
+            st.toast(f"{plain(run.title)} {plain(words)}.", icon=icon)
     if words := st.session_state.pop("toast", ""):
         st.toast(words, icon=":material/play_circle:")
     st.session_state["live"] = [run.id for run in live]
 
-    for sentence in problem_folders(settings.data_root())[:3]:
-        st.warning(sentence, icon=":material/folder_off:")
+    for sentence in [] if settings.public() else problem_folders(settings.data_root())[:3]:
+        st.warning(plain(sentence), icon=":material/folder_off:")
     left, right = st.columns(2, gap="medium")
     with left:
-        train_form(runs, live)
+        train_form(every, live_runs(every))
     with right:
         owner_filter(runs)
         st.fragment(live_part, run_every="1s" if live else None)()
-    for sentence in unreadable:
-        st.warning(sentence, icon=":material/folder_off:")
     past = of_owner([run for run in runs if run not in live], st.session_state.get("of"))
     if past or st.session_state.get("deleted"):
         st.subheader("Runs so far")
     undo_part()
     if past:
         past_part(past)
+    damaged_part(damaged)
