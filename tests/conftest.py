@@ -30,8 +30,15 @@ def _shared(folder):
 
 
 @pytest.fixture
-def real_cnmc():
-    return _shared("data/cnmc")
+def real_cnmc(tmp_path, tmp_path_factory):
+    """Folds 0 and 1 of C-NMC. Their near-duplicates are looked for once for all tests, which takes half a minute."""
+    folder = _shared("data/cnmc")
+    base = tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "near_duplicates"
+    kept.mkdir(exist_ok=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "near_duplicates").symlink_to(kept)
+    return folder
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_data_demo_draws_cells_and_data_check_counts_them(tmp_path, capsys):
     assert main(["data", "check", str(tmp_path / "demo")]) == 0
     shown = capsys.readouterr().out
     assert "24 generated cells of 6 subjects" in shown
-    assert "No two images are byte-identical" in shown
+    assert "No two files show the same cell" in shown
     assert "0 leaks between the parts" in shown
 
 

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from leukodash.data.data_check import (
     joined_subjects,
     problem_folders,
 )
+from leukodash.data.dataset import Dataset
 from leukodash.data.split import Split, find_leaks, make_split
 from leukodash.figures.cell_pictures import PART_COLORS, brighten, parts_figure, subjects_figure
 from leukodash.figures.theme import color
@@ -31,7 +34,7 @@ def subject_of(file):
 
 def test_a_sound_split_is_said_to_be_sound_and_one_by_image_leaks(app_demo):
     page, strip = open_page("data"), app_demo.cells["subject"].nunique()  # a cell of each subject, above the controls
-    for words in ("No subject or image is in more than one part.", "No two files contain the same image.", "generated"):
+    for words in ("No subject or image is in more than one part.", "No two files show the same cell.", "generated"):
         assert words in texts(page)
     assert len(page.get("image")) == strip + 48
     widget(page.selectbox, "Subject").select("H1").run()
@@ -69,7 +72,7 @@ def test_damaged_and_identical_images_and_other_folders_get_a_sentence_each(app_
     page = open_page("data")
     widget(page.selectbox, "Subject").select(subject_of(damaged)).run()
     for words in (
-        f"{damaged.name}' is not an image", f"Subjects {one} and {two} share 1 identical image",
+        f"{damaged.name}' is not an image", f"Subjects {one} and {two} share 1 cell",
         "No cell images were found in 'empty'", "'single' has one class, 'hem'",
     ):  # fmt: skip
         assert words in texts(page)
@@ -92,11 +95,12 @@ def test_identical_images_stand_together_are_counted_by_subject_and_may_carry_tw
         ("a.png", "all", "20", "1"), ("b.png", "all", "21", "1"), ("c.png", "all", "21", "2"),
         ("d.png", "hem", "H1", "3"), ("e.png", "all", "20", "3"),
     ]  # fmt: skip
-    cells = pd.DataFrame(rows, columns=["file", "label", "subject", "sha256"])
+    cells = pd.DataFrame(rows, columns=["file", "label", "subject", "sha256"]).assign(picture=[0, 0, 1, 2, 2])
+    dataset = Dataset(Path(), "cells", cells, "", generated=False)
     assert list(duplicates(cells)["file"]) == ["a.png", "b.png", "d.png", "e.png"]
     assert joined_subjects(cells) == {("20", "21"): 1, ("20", "H1"): 1}
-    assert any("1 image has two different labels" in sentence for sentence in describe_duplicates(cells))
-    assert describe_duplicates(cells.drop_duplicates("sha256")) == []
+    assert any("1 cell has two different labels" in sentence for sentence in describe_duplicates(dataset))
+    assert describe_duplicates(replace(dataset, cells=cells.drop_duplicates("sha256"))) == []
 
 
 def test_leaks_are_said_in_sentences(app_demo):

@@ -177,7 +177,7 @@ def without_damaged(chosen: list[Run], asked: str) -> list[Run]:
         chosen: runs.
         asked: the ids of a link, with commas between them.
     """
-    damaged = damaged_runs()
+    damaged = visible(current_actor(), damaged_runs())
     for run in dict.fromkeys([*chosen, *(run for run in damaged if run.id in asked.split(","))]):
         if problem := run.full_problem:
             st.warning(plain(problem), icon=":material/broken_image:")

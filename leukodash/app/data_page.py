@@ -11,7 +11,7 @@ from leukodash.app.common import CNMC_CREDIT, choose_dataset, dataset_line, page
 from leukodash.app.order_panel import order_panel
 from leukodash.app.picture_cache import pictures_of
 from leukodash.config.form_schema import SPLIT_HELP
-from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, duplicates, problem_folders
+from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, pairs_to_show, problem_folders
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.data.images import read_image, square
 from leukodash.data.split import PART_TITLES, Leak, Split, describe_split, find_leaks, make_split
@@ -108,6 +108,16 @@ def show_leaks(dataset: Dataset, leaks: list[Leak], bright: bool) -> None:
             st.dataframe([{"leak": describe_leak(leak), "files": ", ".join(leak.files[:6])} for leak in leaks])
 
 
+def show_duplicates(dataset: Dataset, bright: bool) -> None:
+    """Say which images show the same cell, and show some pairs side by side."""
+    st.subheader("Duplicates")
+    st.markdown("  \n".join(map(plain, describe_duplicates(dataset))) or "No two files show the same cell.")
+    cells = dataset.cells.set_index("file", drop=False)
+    for column, pair in zip(st.columns(PAIRS), pairs_to_show(dataset, PAIRS), strict=False):
+        with column:
+            wall(dataset, cells.loc[list(pair)], bright, captions=True)
+
+
 def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
     """Show pages of cells, grouped by subject."""
     cells = dataset.cells.assign(part=part)
@@ -168,10 +178,7 @@ def show() -> None:
     bright = st.toggle("Brighten the cells (on this page only)", value=True)
     st.subheader("Leaks")
     show_leaks(dataset, leaks, bright)
-    st.subheader("Duplicates")
-    sentences = describe_duplicates(dataset.cells)
-    st.markdown("  \n".join(map(plain, sentences)) or "No two files contain the same image.")
-    wall(dataset, duplicates(dataset.cells).head(2 * PAIRS), bright, captions=True)
+    show_duplicates(dataset, bright)
     st.subheader("Cells")
     show_wall(dataset, part, bright)
     formats = "BMP, PNG, JPEG, TIFF or WebP, one cell an image. A split by subject needs subjects.csv."

@@ -33,6 +33,7 @@ def demo(folder: Path, cells: int, subjects: int, seed: int) -> None:
 @FOLDER
 def check(folder: Path) -> None:
     """Count the cells, decode every image, and look for duplicates and leaks."""
+    from leukodash.data.data_check import describe_duplicates
     from leukodash.data.dataset import label_title
     from leukodash.data.images import cell_store
     from leukodash.data.split import Split, describe_split, find_leaks, make_split
@@ -46,8 +47,8 @@ def check(folder: Path) -> None:
     for label, rows in cells.groupby("label"):
         subjects = f" of {rows['subject'].nunique()} subjects" if dataset.has_subjects else ""
         click.echo(f"  {label_title(str(label))} ({label}): {len(rows)} cells{subjects}")
-    twins = int(cells.duplicated("sha256").sum())
-    click.echo(f"{twins} images are byte-identical to another one." if twins else "No two images are byte-identical.")
+    for sentence in describe_duplicates(dataset) or ["No two files show the same cell."]:
+        click.echo(sentence)
     default = Split(kind="subject" if dataset.has_subjects else "image")
     part = make_split(cells, default)
     leaks = find_leaks(cells, part)

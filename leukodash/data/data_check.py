@@ -1,11 +1,11 @@
-"""Checks of a data set and its split: identical images, subjects that share them, and leaks, as sentences."""
+"""Checks of a data set and its split: images of the same cell, subjects that share them, and leaks, as sentences."""
 
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
-from leukodash.data.dataset import EXTENSIONS, find_datasets, is_folder, load_dataset, printable
+from leukodash.data.dataset import EXTENSIONS, Dataset, find_datasets, is_folder, load_dataset, printable
 from leukodash.data.split import PART_TITLES, Leak
 from leukodash.errors import DataError
 
@@ -15,35 +15,46 @@ def duplicates(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[cells["sha256"].duplicated(keep=False)].sort_values(["sha256", "file"])
 
 
-def describe_duplicates(cells: pd.DataFrame) -> list[str]:
-    """Return sentences on identical images: how many, which subjects share them, and which have different labels."""
-    copies = duplicates(cells)
-    if copies.empty:
-        return []
-    images = copies["sha256"].nunique()
-    sentences = [f"{len(copies):,} files contain only {images:,} different images."]
+def describe_duplicates(dataset: Dataset) -> list[str]:
+    """Return sentences on images of the same cell: how many, which subjects share them, which have different labels."""
+    cells, copies, near = dataset.cells, duplicates(dataset.cells), len(dataset.near_duplicates)
+    sentences = []
+    if len(copies):
+        sentences.append(f"{len(copies):,} files contain only {copies['sha256'].nunique():,} different images.")
+    if near:
+        pairs = "pairs of files show the same cell" if near > 1 else "pair of files shows the same cell"
+        sentences.append(f"{near:,} {pairs} in another light, place, size, turn or focus (near-duplicates).")
     for subjects, number in joined_subjects(cells).items():
-        noun = "image" if number == 1 else "images"
+        noun = "cell" if number == 1 else "cells"
         sentences.append(
-            f"Subjects {' and '.join(subjects)} share {number} identical {noun}: a split by subject treats them as "
-            "one person."
+            f"Subjects {' and '.join(subjects)} share {number} {noun}: surely one person, so splits keep them together."
         )
-    labels = copies.groupby("sha256")["label"].nunique()
+    labels = cells.groupby("picture")["label"].nunique()
     if conflicts := int((labels > 1).sum()):
-        noun = "image has" if conflicts == 1 else "images have"
+        noun = "cell has" if conflicts == 1 else "cells have"
         sentences.append(f"{conflicts:,} {noun} two different labels, one of which must be wrong.")
     return sentences
 
 
 def joined_subjects(cells: pd.DataFrame) -> dict[tuple[str, ...], int]:
-    """Return the number of shared images by group of subjects that share byte-identical images, most first."""
-    copies = duplicates(cells).dropna(subset=["subject"])
+    """Return the number of shared cells by group of subjects that have images of the same cells, most first."""
+    shared = cells[cells["picture"].duplicated(keep=False)].dropna(subset=["subject"])
     counts = Counter(
         tuple(sorted(group["subject"].unique(), key=_natural))
-        for _, group in copies.groupby("sha256")
+        for _, group in shared.groupby("picture")
         if group["subject"].nunique() > 1
     )
     return dict(counts.most_common())
+
+
+def pairs_to_show(dataset: Dataset, most: int) -> list[tuple[str, str]]:
+    """Return some pairs of files that show the same cell: of different subjects first, then the least alike."""
+    copies = duplicates(dataset.cells).groupby("sha256")["file"].agg(list)
+    pairs = [(files[0], files[-1], 2.0) for files in copies]
+    pairs += list(dataset.near_duplicates.itertuples(index=False, name=None))
+    subject = dataset.cells.set_index("file")["subject"]
+    pairs.sort(key=lambda pair: (subject[pair[0]] == subject[pair[1]], pair[2]))
+    return [(first, second) for first, second, _ in pairs[:most]]
 
 
 def describe_leaks(leaks: list[Leak]) -> list[str]:
@@ -58,8 +69,11 @@ def describe_leaks(leaks: list[Leak]) -> list[str]:
             "stain instead of the disease, and the test does not show it."
         )
     if images:
-        noun = "image is" if len(images) == 1 else "images are"
-        sentences.append(f"{len(images):,} identical {noun} in more than one part: the test rewards memorizing them.")
+        noun = "cell is" if len(images) == 1 else "cells are"
+        sentences.append(
+            f"{len(images):,} {noun} in more than one part, as identical or nearly identical images: the test rewards "
+            "memorizing them."
+        )
     return sentences
 
 
@@ -69,7 +83,7 @@ def describe_leak(leak: Leak) -> str:
     if leak.kind == "subject":
         return f"Subject {leak.subject} is in {parts} ({len(leak.files):,} cells)."
     whose = f" of subject {leak.subject}" if leak.subject else ""
-    return f"The same image{whose} is in {parts} under {len(leak.files)} file names."
+    return f"The same cell{whose} is in {parts} under {len(leak.files)} file names."
 
 
 def problem_folders(root: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """Split a table of cells into training, validation and test parts, and check the parts for leaks.
 
-``cells`` is ``Dataset.cells`` (or a run's ``split.csv``): columns file, label, subject, fold, sha256.
+``cells`` is ``Dataset.cells`` (or a run's ``split.csv``): columns file, label, subject, fold, sha256 and picture. Where
+there is no column picture, byte-identical files alone count as images of the same cell.
 """
 
 from dataclasses import dataclass
@@ -73,11 +74,11 @@ class Split(BaseModel):
 
 @dataclass(frozen=True)
 class Leak:
-    """A subject, or identical images, in more than one part.
+    """A subject, or images of the same cell, in more than one part.
 
     Attributes:
         kind: ``subject`` or ``image``.
-        subject: the subject, "20 = 21" if identical images have two subjects, or None if unknown.
+        subject: the subject, "20 = 21" if images of one cell have two subjects, or None if unknown.
         parts: the affected parts, in the order training, validation, test.
         files: the affected files, sorted by part.
     """
@@ -91,10 +92,10 @@ class Leak:
 def make_split(cells: pd.DataFrame, split: Split) -> pd.Series:
     """Assign every cell to a part: "train", "validation", "test" or "unused".
 
-    Subjects that share a byte-identical image are the same patient (20 and 21 of C-NMC share 71 images), so a split by
-    subject keeps them together. A split by fold keeps the whole test fold, and cells outside it whose subject occurs in
-    it become "unused", because C-NMC's own folds leak. Splits by image and by counts leak on purpose, to demonstrate
-    the effect.
+    Subjects that share a picture, byte-identical or nearly so, are the same patient (20 and 21 of C-NMC share 71
+    images, H14 and H24 twenty), so a split by subject keeps them together. A split by fold keeps the whole test fold,
+    and cells outside it whose subject occurs in it become "unused", because C-NMC's own folds leak. Splits by image and
+    by counts leak on purpose, to demonstrate the effect.
 
     Returns:
         Series "part" of str, with the index of ``cells``. Every part, except an empty one, contains every class.
@@ -107,14 +108,16 @@ def make_split(cells: pd.DataFrame, split: Split) -> pd.Series:
 
 
 def find_leaks(cells: pd.DataFrame, part: pd.Series) -> list[Leak]:
-    """Return the subjects and the byte-identical images that are in more than one of training, validation and test.
+    """Return the subjects and the images of the same cell that are in more than one part, other than "unused".
 
-    Identical images of differently named subjects are listed as images.
+    Images of one cell under differently named subjects are listed as images.
     """
-    used = cells.assign(part=part)[part.isin(PARTS)]
-    used = used.assign(part=pd.Categorical(used["part"], PARTS)).sort_values(["part", "file"])
+    cells = cells.assign(picture=_pictures(cells), part=part)
+    used = cells[cells["part"] != "unused"]
+    order = [*PARTS, *sorted(set(used["part"]) - set(PARTS))]  # of a data set's own folds: their names
+    used = used.assign(part=pd.Categorical(used["part"], order)).sort_values(["part", "file"])
     leaks = []
-    kinds: tuple[tuple[Literal["subject", "image"], str], ...] = (("subject", "subject"), ("image", "sha256"))
+    kinds: tuple[tuple[Literal["subject", "image"], str], ...] = (("subject", "subject"), ("image", "picture"))
     for kind, column in kinds:
         known = used[used[column].notna()]
         parts = known.groupby(column)["part"].nunique()
@@ -146,13 +149,18 @@ def describe_split(cells: pd.DataFrame, part: pd.Series, kind: Kind) -> str:
 
 
 def _groups(cells: pd.DataFrame) -> np.ndarray:
-    """Return group numbers, int (N,): cells with a common subject or a byte-identical image are in one group."""
+    """Return group numbers, int (N,): cells with a common subject or picture are in one group."""
     subjects, _ = pd.factorize(cells["subject"].where(cells["subject"].notna(), cells["sha256"]))
-    images, _ = pd.factorize(cells["sha256"])
+    images, _ = pd.factorize(_pictures(cells))
     images = images + subjects.max() + 1
     nodes = images.max() + 1
     graph = scipy.sparse.coo_matrix((np.ones(len(cells)), (subjects, images)), shape=(nodes, nodes))
     return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][subjects]
+
+
+def _pictures(cells: pd.DataFrame) -> pd.Series:
+    """Return what is equal for images of the same cell."""
+    return cells["picture"] if "picture" in cells else cells["sha256"]
 
 
 def _by_subject(cells: pd.DataFrame, split: Split) -> np.ndarray:
@@ -188,8 +196,8 @@ def _take_groups(labels: np.ndarray, groups: np.ndarray, share: float, seed: int
     subjects = (cells > 0).sum()
     if subjects.min() <= groups_left:
         raise DataError(
-            f"A split by subject needs {groups_left + 1} or more subjects of every class (those with identical images "
-            f"count as one), but '{subjects.idxmin()}' has {subjects.min()}: split by image, or add subjects."
+            f"A split by subject needs {groups_left + 1} or more subjects of every class (those that share "
+            f"pictures count as one), but '{subjects.idxmin()}' has {subjects.min()}: split by image, or add subjects."
         )
     table = cells.to_numpy()
     members = [np.flatnonzero(table.argmax(axis=1) == label) for label in range(table.shape[1])]
@@ -221,7 +229,7 @@ def _deal_groups(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
     subjects = (cells > 0).sum()
     if subjects.min() < folds:
         raise DataError(
-            f"{folds} folds need {folds} or more subjects of every class (those with identical images count as one), "
+            f"{folds} folds need {folds} or more subjects of every class (those that share pictures count as one), "
             f"but '{subjects.idxmin()}' has {subjects.min()}: use fewer folds."
         )
     table = cells.to_numpy()
