@@ -263,12 +263,13 @@ def panel():
 def test_the_panel_shows_the_location_at_once_and_the_verdict_after_a_click(tmp_path):
     st.cache_resource.clear()
     served, ((image, *_),) = untrained_run(tmp_path, train_from="head"), drawn_cells(1)
+    file = "mine.png", cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     at = AppTest.from_function(panel, default_timeout=120)
-    at.session_state["cell"] = (served, "mine.png", image, np.zeros((7, 7)), "gradcam")
+    at.session_state["cell"] = (served, "mine.png", file, np.zeros((7, 7)), "gradcam")
     at.run()
     assert "nothing to check" in at.info[0].value
     assert not at.button
-    at.session_state["cell"] = (served, "mine.png", image, served.classify_with_maps([image])[1][0], "gradcam")
+    at.session_state["cell"] = (served, "mine.png", file, served.classify_with_maps([image])[1][0], "gradcam")
     at.run()
     assert "of the heat lies on the cell" in at.markdown[1].value
     assert not (at.success or at.warning or at.error)

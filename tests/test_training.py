@@ -264,7 +264,7 @@ def test_a_run_whose_checkpoint_does_not_fit_on_the_disk_fails_before_its_first_
     from leukodash.training import checkpoint
 
     with monkeypatch.context() as patch:
-        free = lambda path: SimpleNamespace(free=1000 if "checkpoints" in path.parts else 1e12)  # noqa: E731
+        free = lambda path: SimpleNamespace(free=1000 if "checkpoints" in path.parts else 1e12, total=1e12)  # noqa: E731
         patch.setattr(checkpoint.shutil, "disk_usage", free)
         run = train()
     assert (run.state, len(run.history)) == ("failed", 0)
