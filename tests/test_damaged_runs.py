@@ -499,6 +499,13 @@ def test_commands_know_imported_runs(capsys):
     assert imported_runs() == [run]
 
 
+def test_every_field_of_model_json_that_may_be_null_may_be(capsys):
+    run = whole_run()
+    run.write("model.json", run.model | dict.fromkeys(("environment", "precision", "features", "weights_file")))
+    assert run.full_problem == ""
+    assert main(["card", run.id]) == 0
+
+
 def test_published_runs_that_were_damaged_in_the_cache_are_left_out_and_say_how_they_come_back():
     good, bad = publish(whole_run(), whole_run(seed=1))
     (bad.path / "model.json").write_bytes(b"")

@@ -47,7 +47,7 @@ def run_card(run: Run) -> str:
         known = run.source
         facts = {"predictions of another tool": known["source"], "network": known.get("backbone") or "not named"}
         return model_card(run.title, facts, metrics, run.split, {})
-    config, size, environment = run.trained, run.trained.input_size, made.get("environment", {})
+    config, size, environment = run.trained, run.trained.input_size, made.get("environment") or {}
     facts = {
         "network": f"{config.spec.title} ({config.spec.year}), {config.spec.paper}",
         "trained from": "random weights" if config.weights == "random" else f"ImageNet weights, {config.train_from}",
