@@ -167,6 +167,7 @@ def test_runs_outlive_the_tab_and_a_killed_server_and_are_shown_again(page, serv
         return sorted(run.state for run in server.runs())
 
     until(page, lambda: states() == ["queued", "running", "running"])
+    until(page, lambda: all("pid" in run.status for run in server.runs()))  # the waiting one has come up too
     page.goto("about:blank")  # the tab is gone
     pids = {run.id: run.status["pid"] for run in server.runs()}
     server.kill()
