@@ -10,7 +10,7 @@ from leukodash.jobs.doctor import examine
 @st.fragment
 def order_panel() -> None:
     """Offer the check of this installation. Its sentences name folders, which visitors and students should not see."""
-    if settings.public() or settings.class_mode():
+    if settings.shared():
         return
     st.subheader("Is everything in order?")
     if not st.button("Check this installation", icon=":material/stethoscope:", key="examine"):

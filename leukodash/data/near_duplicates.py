@@ -26,6 +26,7 @@ from filelock import FileLock
 from leukodash import settings
 from leukodash.atomic_write import write_atomic
 from leukodash.data.images import read_image
+from leukodash.data.views import VIEWS, view
 from leukodash.errors import ImageError
 from leukodash.progress import Progress
 
@@ -44,7 +45,6 @@ SCALES = (0.92, 0.96, 1.0, 1.04, 1.08)  # of the second cell, for different mask
 # C-NMC's folds 0 and 1, all pairs between subjects above it are the same cells, to the eye, and those below are mixed.
 LIMIT, WEIGHT, OUTLINE = 0.885, 5.0, 0.96
 BLOCK = 256  # cells that are compared with all others at once
-VIEWS = 8
 
 
 class NearDuplicate(NamedTuple):
@@ -121,7 +121,7 @@ def near_duplicates(
             if number % 64 == 0:
                 report(0.5 * number / count, f"looking for near-duplicates: {number:,} of {count:,} cells")
         pairs = list(_alike(_whitened(_coarse(patches)), report))
-        similarities = pool.map(lambda pair: _similarity(patches[pair[0]], _view(patches[pair[1]], pair[2])), pairs)
+        similarities = pool.map(lambda pair: _similarity(patches[pair[0]], _one_view(patches[pair[1]], pair[2])), pairs)
         return [
             NearDuplicate(first, second, similarity)
             for (first, second, _), similarity in zip(pairs, similarities, strict=True)
@@ -168,9 +168,8 @@ def _patch(image: np.ndarray | None) -> np.ndarray:
     return cv2.warpAffine(gray, to_patch, (SIDE, SIDE))
 
 
-def _view(patch: np.ndarray, number: int) -> np.ndarray:
-    """Return one of the eight views of patches (…, side, side): quarter turns, then those of the mirrored patch."""
-    return np.ascontiguousarray(np.rot90(patch if number < 4 else patch[..., ::-1], number % 4, axes=(-2, -1)))
+def _one_view(patch: np.ndarray, number: int) -> np.ndarray:
+    return np.ascontiguousarray(view(patch[None, ..., None], number)[0, ..., 0])
 
 
 def _coarse(patches: np.ndarray) -> np.ndarray:
@@ -178,8 +177,8 @@ def _coarse(patches: np.ndarray) -> np.ndarray:
     edge = round(SIDE / 2 * (1 - 0.8 / COVER))
     inside = patches[:, edge : SIDE - edge, edge : SIDE - edge]
     small = np.stack([cv2.resize(patch, (COARSE, COARSE), interpolation=cv2.INTER_AREA) for patch in inside])
-    views = np.stack([_view(small, number) for number in range(VIEWS)], axis=1)
-    vectors = views.reshape(len(patches), VIEWS, -1).astype(np.float32)
+    views = np.stack([view(small[..., None], number) for number in VIEWS["views"]], axis=1)
+    vectors = views.reshape(*views.shape[:2], -1).astype(np.float32)
     vectors -= vectors.mean(axis=2, keepdims=True)
     contrast = vectors.std(axis=2, keepdims=True)
     vectors[contrast[:, 0, 0] < FLAT] = 0
@@ -189,7 +188,7 @@ def _coarse(patches: np.ndarray) -> np.ndarray:
 def _whitened(coarse: np.ndarray) -> np.ndarray:
     """Return coarse patches in principal directions of equal variance, each of length 1: float32 (n, 8, directions)."""
     mean = coarse.mean(axis=(0, 1))
-    sample = coarse.reshape(-1, coarse.shape[2])[:: max(1, len(coarse) * VIEWS // 12_000)] - mean
+    sample = coarse.reshape(-1, coarse.shape[2])[:: max(1, coarse.shape[0] * coarse.shape[1] // 12_000)] - mean
     variance, directions = np.linalg.eigh(sample.T @ sample / len(sample))
     variance, directions = variance[-DIRECTIONS:], directions[:, -DIRECTIONS:]
     white = (coarse - mean) @ (directions / np.sqrt(variance + SHRINKAGE * variance[-1] + 1e-9)).astype(np.float32)
@@ -203,7 +202,7 @@ def _alike(white: np.ndarray, report: Callable[[float, str], None]) -> Iterator[
     for start in range(0, count, BLOCK):
         report(0.5 + 0.3 * start / count, f"comparing {count:,} cells")
         others = white[start:].reshape(-1, white.shape[2])
-        cosines = (white[start : start + BLOCK, 0] @ others.T).reshape(-1, count - start, VIEWS)
+        cosines = (white[start : start + BLOCK, 0] @ others.T).reshape(-1, count - start, white.shape[1])
         best = np.triu(cosines.max(axis=2), 1)
         for first, row in enumerate(best):
             most = np.argpartition(row, -MOST_ALIKE)[-MOST_ALIKE:] if len(row) > MOST_ALIKE else np.arange(len(row))

@@ -28,13 +28,14 @@ STATE_BADGES = {
 }
 
 
-def all_runs() -> tuple[list[Run], list[Run]]:
-    """Return the whole runs that were trained here, and the damaged ones, imported ones too; newest first.
+def all_runs() -> tuple[list[Run], list[Run], list[Run]]:
+    """Return the runs that were trained here, newest first: everybody's, and those that this session may see.
 
-    Only those that this session may see.
+    All of them are whole. And the damaged ones that it may see, imported ones too.
     """
-    whole, damaged = readable(visible(current_actor(), run_folders()))
-    return [run for run in whole if not run.imported], damaged
+    whole, damaged = readable(run_folders())
+    every, actor = [run for run in whole if not run.imported], current_actor()
+    return every, visible(actor, every), visible(actor, damaged)
 
 
 def owner_filter(runs: list[Run]) -> None:

@@ -15,6 +15,7 @@ from leukodash.data.dataset import Dataset
 from leukodash.data.split import Split, describe_split, make_split
 from leukodash.jobs import launch as jobs
 from leukodash.jobs.estimate import (
+    Estimate,
     duration_words,
     estimate,
     estimate_together,
@@ -51,19 +52,19 @@ def without_weights(configs: list[RunConfig]) -> list[RunConfig]:
     return [config for config in configs if config.weights == "imagenet" and find_weights(config.spec) is None]
 
 
-def forecast(dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str:
+def forecast(dataset: Dataset, configs: list[RunConfig], estimates: list[Estimate], runs: list[Run]) -> str:
     """Return a line on the estimated time of the chosen runs and on their split."""
     missing = without_weights(configs)
     random_start = [config.as_random_start() if config in missing else config for config in configs]
     longer = estimate_together(random_start, dataset, runs) if missing else None
-    words = estimate_words([config.spec.title for config in configs], estimate_together(configs, dataset, runs), longer)
+    words = estimate_words([config.spec.title for config in configs], estimates, longer)
     return f"{words} · {split_summary(dataset.fingerprint, configs[0].split, dataset.cells)}"
 
 
-def wait_words(dataset: Dataset, configs: list[RunConfig], runs: list[Run], live: list[Run]) -> str:
+def wait_words(dataset: Dataset, estimates: list[Estimate], runs: list[Run], live: list[Run]) -> str:
     """Say how long the queue is, and what would be quicker where results are far away; "" where they are not."""
     wait = turns(live, runs)[1] if live else 0.0
-    took = estimated_seconds(estimate_together(configs, dataset, runs))
+    took = estimated_seconds(estimates)
     quick = estimate(make_config("quick", "mobilenet", dataset), dataset, runs).seconds
     come = f"{len(live)} runs come" if len(live) > 1 else "One run comes"
     words = [f"{come} first: yours starts in about {duration_words(wait)}."] if wait > 1 else []
@@ -75,11 +76,11 @@ def wait_words(dataset: Dataset, configs: list[RunConfig], runs: list[Run], live
     return " ".join(words)
 
 
-def start_refusal(actor: Actor, dataset: Dataset, configs: list[RunConfig], runs: list[Run]) -> str:
+def start_refusal(actor: Actor, configs: list[RunConfig], estimates: list[Estimate]) -> str:
     """Return why someone may not start these runs here and now, as a sentence; "" if they may."""
     if words := refusal(actor, "train") or next(filter(None, (settings_refusal(actor, each) for each in configs)), ""):
         return words
-    return room_refusal(actor, len(configs)) or time_refusal(actor, estimate_together(configs, dataset, runs))
+    return room_refusal(actor, len(configs)) or time_refusal(actor, estimates)
 
 
 def start_button(
@@ -88,9 +89,10 @@ def start_button(
     """Show the Start button in `slot`, and below the form the estimated time, or why it is disabled."""
     actor, configs = current_actor(), [run.config for run in planned]
     label = f"Start {len(configs)} runs" if len(configs) > 1 else "Start"
-    words = start_refusal(actor, dataset, configs, runs) if configs and not problem else ""
-    if configs and not problem and not words:
-        problem = memory_problem(estimate_together(configs, dataset, runs))
+    estimates = estimate_together(configs, dataset, runs) if configs and not problem else []
+    words = start_refusal(actor, configs, estimates) if estimates else ""
+    if estimates and not words:
+        problem = memory_problem(estimates)
     disabled = bool(problem or words) or not configs
     pressed = slot.button(label, type="primary", icon=":material/play_arrow:", disabled=disabled, key="start")
     if problem:
@@ -100,8 +102,8 @@ def start_button(
     elif not configs:
         st.caption("Select a network to train.")
     else:
-        st.markdown(f":small[{plain(forecast(dataset, configs, runs))}]")
-        if words := wait_words(dataset, configs, runs, live):
+        st.markdown(f":small[{plain(forecast(dataset, configs, estimates, runs))}]")
+        if words := wait_words(dataset, estimates, runs, live):
             st.markdown(f":material/hourglass_top: {words}")
         if missing := without_weights(configs):
             names = ", ".join(dict.fromkeys(config.spec.title for config in missing))

@@ -18,7 +18,7 @@ from leukodash.data.dataset import Dataset
 from leukodash.errors import LeukoDashError
 from leukodash.jobs.live_status import live_runs, of_owner
 from leukodash.jobs.sweep import Planned, plan
-from leukodash.runs.run_folder import MAX_CHARACTERS, Run, list_runs, readable
+from leukodash.runs.run_folder import MAX_CHARACTERS, Run
 
 STATE_WORDS = {
     "finished": ("has finished", ":material/check_circle:"),
@@ -85,8 +85,7 @@ def show() -> None:
     """Show the page."""
     page_head("Train", "Teach a network to tell leukemia cells from normal ones, and watch how well it learns.")
     libraries_loaded("train")
-    runs, damaged = all_runs()
-    every = readable(list_runs())[0]
+    every, runs, damaged = all_runs()
     live = live_runs(runs)
     for run in runs:
         if run.id in st.session_state.get("live", ()) and run not in live:
