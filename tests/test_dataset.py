@@ -38,7 +38,7 @@ def test_the_cnmc_layout_gives_label_subject_fold_and_hash_and_a_record_marks_ge
     assert list(cells["label"]) == ["all", "hem", "all", "hem"]
     assert list(cells["subject"]) == ["11", "H24", "12", "H3"]
     assert list(cells["fold"]) == [0, 0, 1, 1]
-    assert list(cells.columns) == ["file", "label", "subject", "fold", "sha256", "picture"]
+    assert list(cells.columns) == ["file", "label", "subject", "fold", "sha256", "picture", "named"]
     assert not dataset.generated
     (cnmc / "generated.json").write_text("{}")
     assert load_dataset(cnmc).generated
@@ -249,8 +249,8 @@ def test_data_sets_are_found_in_a_root_and_as_a_root(cnmc, tmp_path):
 def test_real_cells_agree_with_their_manifest(real_cnmc):
     cells = load_dataset(real_cnmc).cells
     manifest = pd.read_csv(real_cnmc / "manifest.csv", dtype={"subject": str}).sort_values("file", ignore_index=True)
-    for column in ("file", "label", "subject", "fold"):
-        assert list(cells[column]) == list(manifest[column]), column
+    for column, listed in {"file": "file", "label": "label", "named": "subject", "fold": "fold"}.items():
+        assert list(cells[column]) == list(manifest[listed]), column
     twins = cells["sha256"].duplicated(keep=False)
     original_twins = manifest["sha256_of_original_bmp"].duplicated(keep=False)
     assert list(twins) == list(original_twins)

@@ -94,18 +94,24 @@ def test_subjects_that_share_a_cell_are_one_person_in_splits_and_leaks(drawn, tm
     pd.DataFrame(rows, columns=["file", "subject"]).to_csv(tmp_path / "cells" / "subjects.csv", index=False)
     dataset = load_dataset(tmp_path / "cells")
     assert dataset.near_duplicates[["first", "second"]].to_numpy().tolist() == [["all/0.png", "all/24.png"]]
+    merged = "all 0 = all 12"
+    assert set(dataset.cells["subject"][dataset.cells["named"].isin(["all 0", "all 12"])]) == {merged}
+    assert dataset.cells["subject"].nunique() == dataset.cells["named"].nunique() - 1
     for seed in range(10):
         part = make_split(dataset.cells, Split(seed=seed)).set_axis(dataset.cells["file"])
         assert part["all/0.png"] == part["all/24.png"]
     apart = pd.Series(["test" if file == "all/24.png" else "train" for file in dataset.cells["file"]])
-    (leak,) = find_leaks(dataset.cells, apart)
-    assert (leak.kind, leak.subject, leak.files) == ("image", "all 0 = all 12", ("all/0.png", "all/24.png"))
+    person, cell = find_leaks(dataset.cells, apart)
+    assert (person.kind, person.subject, cell.kind, cell.subject) == ("subject", merged, "image", merged)
+    assert cell.files == ("all/0.png", "all/24.png")
 
 
 @pytest.mark.real
 def test_the_persons_with_two_names_in_the_folds_of_cnmc_are_found(real_cnmc):
     cells = load_dataset(real_cnmc).cells
-    joined = {frozenset(names) for _, names in cells.groupby("picture")["subject"] if names.nunique() > 1}
+    joined = {frozenset(names) for _, names in cells.groupby("picture")["named"] if names.nunique() > 1}
     known = [("H14", "H24"), ("43", "44"), ("17", "20"), ("16", "20"), ("1", "15"), ("1", "17")]
     assert all(any(set(pair) <= names for names in joined) for pair in known)
     assert {subject for names in joined for subject in names} == {name for pair in known for name in pair}
+    merged = {"H14 = H24", "43 = 44", "1 = 15 = 16 = 17 = 20"}
+    assert {subject for subject in cells["subject"] if " = " in subject} == merged

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from leukodash.data.dataset import EXTENSIONS, Dataset, find_datasets, is_folder, load_dataset, printable
+from leukodash.data.near_duplicates import natural
 from leukodash.data.split import PART_TITLES, Leak
 from leukodash.errors import DataError
 
@@ -27,7 +28,7 @@ def describe_duplicates(dataset: Dataset) -> list[str]:
     for subjects, number in joined_subjects(cells).items():
         noun = "cell" if number == 1 else "cells"
         sentences.append(
-            f"Subjects {' and '.join(subjects)} share {number} {noun}: surely one person, so splits keep them together."
+            f"Subjects {' and '.join(subjects)} share {number} {noun}: surely one person, so they count as one subject."
         )
     labels = cells.groupby("picture")["label"].nunique()
     if conflicts := int((labels > 1).sum()):
@@ -38,11 +39,11 @@ def describe_duplicates(dataset: Dataset) -> list[str]:
 
 def joined_subjects(cells: pd.DataFrame) -> dict[tuple[str, ...], int]:
     """Return the number of shared cells by group of subjects that have images of the same cells, most first."""
-    shared = cells[cells["picture"].duplicated(keep=False)].dropna(subset=["subject"])
+    shared = cells[cells["picture"].duplicated(keep=False)].dropna(subset=["named"])
     counts = Counter(
-        tuple(sorted(group["subject"].unique(), key=_natural))
+        tuple(sorted(group["named"].unique(), key=natural))
         for _, group in shared.groupby("picture")
-        if group["subject"].nunique() > 1
+        if group["named"].nunique() > 1
     )
     return dict(counts.most_common())
 
@@ -52,7 +53,7 @@ def pairs_to_show(dataset: Dataset, most: int) -> list[tuple[str, str]]:
     copies = duplicates(dataset.cells).groupby("sha256")["file"].agg(list)
     pairs = [(files[0], files[-1], 2.0) for files in copies]
     pairs += list(dataset.near_duplicates.itertuples(index=False, name=None))
-    subject = dataset.cells.set_index("file")["subject"]
+    subject = dataset.cells.set_index("file")["named"]
     pairs.sort(key=lambda pair: (subject[pair[0]] == subject[pair[1]], pair[2]))
     return [(first, second) for first, second, _ in pairs[:most]]
 
@@ -108,8 +109,3 @@ def problem_folders(root: Path) -> list[str]:
         except OSError as error:
             sentences.append(f"'{printable(folder.name)}' cannot be read ({error.strerror}): check its permissions.")
     return sentences
-
-
-def _natural(subject: str) -> tuple:
-    number = int(subject) if subject.isdecimal() and len(subject) < 20 else None
-    return (number is None, number or 0, subject)

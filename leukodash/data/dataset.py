@@ -60,10 +60,11 @@ class Dataset:
         root: the folder, resolved.
         name: the folder's name.
         cells: one row per image, sorted by ``file``, RangeIndex. Columns: ``file`` (str, posix path relative to
-            ``root``), ``label`` (str), ``subject`` (str in every row, or None in every row), ``fold`` (Int64,
-            NA in class folders), ``sha256`` (str, 64 hex digits, of the file's bytes), ``picture`` (int, equal for
-            identical files and for near-duplicates).
-        fingerprint: SHA-256 of the table ``cells``, 64 hex digits.
+            ``root``), ``label`` (str), ``subject`` (str in every row, or None in every row; subjects who share a cell
+            are one person, "20 = 21"), ``fold`` (Int64, NA in class folders), ``sha256`` (str, 64 hex digits, of the
+            file's bytes), ``picture`` (int, equal for identical files and for near-duplicates), ``named`` (the subject
+            as the data set names it).
+        fingerprint: SHA-256 of what the files say (``file`` to ``sha256``, with ``named`` as subject), 64 hex digits.
         generated: whether the cells were drawn by `demo_cells` rather than photographed.
         near_duplicates: pairs of different files that show the same cell (see `near_duplicates.py`). Columns ``first``
             and ``second`` (files), ``similarity`` (-1 to 1).
@@ -126,10 +127,8 @@ def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
     Raises:
         DataError: if the folder is missing, empty, has one class or no known layout, or if subjects are incomplete.
     """
-    from leukodash.data.near_duplicates import (
-        find_pairs,
-        picture_numbers,
-    )  # which decodes images, and needs this module
+    # which decodes images, and needs this module
+    from leukodash.data.near_duplicates import find_pairs, merged_subjects, picture_numbers
 
     root = Path(root).expanduser().resolve()
     name = printable(root.name)
@@ -159,6 +158,9 @@ def load_dataset(root: Path | str, progress: Progress | None = None) -> Dataset:
     fingerprint, generated = _fingerprint(cells), (root / "generated.json").is_file()
     pairs = [] if generated else find_pairs(root, list(cells["file"]), hashes, progress)
     cells["picture"] = picture_numbers(hashes, pairs)
+    cells["named"] = cells["subject"]
+    if cells["subject"].notna().all():
+        cells["subject"] = merged_subjects(list(cells["named"]), cells["picture"].to_numpy())
     rows = [(cells["file"][first], cells["file"][second], similarity) for first, second, similarity in pairs]
     return Dataset(root, root.name, cells, fingerprint, generated, pd.DataFrame(rows, columns=list(PAIR_COLUMNS)))
 

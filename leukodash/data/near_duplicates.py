@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 import scipy
 from filelock import FileLock
 
@@ -98,6 +100,29 @@ def picture_numbers(hashes: Sequence[str], pairs: Sequence[NearDuplicate]) -> np
     links = np.array([*same, *((pair.first, pair.second) for pair in pairs)]).reshape(-1, 2)
     graph = scipy.sparse.coo_matrix((np.ones(len(links)), links.T), shape=(len(hashes), len(hashes)))
     return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
+
+
+def merged_subjects(subjects: Sequence[str], pictures: np.ndarray) -> list[str]:
+    """Return the subject of each image, with all subjects who share a picture under one name, such as "20 = 21".
+
+    They are one person: nobody else has this cell.
+
+    Args:
+        subjects: of each image, as the data set names them.
+        pictures: from `picture_numbers`.
+    """
+    numbers, names = pd.factorize(np.asarray(subjects, dtype=object))
+    links = np.array([numbers, len(names) + pictures])
+    nodes = len(names) + len(pictures)
+    graph = scipy.sparse.coo_matrix((np.ones(len(numbers)), links), shape=(nodes, nodes))
+    people = scipy.sparse.csgraph.connected_components(graph, directed=False)[1][: len(names)]
+    merged = [" = ".join(sorted(names[people == person], key=natural)) for person in people]
+    return [merged[number] for number in numbers]
+
+
+def natural(subject: str) -> tuple:
+    """Return a key that sorts subjects by their numbers: 2 before 10, both before H1."""
+    return not subject[:1].isdigit(), [int(number[:18]) for number in re.findall(r"[0-9]+", subject)[:20]], subject
 
 
 def near_duplicates(
