@@ -1,8 +1,9 @@
-"""Networks whose trained part is a head over averages of frozen feature maps: class and heat maps without gradients.
+"""Networks whose trained part is a head over pooled frozen feature maps: class and heat maps without gradients.
 
-The score of a class is a function of averages of feature maps. Its derivative by a map is the same at every position,
-and the head's alone, so that one forward pass of the frozen layers gives class and heat map. For a head with one layer,
-the *evidence* adds up to the score (Zhou et al. 2016, *Learning deep features for discriminative localization*).
+The score of a class is a function of the pooled maps, so its derivative by a map follows from the head and the pooling
+alone, and one forward pass of the frozen layers gives class and heat map. For a head with one layer, the *evidence*
+adds up to the score (Zhou et al. 2016, *Learning deep features for discriminative localization*), over all blocks and,
+where standard deviations are pooled too, with their share of each position.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import cv2
 import numpy as np
 
 from leukodash.cam.gradient_result import PREDICTED, GradientResult
+from leukodash.models.backbones import EVERY_BLOCK
 from leukodash.models.head import Head, head_of
+from leukodash.models.pooling import Pooling, cell_mask, pool
 from leukodash.models.program import Forward, block_outputs
 
 if TYPE_CHECKING:
@@ -30,10 +33,11 @@ class PooledNetwork:
         forward: the frozen part.
         head: returns the present head.
         classes: number of classes; logits beyond them are never the predicted class.
+        over_cell: whether maps are pooled over the cell, and not over the whole picture.
     """
 
-    def __init__(self, forward: Forward, head: Callable[[], Head], classes: int) -> None:
-        self._forward, self._head, self._classes = forward, head, classes
+    def __init__(self, forward: Forward, head: Callable[[], Head], classes: int, over_cell: bool = False) -> None:
+        self._forward, self._head, self._classes, self._over_cell = forward, head, classes, over_cell
 
     def logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and pooled features of float32 images (n, size, size, 3), RGB 0 to 255."""
@@ -50,13 +54,13 @@ class PooledNetwork:
         pooled, maps = self._forward(images, True)
         head, last = self._head(), maps[-1]
         logits = head.logits(pooled)
-        weights = head.gradients(pooled, _one_hot(logits, target, self._classes))[:, -last.shape[-1] :]
-        per_position = weights[:, None, None, :] / np.float32(last.shape[1] * last.shape[2])
-        return GradientResult(
-            logits, last, np.broadcast_to(per_position, last.shape), pooled, self._sum(pooled, maps, logits, target)
-        )
+        mask = cell_mask(images) if self._over_cell else None
+        blocks = [pool(block, mask) for block in maps]
+        slopes = head.gradients(pooled, _one_hot(logits, target, self._classes))[:, -blocks[-1].pooled.shape[1] :]
+        evidence = self._sum(pooled, blocks, logits, target)
+        return GradientResult(logits, last, blocks[-1].gradients(slopes), pooled, evidence)
 
-    def _sum(self, pooled: np.ndarray, maps: list[np.ndarray], logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def _sum(self, pooled: np.ndarray, blocks: list[Pooling], logits: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Return the evidence of every block for a class and against the others, float32 (n, h, w).
 
         The mean over all positions is the score without the constants of the head. Maps are brought to the resolution
@@ -65,15 +69,15 @@ class PooledNetwork:
         chosen = _one_hot(logits, target, self._classes)
         others = np.zeros_like(chosen)
         others[:, : self._classes] = (1 - chosen[:, : self._classes]) / max(1, self._classes - 1)
-        weights = self._head().gradients(pooled, chosen - others)
-        height, width = maps[0].shape[1:3]
-        total, start = np.zeros((len(pooled), height, width), np.float32), 0
-        for block in maps:
-            end = start + block.shape[-1]
-            evidence = np.einsum("nhwc,nc->nhw", block, weights[:, start:end])
-            total += np.stack([_enlarge(each, height, width) for each in evidence])
+        slopes = self._head().gradients(pooled, chosen - others)
+        parts, start = [], 0
+        for block in blocks:
+            end = start + block.pooled.shape[1]
+            parts.append(block.evidence(slopes[:, start:end]))
             start = end
-        return total
+        height, width = parts[0].shape[1:]
+        larger = [np.stack([_enlarge(each * each.size, height, width) for each in part]) for part in parts]
+        return np.sum(larger, axis=0)
 
 
 def keras_forward(model: keras.Model, config: RunConfig) -> Forward:
@@ -81,7 +85,7 @@ def keras_forward(model: keras.Model, config: RunConfig) -> Forward:
     import keras
 
     ends = block_outputs(config.spec, model)
-    outputs = ends if config.pooling == "blocks" else ends[-1:]
+    outputs = ends if config.pooling in EVERY_BLOCK else ends[-1:]
     pool = model.get_layer("pool").output
     parts = {False: keras.Model(model.input, pool), True: keras.Model(model.input, [pool, *outputs])}
     for part in parts.values():
@@ -99,7 +103,8 @@ def keras_forward(model: keras.Model, config: RunConfig) -> Forward:
 
 def keras_network(model: keras.Model, config: RunConfig, classes: int) -> PooledNetwork:
     """Return the network of a run's Keras model, which follows changes of its weights."""
-    return PooledNetwork(keras_forward(model, config), lambda: head_of(model), classes)
+    over_cell = config.pooling == "cell"
+    return PooledNetwork(keras_forward(model, config), lambda: head_of(model), classes, over_cell)
 
 
 def _one_hot(logits: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray:

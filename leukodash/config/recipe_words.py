@@ -15,6 +15,8 @@ ARITHMETIC = ("precision", "seed", "weights")  # not part of a recipe
 PHRASES: Mapping[tuple[str, Any], str] = {
     ("pooling", "average"): "last block only",
     ("pooling", "blocks"): "every block",
+    ("pooling", "cell"): "pooled over the cell",
+    ("optimizer", "lbfgs"): "solved",
     ("pooling", "flatten"): "maps flattened",
     ("flips", "none"): "one view",
     ("flips", "flips"): "four views",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from leukodash.data.split import Split
 from leukodash.data.views import VIEWS
 from leukodash.errors import RunError
-from leukodash.models.backbones import ALL, BACKBONES, HEAD, Backbone
+from leukodash.models.backbones import ALL, BACKBONES, EVERY_BLOCK, HEAD, Backbone
 
 QUICK_MOMENTUM = 0.9  # as in PyTorch; with random weights, running averages must adapt within tens of batches
 
@@ -35,10 +35,11 @@ class RunConfig(BaseModel):
         description="How pixel values are scaled: as in the network's pretraining, or only divided by 255 "
         "(a common mistake, included for teaching).",
     )
-    pooling: Literal["average", "max", "flatten", "blocks"] = Field(
+    pooling: Literal["average", "max", "flatten", "blocks", "cell"] = Field(
         "average",
-        description="How feature maps become one vector: from the last maps only, or with 'blocks' as the averages of "
-        "the maps after every block, each scaled to a standard deviation of one.",
+        description="How feature maps become one vector: from the last maps only, with 'blocks' as the averages of the "
+        "maps after every block, or with 'cell' as their averages and standard deviations over the cell alone, without "
+        "the black around it. Of both, each value is scaled to a standard deviation of one.",
     )
     head: tuple[int | float, ...] = Field(
         (0.3,),
@@ -66,8 +67,11 @@ class RunConfig(BaseModel):
         "A lower value adapts faster, which short trainings need.",
     )
 
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = Field(
-        "adam", description="The algorithm that updates the weights."
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "lbfgs"] = Field(
+        "adam",
+        description="The algorithm that updates the weights. 'lbfgs' solves a linear head exactly, as a logistic "
+        "regression, for many strengths of its penalty; the best on held-out subjects is kept. It has no epochs, "
+        "batches or learning rate.",
     )
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Size of each update of the weights.")
     momentum: float = Field(
@@ -140,6 +144,15 @@ class RunConfig(BaseModel):
             )
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError("weight decay belongs to the optimizer adamw; choose adamw or set weight_decay to 0")
+        if self.solved:
+            needed = {"head": (), "train_from": HEAD, "outputs": None, "flips": "none", "label_smoothing": 0.0}
+            wrong = [name for name, value in needed.items() if getattr(self, name) != value]
+            if wrong or self.pixel_augmentation or self.batchnorm == "everywhere" or self.pooling == "flatten":
+                raise ValueError(
+                    "lbfgs solves a linear head on the features of a frozen network, each cell as it is: it needs "
+                    "train_from 'head', an empty head, pooled maps, and no views, augmentation, label smoothing, "
+                    "further outputs or trained batch normalization; change these settings, or choose another optimizer"
+                )
         if self.weights == "random" and self.train_from != ALL:
             raise ValueError("random weights need training in all layers; set train_from to 'all'")
         return self
@@ -160,6 +173,11 @@ class RunConfig(BaseModel):
         return len(VIEWS[self.flips]) if self.average_views else 1
 
     @property
+    def solved(self) -> bool:
+        """Whether the head is a logistic regression that is solved: see `training.solve`."""
+        return self.optimizer == "lbfgs"
+
+    @property
     def full_path(self) -> bool:
         """Whether every epoch runs the whole network: no layer is frozen, or pixels differ each time."""
         return self.train_from == ALL or self.pixel_augmentation or self.batchnorm == "everywhere"
@@ -177,7 +195,9 @@ class RunConfig(BaseModel):
             train_from=ALL,
             batchnorm="trained",
             batchnorm_momentum=QUICK_MOMENTUM,
-            pooling="average" if self.pooling == "blocks" else self.pooling,
+            pooling="average" if self.pooling in EVERY_BLOCK else self.pooling,
+            head=self.head if not self.solved else (0.3,),
+            optimizer=self.optimizer if not self.solved else "adam",
             flips="views",
             batch_size=min(self.batch_size, 16),
             precision="float32",

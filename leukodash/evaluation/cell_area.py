@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BLACK_LEVEL = 5  # gray level, 0..255; the background of segmented cells does not exceed it
+from leukodash.models.pooling import BLACK_LEVEL
 
 
 def cell_area(images: np.ndarray) -> np.ndarray:

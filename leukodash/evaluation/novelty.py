@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,26 @@ class Novelty:
     @classmethod
     def fit(cls, training: np.ndarray, validation: np.ndarray) -> Novelty:
         """Fit to pooled features of training cells (n, d), and set the limit on those of validation cells (m, d)."""
+        fitted = cls._model(training)
+        return fitted._limited(fitted.score(validation))
+
+    @classmethod
+    def fit_in_turn(cls, training: np.ndarray, fold: np.ndarray) -> Novelty:
+        """Fit to pooled features of training cells (n, d), and set the limit on them while they were held out.
+
+        Args:
+            training: float (n, d).
+            fold: int (n,): the cells of one number are scored by a model of the others.
+        """
+        scores = [cls._model(training[fold != number]).score(training[fold == number]) for number in np.unique(fold)]
+        return cls._model(training)._limited(np.concatenate(scores))
+
+    def _limited(self, scores: np.ndarray) -> Novelty:
+        return replace(self, limit=float(np.quantile(scores, ACCEPTED)))
+
+    @classmethod
+    def _model(cls, training: np.ndarray) -> Novelty:
+        """Fit to features of training cells (n, d), without a limit."""
         from sklearn.utils.extmath import randomized_svd  # takes a second to import; scoring does not need it
         from threadpoolctl import threadpool_limits
 
@@ -66,8 +86,7 @@ class Novelty:
         along, across = _split(training - mean, directions)
         spread = np.maximum((along**2).mean(axis=0), MIN_VARIANCE)
         rest = max(float(across.mean()) / (d - k), MIN_VARIANCE)
-        fitted = cls(mean, directions, spread, rest, np.inf)
-        return cls(mean, directions, spread, rest, float(np.quantile(fitted.score(validation), ACCEPTED)))
+        return cls(mean, directions, spread, rest, np.inf)
 
     def score(self, pooled: np.ndarray) -> np.ndarray:
         """Return the Mahalanobis distance of each image from the training cells: float64 (n,), 0 or more.

@@ -15,7 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from leukodash.evaluation.cell_area import BLACK_LEVEL, cell_area
+from leukodash.evaluation.cell_area import cell_area
+from leukodash.models.pooling import BLACK_LEVEL
 
 BINS = 16
 COMPONENTS = 64  # principal components of the frozen features; keeps kernel distances meaningful and fitting fast

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from leukodash.figures.theme import FAINT, TRAIN_DASH, VALIDATION_DASH, color, layout, symbols
 
 HEIGHT = 340
+NONE = pd.Series(dtype=float)
 DIVERGED = 5  # a loss this many times the highest loss of the most stable run would flatten all other curves
 SYMBOLS_SHOWN = 12  # per curve: enough to tell runs apart without color, few enough to see the line
 
@@ -22,9 +23,9 @@ def history_figure(
 ) -> go.Figure:
     """Draw the accuracy or loss of one or several runs over the epochs.
 
-    A ring marks the best epoch: the first one with the lowest validation loss, whose weights the run keeps, whichever
-    metric is drawn. If the loss of one run has diverged and that of another has not, the axis is cut below it and its
-    title says so.
+    Of heads that are solved, over the strengths C of the penalty in place of epochs. A ring marks the best epoch: the
+    first one with the lowest validation loss, whose weights the run keeps, whichever metric is drawn. If the loss of
+    one run has diverged and that of another has not, the axis is cut below it and its title says so.
 
     Args:
         runs: by run name a DataFrame with the columns epoch, loss, accuracy, val_loss, val_accuracy (as in
@@ -35,10 +36,12 @@ def history_figure(
             the steps after the last finished epoch are drawn.
         planned: the last epoch of the axis, for runs that are not over; None for an axis that fits the curves.
     """
+    solved = bool(runs) and all(history.get("strength", NONE).notna().any() for history in runs.values())
+    at, word = ("strength", "C") if solved else ("epoch", "epoch")
     traces, marker = [], symbols({name: backbones.get(name) for name in runs})
     for name, history in runs.items():
         ink = color(backbones.get(name))
-        epochs, training, validation = (history[key].to_numpy(float) for key in ("epoch", metric, f"val_{metric}"))
+        epochs, training, validation = (history[key].to_numpy(float) for key in (at, metric, f"val_{metric}"))
         trained, validated = ~np.isnan(training), ~np.isnan(validation)
         current_epochs, current = _unfinished(history, (steps or {}).get(name), metric)
         if not trained.any() and not len(current):
@@ -53,7 +56,7 @@ def history_figure(
                 "line": {"color": ink, "dash": TRAIN_DASH, "width": 1.5},
                 "marker": {"color": ink, "symbol": marker[name], "size": 4, "maxdisplayed": SYMBOLS_SHOWN},
                 "showlegend": not validated.any(),
-                "hovertemplate": "epoch %{x:.2~f}: %{y:.3f}<extra>%{fullData.name}</extra>",
+                "hovertemplate": word + " %{x:.2~g}: %{y:.3f}<extra>%{fullData.name}</extra>",
                 **shared,
             }
         )
@@ -67,26 +70,28 @@ def history_figure(
                 "mode": "lines+markers",
                 "line": {"color": ink, "dash": VALIDATION_DASH, "width": 2.5},
                 "marker": {"color": ink, "symbol": marker[name], "size": 7, "maxdisplayed": SYMBOLS_SHOWN},
-                "hovertemplate": "epoch %{x}: %{y:.3f}<extra>%{fullData.name}, validation</extra>",
+                "hovertemplate": word + " %{x}: %{y:.3f}<extra>%{fullData.name}, validation</extra>",
                 **shared,
             }
         )
         best = _best(history)
         traces.append(
             {
-                "x": [best["epoch"]],
+                "x": [best[at]],
                 "y": [best[f"val_{metric}"]],
-                "name": f"{name}, best epoch",
+                "name": f"{name}, best {word}",
                 "mode": "markers",
                 "showlegend": False,
                 "marker": {"color": ink, "symbol": "circle-open", "size": 16, "line": {"width": 2.5}},
-                "hovertemplate": "best epoch %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+                "hovertemplate": f"best {word} " + "%{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
                 **shared,
             }
         )
     figure = go.Figure(traces)
     x: dict[str, object] = {"title": "epoch", "rangemode": "tozero"}
-    if planned:
+    if solved:
+        x = {"title": "C: a weaker penalty to the right", "type": "log", "exponentformat": "power"}
+    elif planned:
         x["range"] = [0, 1.02 * planned]
     y: dict[str, object] = {
         "title": f"{metric} (validation solid, training dotted)",

@@ -27,6 +27,7 @@ from leukodash.data.views import mean_over_views
 from leukodash.errors import RunError
 from leukodash.evaluation.novelty import Novelty
 from leukodash.jobs.hardware import cpu_has_bfloat16
+from leukodash.models.backbones import EVERY_BLOCK
 from leukodash.models.head import class_probabilities, has_pooled_head, read_head
 from leukodash.models.program import find_program, load_program, pooled_features, write_program
 from leukodash.models.weights import obtain_weights
@@ -130,7 +131,7 @@ class Classifier:
     @property
     def pools_blocks(self) -> bool:
         """Whether the head sees the maps behind every block."""
-        return self.run.trained.pooling == "blocks"
+        return self.run.trained.pooling in EVERY_BLOCK
 
     @property
     def layers(self) -> list[str]:
@@ -302,7 +303,8 @@ def load(run: Run, progress: Progress | None = None) -> Classifier:
     if path is None:
         return Classifier(run, precision, model)
     head = read_head(run.weights)
-    network = PooledNetwork(pooled_features(load_program(path), config), lambda: head, classes)
+    forward = pooled_features(load_program(path), config)
+    network = PooledNetwork(forward, lambda: head, classes, config.pooling == "cell")
     return Classifier(run, precision, model, network)
 
 

@@ -24,7 +24,7 @@ from leukodash.jobs.hardware import (
     memory_used_bytes,
     on_gpu,
 )
-from leukodash.models.backbones import ALL, HEAD
+from leukodash.models.backbones import ALL, EVERY_BLOCK, HEAD
 from leukodash.runs.access import MAX_SECONDS, Actor
 from leukodash.runs.run_folder import Run
 
@@ -36,6 +36,7 @@ LIBRARY_BYTES = 800_000_000  # memory of a process that has imported TensorFlow 
 
 RECENT = 5  # number of past runs that correct the table
 START_SECONDS = 6.0  # importing TensorFlow, building the model, the first call
+SOLVER_FITS, SOLVER_PASSES = 6, 10_000  # of a solved head: parts that are held out and the whole; operations a value
 STEP_SECONDS = 0.004  # overhead of a step
 DECODE_SECONDS = 0.001  # per cell
 UPDATE_SECONDS = 2e-9  # per trained weight and step
@@ -200,11 +201,19 @@ def _stages(config: RunConfig, cells: int) -> dict[str, float]:
     cell = (forward + backward) / rate + 6 * head / (matrix_gflops() * 1e9 / 2)
     epoch = train * cell + validation * forward / rate + steps * (STEP_SECONDS + UPDATE_SECONDS * _trained(config))
     features = 0.0 if config.full_path else cells * len(VIEWS[config.flips]) * (1 - share) / rate
+    training = _solving(train + validation, _pooled(config)) if config.solved else config.epochs * epoch
     return {
         "features": features,
-        "training": config.epochs * epoch,
+        "training": training,
         "evaluating": config.answer_views * (validation + test) * forward / rate + 1,
     }
+
+
+def _solving(cells: float, values: int) -> float:
+    """Return the seconds that `training.solve` takes: the inner products of the cells, then passes over them."""
+    smaller = min(cells, values)
+    products, passes = 2 * cells * values * smaller, SOLVER_PASSES * cells * smaller
+    return SOLVER_FITS * (products + passes) / (matrix_gflops() * 1e9)
 
 
 def _memory(config: RunConfig, ready: bool) -> int:
@@ -241,8 +250,9 @@ def _crossing(config: RunConfig) -> int:
 def _pooled(config: RunConfig) -> int:
     """Return the number of inputs of the head."""
     height, width, channels = config.spec.output_shape
-    if config.pooling == "blocks":
-        return (1 + len(config.spec.blocks)) * channels // 2  # early blocks have fewer channels
+    if config.pooling in EVERY_BLOCK:
+        values = (1 + len(config.spec.blocks)) * channels // 2  # early blocks have fewer channels
+        return values * (2 if config.pooling == "cell" else 1)
     return max(1, round(height * width * _area(config))) * channels if config.pooling == "flatten" else channels
 
 
@@ -285,7 +295,11 @@ def _feature_key(config: RunConfig) -> tuple:
     """Return the settings that stored features depend on."""
     names = ("fingerprint", "input_size", "preprocessing", "train_from", "precision", "flips", "weights_sha256")
     key = tuple(getattr(config, name) for name in names)
-    return (*key, config.full_path, config.pooling if config.train_from == HEAD or config.pooling == "blocks" else None)
+    return (
+        *key,
+        config.full_path,
+        config.pooling if config.train_from == HEAD or config.pooling in EVERY_BLOCK else None,
+    )
 
 
 def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:

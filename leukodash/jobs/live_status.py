@@ -9,6 +9,7 @@ import pandas as pd
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs.estimate import duration_words
 from leukodash.jobs.queue import waiting
+from leukodash.runs.run_files import STRENGTH
 from leukodash.runs.run_folder import LIVE, Run, file_stamp
 
 CURVES = 6  # with more lines than this, a chart cannot be read
@@ -128,6 +129,8 @@ def patience_words(config: RunConfig, history: pd.DataFrame) -> str:
 
 def rate_words(history: pd.DataFrame) -> str:
     """Return the learning rate of the last epoch in words."""
+    if STRENGTH in history:
+        return f"C = {history[STRENGTH].iloc[-1]:g}" if len(history) else ""
     rates = history["learning_rate"].dropna()
     return f"learning rate {rates.iloc[-1]:.2g}" if len(rates) else ""
 
@@ -155,6 +158,13 @@ def best_words(run: Run) -> str:
         return ""
     cells = int((run.split["part"] == "validation").sum())
     right = history.set_index("epoch")["val_accuracy"]
+    if STRENGTH in history:
+        chosen = history.set_index("epoch")[STRENGTH][best]
+        cells = int((run.split["part"] == "train").sum())
+        return (
+            f"the loss on held-out subjects is lowest at C = {chosen:g}, which is kept: {right[best]:.1%} of {cells:,} "
+            "cells are right by a head that has not seen their subject."
+        )
     words = f"the validation loss is lowest in epoch {best}, whose weights are kept: "
     words += f"{right[best]:.1%} of {cells:,} validation cells are right."
     if right.max() > right[best]:

@@ -22,6 +22,7 @@ SCALING: dict[str, tuple[Any, Any]] = {
 BGR = ("caffe", "bvlc")
 # Names of layers: prefix of those that average the maps after a block; the one that normalizes all averages.
 POOLED, SCALED = "pool_", "head_scaled"
+EVERY_BLOCK = ("blocks", "cell")  # ways of pooling that give the head the maps after every block
 
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/keras-applications"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,8 +16,9 @@ import numpy as np
 from leukodash.atomic_write import replacing
 from leukodash.bounded_read import check_bounded
 from leukodash.errors import WeightsError
-from leukodash.models.backbones import ALL, BGR, HEAD, POOLED, SCALED, SCALING, constructor
+from leukodash.models.backbones import ALL, BGR, EVERY_BLOCK, HEAD, POOLED, SCALED, SCALING, constructor
 from leukodash.models.head import DAMAGE, MOST_BYTES
+from leukodash.models.pooling import BLACK_LEVEL, TINY, averaging
 
 if TYPE_CHECKING:  # config is a higher layer
     from leukodash.config.run_config import RunConfig
@@ -53,7 +54,7 @@ def build(config: RunConfig, classes: int, weights: Path | None, precision: str 
                 f"'{weights.name}' does not hold weights of {config.spec.title} that fit ({_first_line(error)}). "
                 "Delete the file, so that it is downloaded again, or replace it by the right one."
             ) from error
-    x = _pooled(config, backbone)
+    x = _pooled(config, cell, backbone)
     for number, step in enumerate(config.head, start=1):
         if isinstance(step, int):
             x = keras.layers.Dense(step, activation="relu", name=f"head_{number}_dense")(x)
@@ -133,6 +134,8 @@ def save_trained(model: keras.Model, path: Path) -> None:
                 for number, variable in enumerate(layer.weights):
                     file.create_dataset(f"{place}/{number}", data=keras.ops.convert_to_numpy(variable))
                 file[str(place)].attrs["layer"] = layer.name
+                if layer.name == SCALED:
+                    file[str(place)].attrs["epsilon"] = layer.epsilon
 
 
 def load_trained(model: keras.Model, path: Path) -> None:
@@ -170,22 +173,58 @@ def _backbone(config: RunConfig, x: keras.KerasTensor, precision: str) -> keras.
         keras.config.set_dtype_policy(before)
 
 
-def _pooled(config: RunConfig, backbone: keras.Model) -> keras.KerasTensor:
-    if config.pooling != "blocks":
+@keras.saving.register_keras_serializable("leukodash")
+class CellMask(keras.layers.Layer):
+    """1 for pixels that are not black: images (n, h, w, 3), RGB 0 to 255, → (n, h, w, 1); see `pooling`."""
+
+    def call(self, images: Any) -> Any:  # noqa: D102
+        mask = keras.ops.cast(keras.ops.max(images, axis=3, keepdims=True) > BLACK_LEVEL, "float32")
+        nothing = keras.ops.sum(mask, axis=(1, 2), keepdims=True) == 0
+        return mask + keras.ops.cast(nothing, "float32")
+
+
+@keras.saving.register_keras_serializable("leukodash")
+class CellStatistics(keras.layers.Layer):
+    """Mean and standard deviation over the cell: maps (n, h, w, c) and a mask → (n, 2c); see `pooling`."""
+
+    def call(self, inputs: Any) -> Any:  # noqa: D102
+        maps, mask = inputs
+        rows, columns = (averaging(mask.shape[axis], maps.shape[axis]) for axis in (1, 2))
+        weight = keras.ops.einsum("ih,nhwk,jw->nijk", rows, mask, columns)
+        weight = weight / keras.ops.sum(weight, axis=(1, 2), keepdims=True)
+        mean = keras.ops.sum(maps * weight, axis=(1, 2), keepdims=True)
+        variance = keras.ops.sum(keras.ops.square(maps - mean) * weight, axis=(1, 2))
+        return keras.ops.concatenate([mean[:, 0, 0], keras.ops.sqrt(variance + TINY)], axis=1)
+
+
+def _pooled(config: RunConfig, cell: keras.KerasTensor, backbone: keras.Model) -> keras.KerasTensor:
+    if config.pooling not in EVERY_BLOCK:
         pools = {
             "average": keras.layers.GlobalAveragePooling2D,
             "max": keras.layers.GlobalMaxPooling2D,
             "flatten": keras.layers.Flatten,
         }
-        return pools[config.pooling](name="pool", dtype="float32")(backbone.output)
-    ends = [*(backbone.get_layer(block.after).output for block in config.spec.blocks), backbone.output]
-    means = [
-        keras.layers.GlobalAveragePooling2D(name=f"{POOLED}{number}", dtype="float32")(end)
-        for number, end in enumerate(ends, start=1)
-    ]
-    x = keras.layers.Concatenate(name="pool", dtype="float32")(means)
-    # early maps have smaller values than late ones
-    return keras.layers.BatchNormalization(momentum=0.9, center=False, scale=False, name=SCALED, dtype="float32")(x)
+        x = pools[config.pooling](name="pool", dtype="float32")(backbone.output)
+    else:
+        ends = [*(backbone.get_layer(block.after).output for block in config.spec.blocks), backbone.output]
+        names = [f"{POOLED}{number}" for number in range(1, len(ends) + 1)]
+        if config.pooling == "cell":
+            mask = CellMask(name=f"{POOLED}mask", dtype="float32")(cell)
+            parts = [
+                CellStatistics(name=name, dtype="float32")([end, mask]) for name, end in zip(names, ends, strict=True)
+            ]
+        else:
+            parts = [
+                keras.layers.GlobalAveragePooling2D(name=name, dtype="float32")(end)
+                for name, end in zip(names, ends, strict=True)
+            ]
+        x = keras.layers.Concatenate(name="pool", dtype="float32")(parts)
+    if config.pooling not in EVERY_BLOCK and not config.solved:
+        return x
+    # Early maps have smaller values than late ones. A solved head divides by the exact deviations, however small.
+    return keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-6 if config.solved else 1e-3, center=False, scale=False, name=SCALED, dtype="float32"
+    )(x)
 
 
 def _mark_trainable(model: keras.Model, config: RunConfig) -> None:

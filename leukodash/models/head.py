@@ -11,7 +11,7 @@ import numpy as np
 
 from leukodash.bounded_read import DamagedError, check_bounded
 from leukodash.errors import WeightsError
-from leukodash.models.backbones import HEAD, SCALED
+from leukodash.models.backbones import EVERY_BLOCK, HEAD, SCALED
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +22,7 @@ LOGITS = "logits"
 MOST_BYTES = 4_000_000_000  # of trained layers
 # What reading them raises, with what h5py does
 DAMAGE = (DamagedError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError)
-EPSILON = 1e-3  # of Keras' batch normalization
+EPSILON = 1e-3  # of Keras' batch normalization, where the file does not say it
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Head:
 def has_pooled_head(config: RunConfig) -> bool:
     """Whether a run trained nothing but a head over averages of frozen feature maps."""
     frozen = config.train_from == HEAD and config.weights == "imagenet" and config.batchnorm != "everywhere"
-    return frozen and config.pooling in ("average", "blocks")
+    return frozen and config.pooling in ("average", *EVERY_BLOCK)
 
 
 def read_head(path: Path) -> Head:
@@ -80,7 +80,9 @@ def read_head(path: Path) -> Head:
         check_bounded(path, MOST_BYTES)
         with h5py.File(path, "r") as file:
             groups = sorted(file.items(), key=lambda item: int(item[0]))
-            head = _head({group.attrs["layer"]: [group[str(n)][()] for n in range(len(group))] for _, group in groups})
+            weights = {group.attrs["layer"]: [group[str(n)][()] for n in range(len(group))] for _, group in groups}
+            epsilons = [float(group.attrs["epsilon"]) for _, group in groups if "epsilon" in group.attrs]
+            head = _head(weights, *epsilons)
             _check(head)
             return head
     except DAMAGE as error:
@@ -93,7 +95,9 @@ def read_head(path: Path) -> Head:
 def head_of(model: keras.Model) -> Head:
     """Return the head of a flat model with its present weights."""
     names = [layer.name for layer in model.layers]
-    return _head({layer.name: layer.get_weights() for layer in model.layers[names.index("pool") :] if layer.weights})
+    layers = [layer for layer in model.layers[names.index("pool") :] if layer.weights]
+    epsilons = [layer.epsilon for layer in layers if layer.name == SCALED]
+    return _head({layer.name: layer.get_weights() for layer in layers}, *epsilons)
 
 
 def _check(head: Head) -> None:
@@ -109,12 +113,12 @@ def _check(head: Head) -> None:
         raise ValueError("a weight is not a finite number")
 
 
-def _head(weights: dict[str, list[np.ndarray]]) -> Head:
+def _head(weights: dict[str, list[np.ndarray]], epsilon: float = EPSILON) -> Head:
     """Return the head of these layers, in their order in the network."""
     mean, deviation = np.zeros(1, np.float32), np.ones(1, np.float32)
     if SCALED in weights:
         mean, variance = weights.pop(SCALED)
-        deviation = np.sqrt(variance + np.float32(EPSILON))
+        deviation = np.sqrt(variance + np.float32(epsilon))
     layers = tuple((kernel, bias) for kernel, bias in weights.values())
     if LOGITS not in weights:
         raise ValueError(f"there is no layer '{LOGITS}'")

@@ -16,6 +16,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from leukodash.models.pooling import BLACK_LEVEL, TINY, averaging
+
 if TYPE_CHECKING:
     import keras
 
@@ -274,6 +276,33 @@ def _average(graph: _Graph, layer: Any, inputs: list[str]) -> str:
     return graph.add("AveragePool", inputs, count_include_pad=0, **_window(layer, layer.pool_size))
 
 
+def _mask(graph: _Graph, _: Any, inputs: list[str]) -> str:
+    lightest = graph.add("ReduceMax", inputs, axes=[1], keepdims=1)
+    level = graph.constant("mask/black", np.float32(BLACK_LEVEL))
+    mask = graph.add("Cast", [graph.add("Greater", [lightest, level])], to=TensorProto.FLOAT)
+    largest = graph.add("ReduceMax", [mask], axes=[1, 2, 3], keepdims=1)
+    return graph.add("Add", [mask, graph.add("Sub", [graph.constant("mask/one", np.float32(1)), largest])])
+
+
+def _cell_statistics(graph: _Graph, layer: Any, inputs: list[str]) -> str:
+    maps, mask = inputs
+    sides = [(layer.input[1].shape[axis], layer.input[0].shape[axis]) for axis in (1, 2)]
+    rows, columns = (averaging(*side) for side in sides)
+    weight = graph.add("MatMul", [graph.constant(f"{layer.name}/rows", rows), mask])
+    weight = graph.add("MatMul", [weight, graph.constant(f"{layer.name}/columns", columns.T)])
+    weight = graph.add("Div", [weight, graph.add("ReduceMean", [weight], axes=[2, 3], keepdims=1)])
+
+    def mean(values: str) -> str:
+        return graph.add("ReduceMean", [graph.add("Mul", [values, weight])], axes=[2, 3], keepdims=1)
+
+    average = mean(maps)
+    centered = graph.add("Sub", [maps, average])
+    variance = mean(graph.add("Mul", [centered, centered]))
+    tiny = graph.constant(f"{layer.name}/tiny", np.float32(TINY))
+    both = graph.add("Concat", [average, graph.add("Sqrt", [graph.add("Add", [variance, tiny])])], axis=1)
+    return graph.add("Flatten", [both])
+
+
 def _global(kind: str) -> Callable[[_Graph, Any, list[str]], str]:
     return lambda graph, layer, inputs: graph.add(kind, inputs, axes=[2, 3], keepdims=int(layer.keepdims))
 
@@ -340,6 +369,8 @@ _LAYERS: dict[str, Callable[[_Graph, Any, list[str]], str]] = {
     "Cropping2D": _cropped,
     "Add": _added,
     "Multiply": lambda graph, _, inputs: graph.add("Mul", inputs),
+    "CellMask": _mask,
+    "CellStatistics": _cell_statistics,
     "Concatenate": lambda graph, _, inputs: graph.add("Concat", inputs, axis=1),
     "Flatten": _flattened,
     "Dense": _dense,

@@ -19,7 +19,8 @@ import numpy as np
 from leukodash import settings
 from leukodash.atomic_write import replacing
 from leukodash.cache_folder import make_room, mark_used
-from leukodash.models.backbones import BGR, POOLED, SCALING, Backbone
+from leukodash.models.backbones import BGR, EVERY_BLOCK, POOLED, SCALING, Backbone
+from leukodash.models.pooling import cell_mask, pool
 
 if TYPE_CHECKING:
     import keras
@@ -84,11 +85,15 @@ def load_program(path: Path) -> Program:
 def pooled_features(program: Program, config: RunConfig) -> Forward:
     """Return the frozen part of a run with a pooled head, as its program computes it."""
     mode = config.spec.preprocessing if config.preprocessing == "native" else config.preprocessing
-    ends = range(1, program.ends + 1) if config.pooling == "blocks" else [program.ends]
+    ends = range(1, program.ends + 1) if config.pooling in EVERY_BLOCK else [program.ends]
 
     def forward(images: np.ndarray, wanted: bool) -> tuple[np.ndarray, list[np.ndarray]]:
-        averages, maps = program.run(preprocess(images, mode), ends, wanted)
-        return np.concatenate(averages, axis=1), maps
+        over_cell = config.pooling == "cell"
+        pooled, maps = program.run(preprocess(images, mode), ends, wanted or over_cell)
+        if over_cell:
+            mask = cell_mask(images)
+            pooled = [pool(block, mask).pooled for block in maps]
+        return np.concatenate(pooled, axis=1), maps
 
     return forward
 
@@ -154,8 +159,9 @@ def block_outputs(backbone: Backbone, model: keras.Model) -> list[keras.KerasTen
     """Return the feature maps after every block of a flat model, the last of which the pooling layer averages."""
     names = {layer.name for layer in model.layers}
     last = f"{POOLED}{len(backbone.blocks) + 1}"
-    pool = model.get_layer(last if last in names else "pool")
-    return [*(model.get_layer(block.after).output for block in backbone.blocks), pool.input]
+    pooled = model.get_layer(last if last in names else "pool").input
+    maps = pooled[0] if isinstance(pooled, list) else pooled  # a mask is pooled with them
+    return [*(model.get_layer(block.after).output for block in backbone.blocks), maps]
 
 
 def _cached(backbone: Backbone, weights_sha256: str) -> Path:

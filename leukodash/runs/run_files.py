@@ -23,6 +23,7 @@ from leukodash.runs.published_runs import is_published
 
 CONFIG_FILE, IMPORT_FILE = "config.json", "imported.json"
 HISTORY_COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+STRENGTH = "strength"  # C, a further column of the history of a head that is solved, where an epoch is a strength
 SPLIT_COLUMNS = ("file", "label", "subject", "part", "sha256")
 STEP_COLUMNS = ("step", "epoch", "loss", "accuracy")
 MOST_JSON, MOST_TABLE, MOST_HEAD = 4_000_000, 250_000_000, 100_000  # bytes: of a file, and of the first line of a table
@@ -181,12 +182,14 @@ class Table:
 
     Attributes:
         columns: those that it must have.
+        optional: columns of numbers that it may have.
         texts: the columns of text; all but the subject are filled in.
         whole: the columns of whole numbers of 1 or more.
         grows: rows are appended while the run trains: what follows the last end of a line is no row yet.
     """
 
     columns: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
     grows: bool = False
@@ -195,7 +198,7 @@ class Table:
 TABLES: Mapping[str, Table] = {
     "split.csv": Table(SPLIT_COLUMNS, texts=SPLIT_COLUMNS),
     "predictions.csv": Table(("file", "label", "subject", "part"), texts=("file", "label", "subject", "part")),
-    "history.csv": Table(HISTORY_COLUMNS, whole=("epoch",), grows=True),
+    "history.csv": Table(HISTORY_COLUMNS, (STRENGTH,), whole=("epoch",), grows=True),
     "steps.csv": Table(STEP_COLUMNS, whole=("step", "epoch"), grows=True),
 }
 # Of published runs: their split, whose other columns may be in a table that they share
@@ -257,7 +260,11 @@ def read_table(path: Path, kind: Table | None = None) -> pd.DataFrame:
         raise DamagedError("its last line is cut")
     head = _head(content[:MOST_HEAD].partition(b"\n")[0], kind)
     texts = [name for name in head if name in kind.texts]
-    numbers = [name for name in head if name.startswith("p_") or (name in kind.columns and name not in texts)]
+    numbers = [
+        name
+        for name in head
+        if name.startswith("p_") or (name in (*kind.columns, *kind.optional) and name not in texts)
+    ]
     types: dict[str, Any] = dict.fromkeys(texts, str) | dict.fromkeys(numbers, float) | dict.fromkeys(kind.whole, int)
     empty = {name: [""] if name in texts else ["", "nan"] for name in texts + numbers}
     try:  # a class or a subject may be called NA, None or nan

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -24,6 +24,20 @@ from leukodash.training.feature_store import Features, release
 PREDICT_BATCH = 64
 
 
+class HeldOut(NamedTuple):
+    """Answers to training cells, each by a head that was fitted without its subject.
+
+    Attributes:
+        rows: positions of the cells in the data set, int (n,).
+        fold: int (n,): cells of one number were held out together.
+        logits: float64 (n, classes).
+    """
+
+    rows: np.ndarray
+    fold: np.ndarray
+    logits: np.ndarray
+
+
 def _logits(suffix: keras.Model, batches: Batches, rows: np.ndarray, number: int = 0) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), PREDICT_BATCH):
         inputs = batches.inputs(rows[start : start + PREDICT_BATCH], number)
@@ -40,37 +54,52 @@ def loss_and_accuracy(suffix: keras.Model, batches: Batches, rows: np.ndarray) -
 
 
 def predict(
-    suffix: keras.Model, batches: Batches, dataset: Dataset, part: pd.Series, progress: Callable[[float, str], None]
+    suffix: keras.Model,
+    batches: Batches,
+    dataset: Dataset,
+    part: pd.Series,
+    progress: Callable[[float, str], None],
+    held_out: HeldOut | None = None,
 ) -> tuple[pd.DataFrame, float]:
     """Return the table for predictions.csv, and the milliseconds that the suffix takes per cell.
 
     The table has the probability of every class for the validation and test cells: the mean over the views that the
-    run averages. The time excludes the first batch, in which Keras compiles, if there are others.
+    run averages. Answers to cells that were held out in turn stand as those of the part "validation". The time excludes
+    the first batch, in which Keras compiles, if there are others.
     """
     rows = np.concatenate([batches.rows["validation"], batches.rows["test"]])
-    views, total = batches.config.answer_views, np.zeros((len(rows), len(dataset.classes)))
-    every, done, times = len(rows) * views, [0], [time.perf_counter()]
+    timed = rows if len(rows) else batches.rows["train"][:PREDICT_BATCH]  # without a test part, for the time alone
+    views, total = batches.config.answer_views, np.zeros((len(timed), len(dataset.classes)))
+    every, done, times = len(timed) * views, [0], [time.perf_counter()]
     for number in range(views):
         chunks = []
-        for chunk in _logits(suffix, batches, rows, number):
+        for chunk in _logits(suffix, batches, timed, number):
             chunks.append(chunk)
             done.append(done[-1] + len(chunk))
             times.append(time.perf_counter())
-            progress(done[-1] / every, f"{len(rows):,} cells")
+            progress(done[-1] / every, f"{len(timed):,} cells")
         total += class_probabilities(np.concatenate(chunks), len(dataset.classes))
     first = 1 if len(done) > 2 else 0
     milliseconds = 1000 * views * (times[-1] - times[first]) / (done[-1] - done[first])
-    probabilities = total / views
-    table = dataset.cells.iloc[rows][["file", "label", "subject"]].assign(part=part.iloc[rows])
+    probabilities, parts = (total / views)[: len(rows)], part.iloc[rows].to_numpy()
+    if held_out:
+        rows = np.concatenate([held_out.rows, rows])
+        probabilities = np.concatenate([class_probabilities(held_out.logits, len(dataset.classes)), probabilities])
+        parts = np.concatenate([np.full(len(held_out.rows), "validation"), parts])
+    table = dataset.cells.iloc[rows][["file", "label", "subject"]].assign(part=parts)
     for column, name in enumerate(dataset.classes):
         table[f"p_{name}"] = probabilities[:, column].round(7)
     return table.reset_index(drop=True), milliseconds
 
 
 def novelty(
-    model: keras.Model, suffix: keras.Model, batches: Batches, progress: Callable[[float, str], None]
+    model: keras.Model,
+    suffix: keras.Model,
+    batches: Batches,
+    progress: Callable[[float, str], None],
+    held_out: HeldOut | None = None,
 ) -> Novelty:
-    """Fit the novelty measure on some training cells, and its limit on some validation cells.
+    """Fit the novelty measure on some training cells, and its limit on some validation cells, or on held-out cells.
 
     The pooled features of a frozen backbone are stored already; for any other network, the cells pass through the
     layers from the split point to the layer ``pool``.
@@ -83,7 +112,7 @@ def novelty(
         to_pool = keras.Model(prefix.outputs if prefix else model.input, pool.output)
         to_pool.jit_compile = suffix.jit_compile
     rng, pooled = np.random.default_rng(batches.config.seed), {}
-    for part in ("train", "validation"):
+    for part in ("train",) if held_out else ("train", "validation"):
         rows = np.sort(rng.permutation(batches.rows[part])[:TRAINING_CELLS])
         chunks = []
         for start in range(0, len(rows), PREDICT_BATCH):
@@ -92,6 +121,8 @@ def novelty(
             outputs = to_pool.predict_on_batch(inputs) if to_pool else inputs
             chunks.append(mean_over_positions(np.asarray(outputs), channels))
         pooled[part] = np.concatenate(chunks)
+    if held_out:
+        return Novelty.fit_in_turn(pooled["train"], held_out.fold[np.isin(held_out.rows, rows)])
     return Novelty.fit(pooled["train"], pooled["validation"])
 
 
@@ -109,7 +140,7 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
             list(rows["label"]), probabilities, dataset.classes, dataset.positive, subjects=subjects
         )
     tested = "test" if "test" in results else "validation"
-    places = np.flatnonzero(part == tested)
+    places = np.flatnonzero(dataset.cells["file"].isin(predictions["file"][predictions["part"] == tested]))
     is_positive = (dataset.cells["label"].iloc[places] == dataset.positive).to_numpy()
     cells = cell_store(dataset, config.input_size)
     areas = []

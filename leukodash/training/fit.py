@@ -21,25 +21,28 @@ from leukodash.atomic_write import replacing
 from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.data.images import cell_store, cell_store_key
-from leukodash.data.split import make_split
+from leukodash.data.split import held_out_in_turn, make_split
 from leukodash.data.views import VIEWS
 from leukodash.errors import RunError, WeightsError
 from leukodash.jobs.estimate import memory_shortage
 from leukodash.models import build as models
+from leukodash.models.backbones import EVERY_BLOCK, SCALED
 from leukodash.models.head import has_pooled_head
 from leukodash.models.program import write_program
 from leukodash.models.weights import identity, obtain_weights, sha256_of
 from leukodash.runs.locks import Stopped, stop_requested
 from leukodash.runs.migrations import SCHEMA, stored_config
-from leukodash.runs.run_files import HISTORY_COLUMNS, STEP_COLUMNS
+from leukodash.runs.run_files import HISTORY_COLUMNS, STEP_COLUMNS, STRENGTH
 from leukodash.runs.run_folder import Run
 from leukodash.runs.status import Status
 from leukodash.training import evaluate
 from leukodash.training.batches import Batches
 from leukodash.training.checkpoint import Checkpoint, State
 from leukodash.training.environment import environment
+from leukodash.training.evaluate import HeldOut
 from leukodash.training.feature_store import Features, compute_features, store_folder
 from leukodash.training.precision import choose_precision, lowest_cosine
+from leukodash.training.solve import STRENGTHS, moments, solve_path
 
 STEP_SECONDS = 0.5  # steps.csv gets a row at most this often
 
@@ -60,24 +63,27 @@ def train(folder: Path, device: str, status: Status) -> None:
     run, clock, progress = Run(folder), Clock(), cancellable(folder, status)
     config, dataset, part, model, suffix, batches, facts = prepare(run, device, status, clock)
 
-    # --- training: epochs on the suffix
-    status.set(stage="training", epoch=0, epochs=config.epochs)
-    compile_suffix(suffix, config, device)
-    checkpoint = _epochs(run, config, suffix, batches, status)
-    state = checkpoint.state
-    if not state.best_epoch:
-        raise _diverged("validation loss", "every epoch", config)
+    # --- training: epochs on the suffix, or a head that is solved
+    if config.solved:
+        held_out, state = _solve(run, suffix, batches, dataset, status, progress)
+    else:
+        status.set(stage="training", epoch=0, epochs=config.epochs)
+        compile_suffix(suffix, config, device)
+        checkpoint = _epochs(run, config, suffix, batches, status)
+        held_out, state = None, checkpoint.state
+        if not state.best_epoch:
+            raise _diverged("validation loss", "every epoch", config)
+        checkpoint.restore_best()
     clock.lap("training")
 
     # --- evaluating: the untouched test part, with the weights of the best validation epoch
     status.set(stage="evaluating")
-    checkpoint.restore_best()
-    predictions, milliseconds = evaluate.predict(suffix, batches, dataset, part, progress)
+    predictions, milliseconds = evaluate.predict(suffix, batches, dataset, part, progress, held_out)
     run.write("predictions.csv", _csv(predictions))
     models.save_trained(model, run.weights)
     if facts["precision"] == "float32" and has_pooled_head(config):  # what pages classify with, without TensorFlow
         write_program(config.spec, model, config.weights_sha256 or "")
-    evaluate.novelty(model, suffix, batches, progress).save(run.path)
+    evaluate.novelty(model, suffix, batches, progress, held_out).save(run.path)
     features = batches.source if isinstance(batches.source, Features) else None
     numbers = evaluate.metrics(dataset, part, predictions, config)
     clock.lap("evaluating")
@@ -151,7 +157,7 @@ def prepare(run: Run, device: str, status: Status, clock: "Clock") -> Prepared:
             weights=weights and sha256_of(weights),
             backbone=config.backbone,
             after=after,
-            pooling=config.pooling if after == "pool" or config.pooling == "blocks" else None,
+            pooling=config.pooling if after == "pool" or config.pooling in EVERY_BLOCK else None,
             preprocessing=config.preprocessing,
             precision=precision,
         )
@@ -205,6 +211,8 @@ def _parts(run: Run, dataset: Dataset) -> pd.Series:
     if len(split):
         return split["part"]
     part = make_split(dataset.cells, config.split)
+    if config.solved:  # subjects of the training part are held out in turn, so that none is lost to validation
+        part = part.replace("validation", "train")
     table = dataset.cells[["file", "label", "subject"]].assign(part=part, sha256=dataset.cells["sha256"])
     run.write("split.csv", _csv(table))
     return part
@@ -240,6 +248,39 @@ def _fidelity(config: RunConfig, weights: Path | None, cells: np.ndarray) -> flo
 
 
 # ---------------------------------------------------------------------------------------------- training
+
+
+def _solve(
+    run: Run,
+    suffix: keras.Model,
+    batches: Batches,
+    dataset: Dataset,
+    status: Status,
+    progress: Callable[[float, str], None],
+) -> tuple[HeldOut, State]:
+    """Solve the head, put it into the network, and return the answers to held-out cells and what was chosen.
+
+    Each strength of the penalty is a row of the history, as epochs are.
+    """
+    rows, normalization, logits = batches.rows["train"], suffix.get_layer(SCALED), suffix.get_layer("logits")
+    status.set(stage="training", epoch=0, epochs=len(STRENGTHS))
+    features = np.concatenate([batches.inputs(chunk) for chunk in np.array_split(rows, len(rows) // 512 + 1)])
+    fold = held_out_in_turn(dataset.cells, rows)
+    history = _Rows(run.path / "history.csv", (*HISTORY_COLUMNS, STRENGTH), keep=lambda row: False)
+    state, best = State(), None
+    progress(0.0, f"subjects are held out in turn, in {fold.max() + 1} parts")
+    path = solve_path(features, batches.codes[rows], fold, batches.weight[batches.codes[rows]], normalization.epsilon)
+    for number, step in enumerate(path, 1):
+        if state.end_epoch(step.held_out_loss):
+            best = step
+        row = (step.loss, step.accuracy, step.held_out_loss, step.held_out_accuracy)
+        history.append(number, *map(_short, row), "", round(step.seconds, 3), step.strength)
+        status.progress(number / len(STRENGTHS), f"C = {step.strength:g}", epoch=number)
+        progress(number / len(STRENGTHS), f"C = {step.strength:g}")
+    assert best is not None  # each step has a finite loss
+    normalization.set_weights(moments(features))
+    logits.set_weights([best.kernel, best.bias])
+    return HeldOut(rows, fold, best.held_out), state
 
 
 def _epochs(run: Run, config: RunConfig, suffix: keras.Model, batches: Batches, status: Status) -> Checkpoint:
