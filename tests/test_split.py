@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from leukodash.data.dataset import load_dataset
-from leukodash.data.split import Leak, Split, describe_split, find_leaks, make_split
+from leukodash.data.split import Leak, Split, describe_split, find_leaks, held_out_in_turn, make_split
 from leukodash.errors import DataError
 
 
@@ -292,6 +292,34 @@ def test_folds_of_subjects_test_every_cell_once(cells):
         np.testing.assert_allclose(shares(part)["test"], 0.2, atol=0.05)
     assert make_split(cells, Split(folds=5)).equals(parts[0])
     assert not make_split(cells, Split(folds=5, seed=1)).equals(parts[0])
+
+
+def test_every_subject_of_some_cells_is_held_out_once(cells):
+    make_identical(cells, "0_0.png", "1_0.png")
+    rows = np.flatnonzero(cells["fold"] != 2)[::-1]
+    some = cells.iloc[rows]
+    fold = held_out_in_turn(cells, rows)
+    assert (np.unique(fold) == np.arange(5)).all()
+    assert (pd.crosstab(fold, some["label"]) > 0).all(axis=None)
+    assert pd.Series(fold).groupby(some["subject"].to_numpy()).nunique().max() == 1
+    assert len(set(fold[some["subject"].isin(["0", "1"])])) == 1
+    assert (held_out_in_turn(cells, rows) == fold).all()
+    assert (held_out_in_turn(cells, rows, seed=1) != fold).any()
+
+
+def test_there_are_as_many_folds_as_the_rarest_class_has_subjects_and_two_or_more(cells, no_subjects):
+    rows = np.flatnonzero((cells["label"] == "all") | cells["subject"].isin(["H0", "H1", "H2"]))
+    assert set(held_out_in_turn(cells, rows)) == {0, 1, 2}
+    make_identical(cells, "H0_0.png", "H1_0.png")
+    assert set(held_out_in_turn(cells, rows)) == {0, 1}
+    make_identical(cells, "H0_1.png", "H3_1.png")  # which is not among the rows, and links them all the same
+    make_identical(cells, "H2_0.png", "H3_0.png")
+    with pytest.raises(DataError, match=r"two or more subjects of every class .* 'hem' has one"):
+        held_out_in_turn(cells, rows)
+    make_identical(no_subjects, "0_0.png", "H5_3.png")
+    fold = held_out_in_turn(no_subjects, np.arange(len(no_subjects)), folds=3)
+    assert (np.bincount(fold) == len(fold) / 3).all()
+    assert len(set(fold[no_subjects["file"].isin(["0_0.png", "H5_3.png"])])) == 1
 
 
 @pytest.mark.real
