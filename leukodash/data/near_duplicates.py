@@ -283,7 +283,7 @@ def _turned(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     turn = np.eye(2, 3, dtype=np.float32)
     stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-4)
     try:
-        _, turn = cv2.findTransformECC(first, second, turn, cv2.MOTION_EUCLIDEAN, stop, None, 5)
+        _, turn = cv2.findTransformECC(first, second, turn, cv2.MOTION_EUCLIDEAN, stop)
     except cv2.error:  # it does not converge
         return second
     return cv2.warpAffine(second, turn, second.shape, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
