@@ -95,10 +95,10 @@ def make_split(cells: pd.DataFrame, split: Split) -> pd.Series:
     """Assign every cell to a part: "train", "validation", "test" or "unused".
 
     Subjects that share a picture, byte-identical or nearly so, are the same patient (20 and 21 of C-NMC share 71
-    images, H14 and H24 twenty-one), so a split by subject keeps them together. It draws subjects at random: the parts miss
-    their fractions of every class by `TOLERANCE` at most, if the subjects' numbers of cells allow. A split by fold keeps the whole test fold,
-    and cells outside it whose subject occurs in it become "unused", because C-NMC's own folds leak. Splits by image and
-    by counts leak on purpose, to demonstrate the effect.
+    images, H14 and H24 twenty-one), so a split by subject keeps them together. It draws subjects at random: parts miss
+    their fractions of every class by `TOLERANCE` at most, if the subjects' numbers of cells allow. A split by fold
+    keeps the whole test fold, and cells outside it whose subject occurs in it become "unused", because C-NMC's own
+    folds leak. Splits by image and by counts leak on purpose, to demonstrate the effect.
 
     Returns:
         Series "part" of str, with the index of ``cells``. Every part, except an empty one, contains every class.
