@@ -1,5 +1,7 @@
 """Images of one cell are found in any light, place, size and turn, and different cells are kept apart."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -14,14 +16,16 @@ from leukodash.data.split import Split, find_leaks, make_split
 COUNT = 60
 
 
-def moved(image, scale=1.0, x=0, y=0):
-    middle = (len(image) - 1) / 2 * (1 - scale)
-    return cv2.warpAffine(image, np.array([[scale, 0, middle + x], [0, scale, middle + y]]), image.shape[1::-1])
+def moved(image, scale=1.0, x=0, y=0, degrees=0):
+    middle = (len(image) - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), degrees, scale)
+    return cv2.warpAffine(image, matrix + np.array([[0, 0, x], [0, 0, y]]), image.shape[1::-1])
 
 
 CHANGES = {
     "mirrored": lambda image: image[:, ::-1],
     "turned": lambda image: np.rot90(image, 3),
+    "turned a little": lambda image: moved(image, degrees=6),
     "darker": lambda image: (image * 0.85).astype(np.uint8),
     "brighter": lambda image: (image * 1.15).clip(0, 255).astype(np.uint8),
     "shifted": lambda image: moved(image, x=8, y=-8),
@@ -113,5 +117,7 @@ def test_the_persons_with_two_names_in_the_folds_of_cnmc_are_found(real_cnmc):
     known = [("H14", "H24"), ("43", "44"), ("17", "20"), ("16", "20"), ("1", "15"), ("1", "17")]
     assert all(any(set(pair) <= names for names in joined) for pair in known)
     assert {subject for names in joined for subject in names} == {name for pair in known for name in pair}
+    picture = cells.set_index(cells["file"].map(lambda file: Path(file).stem))["picture"]
+    assert picture["UID_38_15_7_all"] == picture["UID_38_26_3_all"]  # the camera was turned by 6 degrees
     merged = {"H14 = H24", "43 = 44", "1 = 15 = 16 = 17 = 20"}
     assert {subject for subject in cells["subject"] if " = " in subject} == merged

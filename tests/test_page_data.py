@@ -15,8 +15,10 @@ from leukodash.data.data_check import (
     describe_duplicates,
     describe_leak,
     describe_leaks,
+    describe_left_out,
     duplicates,
     joined_subjects,
+    pairs_to_show,
     problem_folders,
 )
 from leukodash.data.dataset import Dataset
@@ -96,12 +98,36 @@ def test_identical_images_stand_together_are_counted_by_subject_and_may_carry_tw
         ("a.png", "all", "20", "1"), ("b.png", "all", "21", "1"), ("c.png", "all", "21", "2"),
         ("d.png", "hem", "H1", "3"), ("e.png", "all", "20", "3"),
     ]  # fmt: skip
-    cells = pd.DataFrame(rows, columns=["file", "label", "named", "sha256"]).assign(picture=[0, 0, 1, 2, 2])
+    cells = pd.DataFrame(rows, columns=["file", "label", "named", "sha256"])
+    cells = cells.assign(picture=[0, 0, 1, 2, 2], subject="20 = 21 = H1")
     dataset = Dataset(Path(), "cells", cells, "", generated=False)
     assert list(duplicates(cells)["file"]) == ["a.png", "b.png", "d.png", "e.png"]
-    assert joined_subjects(cells) == {("20", "21"): 1, ("20", "H1"): 1}
-    assert any("1 cell has two different labels" in sentence for sentence in describe_duplicates(dataset))
+    assert joined_subjects(cells) == {("20", "21", "H1"): 2}
+    sentences = describe_duplicates(dataset)
+    assert any("1 cell has two different labels" in sentence for sentence in sentences)
+    person = "Subjects 20, 21 and H1 share 2 cells: surely one person, who counts as one subject, 20 = 21 = H1."
+    assert person in sentences
     assert describe_duplicates(replace(dataset, cells=cells.drop_duplicates("sha256"))) == []
+
+
+def test_pairs_of_different_subjects_come_first_and_of_each_two_in_turn():
+    names = ["1", "1", "1", "2", "2", "3"]
+    cells = pd.DataFrame({"file": list("abcdef"), "named": names, "sha256": list("uvwxyz")})
+    near = [("a", "b", 0.7), ("a", "d", 0.9), ("b", "d", 0.8), ("c", "f", 0.95)]
+    dataset = Dataset(Path(), "cells", cells, "", False, pd.DataFrame(near, columns=["first", "second", "similarity"]))
+    assert pairs_to_show(dataset, 9) == [("b", "d"), ("c", "f"), ("a", "d"), ("a", "b")]
+    assert pairs_to_show(dataset, 1) == [("b", "d")]
+
+
+def test_cells_left_out_of_training_are_counted_by_the_subjects_that_the_files_name():
+    rows = [("1", "1 = 2", 0), ("1", "1 = 2", 0), ("2", "1 = 2", 1), ("3", "3", 0), ("4", "4", 0), ("5", "5", 1)]
+    cells = pd.DataFrame(rows, columns=["named", "subject", "picture"]).assign(picture=range(6))
+    part = pd.Series(["unused", "unused", "test", "train", "unused", "test"])
+    left_out = describe_left_out(cells, part)
+    assert left_out.startswith("2 of 4 cells outside the test part, those of subject 1, are not used")
+    assert describe_left_out(cells, part.where(cells["named"] != "1", "train")) == ""
+    unknown = cells.assign(named=None, subject=None, picture=[0, 1, 0, 3, 4, 5])
+    assert describe_left_out(unknown, part).startswith("1 of 4 cells outside the test part are not used")
 
 
 def test_leaks_are_said_in_sentences(app_demo):

@@ -15,8 +15,8 @@ from leukodash.evaluation.simple_baselines import AREA
 from leukodash.export.model_export import check_cells
 from leukodash.inference.sample_cells import unseen_cells
 from leukodash.runs.baseline_predictions import predict_baselines
-from leukodash.runs.leaderboard import image_paths
-from leukodash.runs.run_cells import cell_identities, cell_paths, data_of
+from leukodash.runs.leaderboard import image_paths, leaderboard
+from leukodash.runs.run_cells import cell_identities, cell_paths, data_of, leaks_of
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,26 @@ def as_bmp(folder, target):
             image = cv2.imread(str(file))
             cv2.imwrite(str(copy.with_name(copy.name.replace("UID_H", "UID_h"))), image)
     return target
+
+
+def test_leaks_of_an_older_run_are_counted_with_those_who_share_a_cell_as_one_person(cells, tmp_path):
+    folder = tmp_path / "data" / "twins"
+    shutil.copytree(cells, folder)
+    (one, other), blasts = ("1", "2"), sorted(folder.rglob("UID_*_all.png"))
+    first = next(file for file in blasts if file.name.startswith(f"UID_{one}_"))
+    second = next(file for file in blasts if file.name.startswith(f"UID_{other}_"))
+    cv2.imwrite(str(second), cv2.imread(str(first))[:, ::-1])
+    dataset = load_dataset(folder)
+    part = dataset.cells["named"].map({one: "train", other: "test", "H1": "test"}).fillna("validation")
+    older = dataset.cells.assign(subject=dataset.cells["named"], part=part)[
+        ["file", "label", "subject", "part", "sha256"]
+    ]
+    run = made_run(cells=older)
+    assert run.metrics["leaks"] == 0
+    assert leaks_of(run) == 2  # the person, and the cell
+    assert "2 leaks between parts" in leaderboard([run])["marks"][0]
+    shutil.rmtree(settings.cache() / "near_duplicates")
+    assert leaks_of(run) == 0  # as the run says
 
 
 def test_a_cell_has_one_name_whatever_its_folder_and_format():

@@ -83,6 +83,25 @@ def test_subjects_of_unequal_size_give_about_the_requested_fractions():
         assert by_class.loc["validation"].between(0.09, 0.21).all()
 
 
+def test_seeds_hold_out_different_subjects_within_the_tolerance():
+    normals = [185, 162, 119, 108, 69, 47, 18, 18]  # of C-NMC's fold 0; the first has too many for a part of 15 %
+    blasts = [402, 268, 253, 246, 155, 142, 113, 112, 103, 99, 92, 92, 11, 9]
+    named = [
+        *((f"H{place}", size) for place, size in enumerate(normals)),
+        *zip(map(str, range(14)), blasts, strict=True),
+    ]
+    cells = pd.concat([table([name], size) for name, size in named], ignore_index=True)
+    held_out = pd.Series(0, index=[name for name, _ in named])
+    for seed in range(20):
+        part = make_split(cells, Split(test=0, seed=seed))
+        shares_of_validation = pd.crosstab(part, cells["label"], normalize="columns").loc["validation"]
+        assert shares_of_validation.between(0.15 - 0.08, 0.15 + 0.08).all()
+        held_out[cells["subject"][part == "validation"].unique()] += 1
+    often = held_out[[f"H{place}" for place in range(1, 8)]]
+    assert often.min() >= 1
+    assert often.max() <= 10
+
+
 def test_subjects_linked_by_identical_images_stay_together(cells):
     make_identical(make_identical(cells, "0_0.png", "1_0.png"), "1_1.png", "2_0.png")
     for seed in range(10):

@@ -24,6 +24,7 @@ from leukodash.jobs.estimate import duration_words
 from leukodash.runs.access import built_in, visible
 from leukodash.runs.leaderboard import diverged
 from leukodash.runs.published_runs import published_folders
+from leukodash.runs.run_cells import leaks_of
 from leukodash.runs.run_folder import Run, all_runs, damaged_runs, file_stamp, finished
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ def badge_list(run: Run) -> list[str]:
     metrics, model = run.metrics, run.model
     marks = [":green-badge[:material/menu_book: published]"] if run.published else []
     marks += [f":blue-badge[:material/call_split: {plain(metrics['split'])}]"] if metrics.get("split") else []
-    if metrics.get("leaks"):
-        marks.append(f":red-badge[:material/warning: {metrics['leaks']:,} leaks between parts]")
+    if metrics and (leaks := leaks_of(run)):
+        marks.append(f":red-badge[:material/warning: {leaks:,} leaks between parts]")
     if metrics and diverged(metrics):
         marks.append(":red-badge[:material/warning: training diverged]")
     if metrics.get("part") == "validation":

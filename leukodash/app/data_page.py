@@ -11,7 +11,14 @@ from leukodash.app.common import CNMC_CREDIT, choose_dataset, dataset_line, page
 from leukodash.app.order_panel import order_panel
 from leukodash.app.picture_cache import pictures_of
 from leukodash.config.form_schema import SPLIT_HELP
-from leukodash.data.data_check import describe_duplicates, describe_leak, describe_leaks, pairs_to_show, problem_folders
+from leukodash.data.data_check import (
+    describe_duplicates,
+    describe_leak,
+    describe_leaks,
+    describe_left_out,
+    pairs_to_show,
+    problem_folders,
+)
 from leukodash.data.dataset import Dataset, label_title
 from leukodash.data.images import read_image, square
 from leukodash.data.split import PART_TITLES, Leak, Split, describe_split, find_leaks, make_split
@@ -86,6 +93,8 @@ def show_counts(dataset: Dataset, part: pd.Series, split: Split) -> None:
     charts = [parts_figure, subjects_figure] if dataset.has_subjects else [parts_figure]
     words = plain(describe_split(dataset.cells, part, split.kind))
     st.caption(f"{words}. Patterns show the class, colors the part.")
+    if split.kind == "fold" and (left_out := describe_left_out(dataset.cells, part)):
+        st.markdown(plain(left_out))
     for column, chart in zip(st.columns([2, 3][: len(charts)]), charts, strict=True):
         figure = chart(dataset.cells, part, titles)
         column.plotly_chart(figure, key=chart.__name__, config={"displayModeBar": False}, alt=alt_text(figure))
@@ -112,7 +121,7 @@ def show_duplicates(dataset: Dataset, bright: bool) -> None:
     """Say which images show the same cell, and show some pairs side by side."""
     st.subheader("Duplicates")
     st.markdown("  \n".join(map(plain, describe_duplicates(dataset))) or "No two files show the same cell.")
-    cells = dataset.cells.set_index("file", drop=False)
+    cells = dataset.cells.assign(subject=dataset.cells["named"]).set_index("file", drop=False)
     for column, pair in zip(st.columns(PAIRS), pairs_to_show(dataset, PAIRS), strict=False):
         with column:
             wall(dataset, cells.loc[list(pair)], bright, captions=True)
@@ -126,7 +135,7 @@ def show_wall(dataset: Dataset, part: pd.Series, bright: bool) -> None:
     cells = cells.sort_values(["label", "number", "subject", "file"])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         subjects = ["all subjects", *cells["subject"].dropna().unique()]
-        subject = st.selectbox("Subject", subjects, width=170, disabled=len(subjects) == 1)
+        subject = st.selectbox("Subject", subjects, width=220, disabled=len(subjects) == 1)
         titles = {"": "all classes"} | {label: label_title(label) for label in dataset.classes}
         label = st.selectbox("Class", list(titles), format_func=titles.__getitem__, width=170)
         chosen = cells[(cells["subject"] == subject) | (subject == "all subjects")]

@@ -33,7 +33,9 @@ def demo(folder: Path, cells: int, subjects: int, seed: int) -> None:
 @FOLDER
 def check(folder: Path) -> None:
     """Count the cells, decode every image, and look for duplicates and leaks."""
-    from leukodash.data.data_check import describe_duplicates
+    import pandas as pd
+
+    from leukodash.data.data_check import describe_duplicates, describe_left_out
     from leukodash.data.dataset import label_title
     from leukodash.data.images import cell_store
     from leukodash.data.split import Split, describe_split, find_leaks, make_split
@@ -56,3 +58,7 @@ def check(folder: Path) -> None:
     if dataset.has_folds and cells["fold"].nunique() > 1:
         leaks = find_leaks(cells, cells["fold"].map("fold {}".format))
         click.echo(f"The data set's own folds: {len(leaks)} leaks between them")
+        for fold in sorted(cells["fold"].unique()):
+            part = pd.Series("unused", index=cells.index).mask(cells["fold"] == fold, "test")
+            if sentence := describe_left_out(cells, part):
+                click.echo(f"Split by fold, tested on fold {fold}: {sentence}")

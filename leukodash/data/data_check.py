@@ -9,6 +9,7 @@ from leukodash.data.dataset import EXTENSIONS, Dataset, find_datasets, is_folder
 from leukodash.data.near_duplicates import natural
 from leukodash.data.split import PART_TITLES, Leak
 from leukodash.errors import DataError
+from leukodash.evaluation.statistics import words_list
 
 
 def duplicates(cells: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +29,8 @@ def describe_duplicates(dataset: Dataset) -> list[str]:
     for subjects, number in joined_subjects(cells).items():
         noun = "cell" if number == 1 else "cells"
         sentences.append(
-            f"Subjects {' and '.join(subjects)} share {number} {noun}: surely one person, so they count as one subject."
+            f"Subjects {words_list(subjects)} share {number} {noun}: surely one person, who counts as one subject, "
+            f"{' = '.join(subjects)}."
         )
     labels = cells.groupby("picture")["label"].nunique()
     if conflicts := int((labels > 1).sum()):
@@ -38,24 +40,53 @@ def describe_duplicates(dataset: Dataset) -> list[str]:
 
 
 def joined_subjects(cells: pd.DataFrame) -> dict[tuple[str, ...], int]:
-    """Return the number of shared cells by group of subjects that have images of the same cells, most first."""
+    """Return the number of cells that subjects share, by the names of those who are one person, most cells first."""
     shared = cells[cells["picture"].duplicated(keep=False)].dropna(subset=["named"])
-    counts = Counter(
-        tuple(sorted(group["named"].unique(), key=natural))
-        for _, group in shared.groupby("picture")
-        if group["named"].nunique() > 1
-    )
-    return dict(counts.most_common())
+    shared = shared[shared.groupby("picture")["named"].transform("nunique") > 1]
+    people = {
+        tuple(sorted(group["named"].unique(), key=natural)): group["picture"].nunique()
+        for _, group in shared.groupby("subject")
+    }
+    return dict(Counter(people).most_common())
+
+
+def describe_left_out(cells: pd.DataFrame, part: pd.Series) -> str:
+    """Return a sentence on the unused cells of people in the test part: what a test on strangers costs; "" if none.
+
+    Args:
+        cells: ``Dataset.cells``.
+        part: the part of each cell, from `make_split`; unused cells of other people are not counted.
+    """
+    person = cells["subject"].fillna(cells["picture"].astype(str))
+    outside, tested = cells[part != "test"], person[part == "test"]
+    left_out = cells[(part == "unused") & person.isin(tested)]
+    if left_out.empty:
+        return ""
+    count = f"{len(left_out):,} of {len(outside):,} cells outside the test part"
+    if left_out["named"].isna().any():
+        return f"{count} are not used, because the test part has images of the same cells."
+    names = sorted(left_out["named"].unique(), key=natural)
+    subjects = f"subject {names[0]}" if len(names) == 1 else f"{len(names)} subjects ({words_list(names)})"
+    return f"{count}, those of {subjects}, are not used, because the test part has cells of the same people."
 
 
 def pairs_to_show(dataset: Dataset, most: int) -> list[tuple[str, str]]:
-    """Return some pairs of files that show the same cell: of different subjects first, then the least alike."""
+    """Return some pairs of files that show the same cell: of different subjects first, of each two subjects in turn.
+
+    Of these, the least alike come first.
+    """
     copies = duplicates(dataset.cells).groupby("sha256")["file"].agg(list)
     pairs = [(files[0], files[-1], 2.0) for files in copies]
     pairs += list(dataset.near_duplicates.itertuples(index=False, name=None))
-    subject = dataset.cells.set_index("file")["named"]
-    pairs.sort(key=lambda pair: (subject[pair[0]] == subject[pair[1]], pair[2]))
-    return [(first, second) for first, second, _ in pairs[:most]]
+    pairs.sort(key=lambda pair: pair[2])
+    subject = dataset.cells.set_index("file")["named"].fillna("")
+    shown: Counter[frozenset[str]] = Counter()
+    order = []
+    for number, (first, second, _) in enumerate(pairs):
+        subjects = frozenset((subject[first], subject[second]))
+        order.append((len(subjects) == 1, shown[subjects], number))
+        shown[subjects] += 1
+    return [pairs[number][:2] for *_, number in sorted(order)[:most]]
 
 
 def describe_leaks(leaks: list[Leak]) -> list[str]:

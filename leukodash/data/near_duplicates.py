@@ -4,7 +4,12 @@ C-NMC contains hundreds of them, some under two subjects: one person under two n
 
 Each cell is scaled to the same area around its center, so that shift and scale hardly matter. A coarse patch of it is
 compared with the eight views of every other cell; whitening removes what all cells have in common, a round blob. Pairs
-that are alike are aligned at full size, and compared in outline and in texture.
+that are alike are aligned at full size, if need be with a turn of some degrees, and compared in outline and in texture.
+
+In C-NMC's folds 0 and 1, 810 pairs are found. All 51 between subjects, and all of 363 looked at within subjects (the
+198 least sure among them), are the same cells to the eye: at most 7.0 % and 1.0 % false alarms (Clopper-Pearson, 95 %).
+Of the next best 330 pairs between subjects, and of 119 candidates drawn at random, none is the same cell. Within
+subjects, some 17 are missed: the outlines of one cell differ because a neighbor touches it.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from leukodash.data.views import VIEWS, view
 from leukodash.errors import ImageError
 from leukodash.progress import Progress
 
-VERSION = 1  # increase it whenever the same images would give other pairs
+VERSION = 2  # increase it whenever the same images would give other pairs
 SIDE = 80  # pixels of a patch
 COVER = 1.25  # half the side of a patch, in radii of a disk of the cell's area
 DARK = 8  # gray values up to this are the black around a cell
@@ -43,9 +48,12 @@ FLAT = 1.5  # gray values: a coarse patch of less contrast shows nothing
 ALIKE, MOST_ALIKE = 0.6, 20  # cosine of whitened coarse patches from which on a pair is aligned, and how many of a cell
 SHIFT = 4  # pixels by which centers may be off, at half size
 SCALES = (0.92, 0.96, 1.0, 1.04, 1.08)  # of the second cell, for different masks
-# A pair counts from here on: correlation of texture, plus WEIGHT times that of the whole patch beyond OUTLINE. Of
-# C-NMC's folds 0 and 1, all pairs between subjects above it are the same cells, to the eye, and those below are mixed.
+LEAST = 0.88  # correlation of whole patches below which a pair is not looked at further
+# A pair counts from LIMIT on: correlation of texture, plus WEIGHT times that of the whole patch beyond OUTLINE (other
+# cells of C-NMC reach 0.826). From TURN on, it is aligned again with a turn, which makes other cells more alike too (up
+# to 0.898), so it counts from TURNED on.
 LIMIT, WEIGHT, OUTLINE = 0.885, 5.0, 0.96
+TURN, TURNED = 0.4, 0.93
 BLOCK = 256  # cells that are compared with all others at once
 
 
@@ -75,21 +83,47 @@ def find_pairs(
         hashes: SHA-256 of each file. Of files with the same content, the first stands for all.
         progress: called with the fraction done, 0 to 1, and a text.
     """
-    first = {digest: position for position, digest in reversed(list(enumerate(hashes)))}
+    first, kept = _first_places(hashes), _kept(hashes)
     order = sorted(first)
-    text = "\n".join([str(VERSION), *order])
-    kept = settings.cache() / "near_duplicates" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # without a cache, the pairs are found anew each time
             kept.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(kept.with_suffix(".lock")))
-        pairs = _read(kept, len(order))
-        if pairs is None:
-            paths = [root / files[first[digest]] for digest in order]
-            pairs = near_duplicates(len(order), lambda position: _image(paths[position]), progress)
-            with contextlib.suppress(OSError):
-                write_atomic(kept, json.dumps(pairs).encode(), durable=False)
-    places = [(first[order[pair.first]], first[order[pair.second]], pair.similarity) for pair in pairs]
+        if (pairs := known_pairs(hashes)) is not None:
+            return pairs
+        paths = [root / files[first[digest]] for digest in order]
+        found = near_duplicates(len(order), lambda position: _image(paths[position]), progress)
+        with contextlib.suppress(OSError):
+            write_atomic(kept, json.dumps(found).encode(), durable=False)
+    return _placed(found, hashes)
+
+
+def known_pairs(hashes: Sequence[str]) -> list[NearDuplicate] | None:
+    """Return the pairs among files of these SHA-256, or None if `find_pairs` has not looked for them here."""
+    found = _read(_kept(hashes), len(set(hashes)))
+    return None if found is None else _placed(found, hashes)
+
+
+def _kept(hashes: Sequence[str]) -> Path:
+    """Return where the pairs of these files are kept, by positions in the sorted hashes."""
+    text = "\n".join([str(VERSION), *sorted(set(hashes))])
+    return kept_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def kept_folder() -> Path:
+    """Return the folder in which found pairs are kept."""
+    return settings.cache() / "near_duplicates"
+
+
+def _first_places(hashes: Sequence[str]) -> dict[str, int]:
+    return {digest: position for position, digest in reversed(list(enumerate(hashes)))}
+
+
+def _placed(found: list[NearDuplicate], hashes: Sequence[str]) -> list[NearDuplicate]:
+    """Return pairs among the sorted hashes as pairs of the first files that have them."""
+    first = _first_places(hashes)
+    order = sorted(first)
+    places = [(first[order[pair.first]], first[order[pair.second]], pair.similarity) for pair in found]
     return sorted(NearDuplicate(min(one, other), max(one, other), similarity) for one, other, similarity in places)
 
 
@@ -239,22 +273,51 @@ def _similarity(first: np.ndarray, second: np.ndarray) -> float | None:
     """Align two patches; return the correlation of their texture if they show the same cell, or else None."""
     half = cv2.resize(first, (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
     smooth, small = cv2.blur(second, (2, 2)), SIDE // 2 + 2 * SHIFT
-    _, scale, x, y = max(_best_place(half, _scaled(smooth, scale / 2, small, 0, 0), scale, SHIFT) for scale in SCALES)
+    windows = [(_scaled(smooth, scale / 2, small, 0, 0), scale) for scale in SCALES]
+    correlation, scale, x, y = max(_best_place(half, window, scale, SHIFT) for window, scale in windows)
+    if correlation < LEAST:
+        return None
     places = []
     for fine in (scale - 0.02, scale, scale + 0.02):
         moved = _scaled(second, fine, SIDE + 4, 2 * x, 2 * y)
         correlation, _, dx, dy = _best_place(first, moved, fine, 2)
         places.append((correlation, fine, moved[2 + dy : 2 + dy + SIDE, 2 + dx : 2 + dx + SIDE]))
     outline, _, aligned = max(places, key=lambda place: place[0])
-    cells = [(patch > DARK).astype(np.uint8) for patch in (first, aligned)]
+    score, similarity = _score(first, aligned, outline)
+    if score >= LIMIT:
+        return similarity
+    if score >= TURN:
+        turned = _turned(first, aligned)
+        score, similarity = _score(first, turned, float(np.corrcoef(first.ravel(), turned.ravel())[0, 1]))
+        if score >= TURNED:
+            return similarity
+    return None
+
+
+def _score(first: np.ndarray, second: np.ndarray, outline: float) -> tuple[float, float]:
+    """Return how sure it is that two aligned patches show one cell, and the correlation of their texture.
+
+    `outline` is the correlation of the whole patches.
+    """
+    cells = [(patch > DARK).astype(np.uint8) for patch in (first, second)]
     inside = cv2.erode(cells[0] & cells[1], np.ones((5, 5), np.uint8)) > 0
     if inside.sum() < SIDE:
-        return None
-    textures = [_texture(patch, cell)[inside] for patch, cell in zip((first, aligned), cells, strict=True)]
+        return -1.0, -1.0
+    textures = [_texture(patch, cell)[inside] for patch, cell in zip((first, second), cells, strict=True)]
     if min(texture.std() for texture in textures) < 1e-3:
-        return None
+        return -1.0, -1.0
     similarity = float(np.corrcoef(textures[0], textures[1])[0, 1])
-    return similarity if similarity + WEIGHT * (outline - OUTLINE) >= LIMIT else None
+    return similarity + WEIGHT * (outline - OUTLINE), similarity
+
+
+def _turned(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the second patch, turned and moved a little to correlate with the first (Evangelidis & Psarakis 2008)."""
+    stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 1e-4)
+    try:
+        turn = cv2.findTransformECC(first, second, np.eye(2, 3, dtype=np.float32), cv2.MOTION_EUCLIDEAN, stop)[1]
+    except cv2.error:  # it does not converge
+        return second
+    return cv2.warpAffine(second, turn, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def _scaled(patch: np.ndarray, scale: float, side: int, x: int, y: int) -> np.ndarray:

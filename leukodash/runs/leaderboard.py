@@ -15,7 +15,7 @@ from leukodash.evaluation.published import LEAK_ALARM
 from leukodash.evaluation.statistics import wilson, words_list
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.imported_predictions import is_import
-from leukodash.runs.run_cells import cell_paths
+from leukodash.runs.run_cells import cell_paths, leaks_of
 from leukodash.runs.run_folder import Run
 
 AREA_MARK = "no better than cell area alone"
@@ -303,7 +303,7 @@ SAME = (
 
 
 def _row(run: Run) -> dict[str, Any]:
-    metrics, about = run.metrics, run.about
+    metrics, about = run.metrics | {"leaks": leaks_of(run)}, run.about
     low, high = wilson(metrics["correct"], metrics["n"])
     return {
         "run": run.id,

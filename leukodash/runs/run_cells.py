@@ -8,8 +8,10 @@ import pandas as pd
 
 from leukodash import settings
 from leukodash.data.dataset import cnmc_name, find_datasets, layout_stamp, list_cells, load_dataset
+from leukodash.data.near_duplicates import kept_folder, known_pairs, merged_subjects, picture_numbers
+from leukodash.data.split import find_leaks
 from leukodash.errors import LeukoDashError
-from leukodash.runs.run_folder import Run
+from leukodash.runs.run_folder import Run, file_stamp
 
 
 def data_of(run: Run) -> Path | None:
@@ -51,6 +53,32 @@ def cell_identities(cells: pd.DataFrame) -> pd.Series:
     """
     pairs = zip(cells["file"], cells["sha256"], strict=True)
     return pd.Series([cnmc_name(file) or sha256 for file, sha256 in pairs], index=cells.index, dtype=object)
+
+
+def leaks_of(run: Run) -> int | None:
+    """Return how many subjects and cells are in more than one part of a run; None for imports, whose split is unknown.
+
+    Subjects who share a cell are one person. Runs of older versions took them for several, so a user's runs are counted
+    anew where the near-duplicates of their cells are known on this machine.
+    """
+    said = run.metrics.get("leaks")
+    if run.published or run.imported:
+        return said
+    counted = _counted_leaks(run, file_stamp(run.path / "split.csv"), file_stamp(kept_folder()))
+    return said if counted is None else counted
+
+
+@lru_cache(maxsize=1024)
+def _counted_leaks(run: Run, *_stamps: object) -> int | None:
+    cells = run.split
+    hashes = cells["sha256"].tolist()
+    pairs = known_pairs(hashes)
+    if pairs is None:
+        return None
+    cells["picture"] = picture_numbers(hashes, pairs)
+    if cells["subject"].notna().all():
+        cells["subject"] = merged_subjects(cells["subject"].tolist(), cells["picture"].to_numpy())
+    return len(find_leaks(cells, cells["part"]))
 
 
 def _located(run: Run) -> tuple[Path | None, Mapping[str, str] | None]:
