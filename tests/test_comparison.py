@@ -106,7 +106,7 @@ def test_an_ensemble_with_different_validation_cells_has_none():
 
 def test_the_summary_gives_the_verdict_of_two_runs_and_the_numbers_of_one():
     two = summary(make_comparison(), {"one": None, "two": None})
-    assert two.verdict.startswith("one is more accurate than two by")
+    assert two.verdict.startswith("one has a higher accuracy than two by")
     assert "account for subjects" in two.interval
     one = summary(make_comparison(1), {"one": None})
     assert one.tests is None
@@ -119,6 +119,50 @@ def test_three_runs_are_ranked_and_tested_in_three_pairs():
     assert len(three.tests) == 3
     assert three.table["rank"].iloc[0] == 1
     assert three.tests.equals(pairs(make_comparison(3), dict.fromkeys(("one", "two", "three"))))
+
+
+def test_runs_are_ranked_and_compared_by_another_measure():
+    comparison, at = make_comparison(3), dict.fromkeys(("one", "two", "three"))
+    found = summary(comparison, at, "roc_auc")
+    assert found.measure == "ROC AUC"
+    assert "ROC AUC" in found.verdict
+    areas = {name: roc_auc_score(comparison.is_positive, comparison.scores(name)) for name in at}
+    assert found.table["name"].tolist() == sorted(areas, key=areas.get, reverse=True)
+    assert found.tests.loc[0, "difference"] == pytest.approx(areas["one"] - areas["two"])
+    found = summary(comparison, at, "specificity")
+    of = found.table.set_index("name")["specificity"]
+    assert found.tests.loc[0, "difference"] == pytest.approx(of["one"] - of["two"])
+    assert found.tests["subjects"].tolist() == [12] * 3
+
+
+def test_without_subjects_other_measures_are_tested_by_a_jackknife_over_cells():
+    comparison = make_comparison()
+    unknown = Comparison(comparison.cells.assign(subject=None), CLASSES, "all", comparison.predictions)
+    at = {"one": None, "two": None}
+    row = pairs(unknown, at, "sensitivity").iloc[0]
+    called = [unknown.predicted(name, None)[unknown.is_positive] == "all" for name in at]
+    difference = called[0].astype(float) - called[1]
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    assert row["difference"] == pytest.approx(difference.mean())
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * error, rel=0.05)
+    assert row["subjects"] == 0
+
+
+def test_runs_are_tested_only_by_measures_whose_classes_several_subjects_have():
+    assert len(make_comparison().measures) == 6
+    comparison = make_comparison(subjects=3)  # subjects 0 and 2 have blasts, 1 normal cells
+    assert set(comparison.measures) == {"accuracy", "f1_weighted", "sensitivity"}
+
+
+def test_means_over_subjects_stand_beside_those_over_cells():
+    comparison, at = make_comparison(1, n=118), {"one": None}  # the first subjects have one cell more
+    row = results(comparison, at).iloc[0]
+    shares = by_subject(comparison, at)
+    assert row["subject_accuracy"] == pytest.approx(shares["accuracy"].mean())
+    assert row["subject_balanced_accuracy"] == pytest.approx(shares.groupby("label")["accuracy"].mean().mean())
+    assert row["subject_accuracy_low"] < row["subject_accuracy"] < row["subject_accuracy_high"]
+    unknown = Comparison(comparison.cells.assign(subject=None), CLASSES, "all", comparison.predictions)
+    assert np.isnan(results(unknown, at).loc[0, "subject_accuracy"])
 
 
 def test_only_few_known_subjects_give_a_warning():

@@ -4,9 +4,9 @@ import plotly.graph_objects as go
 import pytest
 from sklearn.metrics import average_precision_score, precision_score, recall_score, roc_auc_score
 
+from leukodash.evaluation.differences import all_pairs
 from leukodash.evaluation.metrics import net_benefit, reliability
 from leukodash.evaluation.published import published_table
-from leukodash.evaluation.statistics import all_pairs
 from leukodash.figures.accuracy_charts import confusion_figure, forest_figure, pairs_figure, subject_figure
 from leukodash.figures.probability_curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.theme import (

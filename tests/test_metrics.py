@@ -12,8 +12,10 @@ from leukodash.evaluation.metrics import (
     calibration_error,
     confusions,
     evaluate,
+    leave_one_out,
     net_benefit,
     predicted,
+    predictive_values,
     rates,
     reliability,
     threshold_for,
@@ -284,3 +286,58 @@ def test_areas_are_unknown_without_a_class():
     without_first = _areas(np.array([True, False, False]), np.array([0.9, 0.5, 0.1]), np.array([0, 1, 2]))
     assert np.isnan(without_first[1]).all()
     assert without_first[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "roc_auc", "f1_weighted", "balanced_accuracy", "specificity"])
+def test_a_measure_without_each_group_is_that_of_the_other_images(binary, measure):
+    labels, probabilities, subjects = binary
+    group, _ = groups(subjects, 300)
+    whole, *left_out = leave_one_out(measure, labels, probabilities, CLASSES, "all", 0.4, group)
+    assert whole == pytest.approx(evaluate(labels, probabilities, CLASSES, "all", 0.4)[measure])
+    others = group != 3
+    assert left_out[3] == pytest.approx(evaluate(labels[others], probabilities[others], CLASSES, "all", 0.4)[measure])
+    assert len(left_out) == 12
+
+
+RATES_BY_HAND = {
+    "sensitivity": 0.9, "sensitivity_low": 0.8, "sensitivity_high": 0.95,
+    "specificity": 0.8, "specificity_low": 0.6, "specificity_high": 0.9,
+}  # fmt: skip
+
+
+def test_predictive_values_follow_bayes_rule_and_their_intervals_donner_and_zou():
+    # At 60 %: of 100 cells, 54 blasts and 8 normal cells are called blasts; 32 normal cells and 6 blasts are not.
+    values = predictive_values(RATES_BY_HAND, 0.6)
+    assert values["ppv"][0] == pytest.approx(54 / 62)
+    assert values["npv"][0] == pytest.approx(32 / 38)
+    a, b = (0.2, 0.1, 0.4), (0.9, 0.8, 0.95)  # false positives, sensitivity: Donner and Zou (2012), equation 9
+    high = (a[0] * b[0] + math.sqrt((a[0] * b[0]) ** 2 - a[2] * b[1] * (2 * a[0] - a[2]) * (2 * b[0] - b[1]))) / (
+        b[1] * (2 * b[0] - b[1])
+    )
+    low = (a[0] * b[0] - math.sqrt((a[0] * b[0]) ** 2 - a[1] * b[2] * (2 * a[0] - a[1]) * (2 * b[0] - b[2]))) / (
+        b[2] * (2 * b[0] - b[2])
+    )
+    assert values["ppv"][1:] == pytest.approx((0.6 / (0.6 + 0.4 * high), 0.6 / (0.6 + 0.4 * low)))
+
+
+def test_predictive_values_have_limits_where_a_rate_is_zero_or_one_or_unknown():
+    perfect = RATES_BY_HAND | {"specificity": 1.0, "specificity_low": 0.9, "specificity_high": 1.0}
+    value, low, high = predictive_values(perfect, 0.1)["ppv"]
+    assert (value, high) == (1, 1)
+    assert 0.4 < low < 0.6  # one false alarm in ten normal cells, and a tenth of blasts
+    blind = RATES_BY_HAND | {"sensitivity": 0.0, "sensitivity_low": 0.0, "sensitivity_high": 0.3}
+    assert predictive_values(blind, 0.1)["ppv"][:2] == (0, 0)
+    unknown = RATES_BY_HAND | {"sensitivity_low": math.nan, "sensitivity_high": math.nan}
+    value, *ends = predictive_values(unknown, 0.1)["ppv"]
+    assert value == pytest.approx(0.09 / (0.09 + 0.18))
+    assert np.isnan(ends).all()
+
+
+def test_a_decision_curve_at_the_share_of_the_test_set_is_the_usual_one_and_follows_another_share():
+    is_positive, p = np.array([True, True, True, False]), np.array([0.9, 0.6, 0.2, 0.4])
+    usual = net_benefit(is_positive, p).set_index("threshold")
+    assert usual.equals(net_benefit(is_positive, p, 0.75).set_index("threshold"))
+    row = net_benefit(is_positive, p, 0.5).set_index("threshold").loc[0.3]
+    odds = 0.3 / 0.7
+    assert row["net_benefit"] == pytest.approx(0.5 * 2 / 3 - 0.5 * odds)
+    assert row["everyone"] == pytest.approx(0.5 - 0.5 * odds)

@@ -39,14 +39,20 @@ def test_without_a_run_the_page_links_to_training():
 def test_the_newest_run_of_each_backbone_is_compared_with_counts_intervals_and_marks():
     made_run("vgg16", seed=1, p_all=PERFECT, metrics={"leaks": 3}, when="20260101-100000")
     made_run("mobilenet", seed=2, when="20260101-110000")
-    made_run("mobilenet", seed=3, metrics={"area_auc": 0.999, "roc_auc": 0.9}, when="20260101-120000")
+    made_run(
+        "mobilenet",
+        seed=3,
+        metrics={"stratified_auc": 0.5, "stratified_auc_interval": [0.4, 0.6]},
+        when="20260101-120000",
+    )
     at = open_page("compare")
     assert at.title[0].value == "Compare"
     assert at.pills(key="question").value == "own"
     assert sorted(names(at)) == ["MobileNet · seed 3", "VGG16 · seed 1"]
     assert "of 7 subjects" in headline(at)
     assert "Only 7 test subjects" in texts(at)
-    assert "Cell area alone (ROC AUC 0.999) ranks these cells as well as or better than MobileNet" in texts(at)
+    assert "MobileNet · seed 3 (0.50, 95%: 0.40 to 0.60)" in texts(at)
+    assert table(at)["stratified_auc"].to_dict() == {"VGG16 · seed 1": "", "MobileNet · seed 3": "0.500 (0.400–0.600)"}
     assert re.search(r"\[VGG16 · seed 1\].*3 leaks", texts(at))
     row = table(at).loc["VGG16 · seed 1"]
     assert (row["right"], row["wilson"], row["marks"]) == ("70 of 70", "94.8%–100.0%", "3 leaks between parts")
@@ -151,6 +157,35 @@ def test_each_tab_shows_something_and_says_it_in_words(tab):
         assert "**ResNet50 correct**" in texts(at)
 
 
+def test_the_measure_of_the_tests_moves_headline_and_ranks_and_stays_with_other_tabs():
+    made_pair()
+    at = open_page("compare", tab="Paired tests")
+    assert "accuracy" in headline(at)
+    at.segmented_control(key="measure").set_value("roc_auc").run()
+    assert "ROC AUC" in headline(at)
+    assert "Difference in ROC AUC" in texts(at) and "McNemar" not in texts(at)
+    at.session_state["tab"] = "Mistakes"
+    at.run()
+    assert at.get("plotly_chart")[-1].proto.alt.startswith("Confusion") and "ROC AUC" in headline(at)
+    assert "weighted F1" in headline(open_page("compare", tab="Mistakes", measure="weighted F1"))
+
+
+def test_predictive_values_and_decision_curve_follow_the_share_of_blasts():
+    made_pair()
+    at = open_page("compare", tab="Decision curve")
+    here = next(slider for slider in at.slider if slider.key.startswith("prevalence"))
+
+    def of(name):
+        return widget(at.tabs, "Decision curve").dataframe[0].value.set_index("name").loc["VGG16", name]
+
+    before = [float(of(name).split("%")[0]) for name in ("ppv", "npv")]
+    assert here.value == pytest.approx(100 * 40 / 70, abs=0.1)
+    here.set_value(1.0).run()
+    after = [float(of(name).split("%")[0]) for name in ("ppv", "npv")]
+    assert after[0] < before[0] and after[1] > before[1]
+    assert "at 1.0% ALL blast" in texts(at)
+
+
 def test_without_subjects_the_page_says_so():
     for backbone in ("vgg16", "mobilenet"):
         made_run(backbone, cells=made_cells().assign(subject=None))
@@ -166,7 +201,7 @@ def test_seeds_are_put_together_only_where_there_are_several_and_more_columns_sh
     assert at.dataframe[0].value["seeds"].tolist() == [2]
     at.segmented_control(key="table-of").set_value("chosen").run()
     few = len(at.dataframe[0].proto.column_order)
-    assert 1 < few <= 8
+    assert 1 < few <= 9
     at.toggle(key="more").set_value(True).run()
     assert len(at.dataframe[0].proto.column_order) > 2 * few
     assert "%–" in table(at)["sensitivity"].iloc[0]

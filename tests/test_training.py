@@ -16,7 +16,10 @@ from waiting import until
 
 from leukodash.config.presets import make_config
 from leukodash.data.dataset import load_dataset
+from leukodash.data.images import cell_store
 from leukodash.errors import RunError, WeightsError
+from leukodash.evaluation.cell_area import cell_area, stratified_auc
+from leukodash.evaluation.statistics import groups
 from leukodash.jobs import launch as jobs
 from leukodash.runs.run_files import HISTORY_COLUMNS
 from leukodash.runs.run_folder import create_run
@@ -60,6 +63,11 @@ def test_a_run_ends_with_every_file_of_the_design_and_scikit_learns_metrics_of_i
     assert run.metrics["n"] == len(test)
     assert run.metrics["accuracy"] == pytest.approx(accuracy_score(is_blast, test["p_all"] > 0.5))
     assert run.metrics["roc_auc"] == pytest.approx(roc_auc_score(is_blast, test["p_all"]))
+    place = demo.cells.reset_index().set_index("file").loc[test["file"], "index"]
+    areas = cell_area(cell_store(demo, run.trained.input_size)[place.to_numpy()])
+    of = stratified_auc(areas, test["p_all"].to_numpy(), is_blast.to_numpy(), groups(test["subject"], len(test))[0])
+    assert run.metrics["stratified_auc"] == pytest.approx(of[0])
+    assert run.metrics["stratified_auc_interval"] == pytest.approx(of[1])
 
 
 def test_the_weights_are_those_of_the_lowest_validation_loss(pretend_weights, train):

@@ -9,23 +9,25 @@ import numpy as np
 import pandas as pd
 
 from leukodash.errors import DataError
-from leukodash.evaluation.metrics import confusions, evaluate, predicted, rates, reliability, threshold_for
-from leukodash.evaluation.published import published_table
-from leukodash.evaluation.statistics import (
-    FEW_SUBJECTS,
-    all_pairs,
-    design_effect,
-    groups,
-    quoted,
-    ranks,
-    standings,
-    verdict,
+from leukodash.evaluation.differences import MEASURES, Measured, all_pairs, ranks
+from leukodash.evaluation.metrics import (
+    confusions,
+    evaluate,
+    leave_one_out,
+    predicted,
+    rates,
+    reliability,
+    threshold_for,
 )
+from leukodash.evaluation.published import published_table
+from leukodash.evaluation.statistics import FEW_SUBJECTS, design_effect, groups, mean_over_subjects
+from leukodash.evaluation.verdicts import quoted, standings, verdict
 
 Thresholds = Mapping[str, float | None]
 ThresholdRule = Literal["likeliest", "fixed", "youden", "sensitivity"]
 RATES = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "precision", "f1", "f1_weighted", "f1_macro")
 AREAS = ("roc_auc", "average_precision", "brier", "calibration_error")  # do not depend on a threshold
+PEOPLE = ("subject_accuracy", "subject_balanced_accuracy")  # means over subjects
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,16 @@ class Comparison:
         """The test cells' jackknife groups, from `statistics.groups`."""
         return groups(self.subjects, self.n)
 
+    @cached_property
+    def measures(self) -> dict[str, str]:
+        """The measures that runs can be tested by, with their titles: their classes are in two groups or more."""
+        group, _ = self.by_group
+        held = {label: len(np.unique(group[self.labels == label])) > 1 for label in self.classes}
+        others = len(np.unique(group[~self.is_positive])) > 1
+        possible = {"sensitivity": held[self.positive], "specificity": others, "f1_weighted": group.max() > 0}
+        possible |= dict.fromkeys(("roc_auc", "balanced_accuracy"), all(held.values()))
+        return {name: title for name, title in MEASURES.items() if possible.get(name, True)}
+
     def scores(self, name: str) -> np.ndarray:
         """The positive class's probabilities, (n,)."""
         return self.predictions[name].test[:, self.classes.index(self.positive)]
@@ -171,17 +183,18 @@ def average(comparison: Comparison, names: Sequence[str]) -> Predictions:
 
 
 def results(comparison: Comparison, thresholds: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the results table, one row per name, most accurate first.
+    """Return the results table, one row per name, best first: by the measure of the tests, else by accuracy.
 
     Args:
         comparison: the predictions.
         thresholds: the threshold of each.
-        tests: the table that `pairs` returns, if already known.
+        tests: the table that `pairs` returns; None for a single run.
 
     Returns:
         Columns: name, backbone, threshold, n, correct, rank (shared if no test separates the runs), confusion (K×K
-        list, rows = truth), and for each of `RATES` and `AREAS` its value and its 95% interval, ``<name>_low`` and
-        ``<name>_high`` (NaN if there is none); for accuracy also Wilson's, ``wilson_low`` and ``wilson_high``.
+        list, rows = truth), and for each of `RATES`, `PEOPLE` and `AREAS` its value and its 95% interval,
+        ``<name>_low`` and ``<name>_high`` (NaN if there is none); for accuracy also Wilson's, ``wilson_low`` and
+        ``wilson_high``.
     """
     group, by_subject = comparison.by_group
     rows: list[dict[str, Any]] = []
@@ -189,26 +202,56 @@ def results(comparison: Comparison, thresholds: Thresholds, tests: pd.DataFrame 
         predicted_classes = comparison.predicted(name, thresholds[name])
         by_group = confusions(comparison.labels, predicted_classes, comparison.classes, group)
         metrics = rates(by_group, comparison.classes, comparison.positive, by_subject)
+        metrics |= _over_subjects(comparison, predicted_classes == comparison.labels)
         metrics |= {key: predictions.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")}
         row = {"name": name, "backbone": predictions.backbone, "threshold": thresholds[name], "n": metrics["n"]}
         row |= {"correct": metrics["correct"], "confusion": metrics["confusion"]}
         row["wilson_low"], row["wilson_high"] = metrics["accuracy_wilson"]
-        for key in (*RATES, *AREAS):
+        for key in (*RATES, *PEOPLE, *AREAS):
             row[key] = metrics[key]
             row[f"{key}_low"], row[f"{key}_high"] = metrics.get(f"{key}_interval") or (np.nan, np.nan)
         rows.append(row)
-    table = pd.DataFrame(rows).astype(dict.fromkeys(("threshold", *AREAS), float))
-    if len(table) > 1:
-        tests = pairs(comparison, thresholds) if tests is None else tests
-        table.insert(0, "rank", ranks(table.set_index("name")["accuracy"], tests).to_numpy())
-    else:
-        table.insert(0, "rank", 1)
-    return table.sort_values(["accuracy", "name"], ascending=[False, True], ignore_index=True)
+    table = pd.DataFrame(rows).astype(dict.fromkeys(("threshold", *RATES, *PEOPLE, *AREAS), float))
+    measure = "accuracy" if tests is None else tests["measure"].iloc[0]
+    rank = 1 if tests is None else ranks(table.set_index("name")[measure], tests).to_numpy()
+    table.insert(0, "rank", rank)
+    return table.sort_values([measure, "name"], ascending=[False, True], ignore_index=True)
 
 
-def pairs(comparison: Comparison, thresholds: Thresholds) -> pd.DataFrame:
-    """Return the paired tests of all predictions, as `statistics.all_pairs`. Raises DataError for fewer than two."""
-    return all_pairs(comparison.correct(thresholds), comparison.subjects)
+def pairs(comparison: Comparison, thresholds: Thresholds, measure: str = "accuracy") -> pd.DataFrame:
+    """Return the paired tests of all predictions, as `differences.all_pairs`.
+
+    Args:
+        comparison: two predictions or more.
+        thresholds: the threshold of each.
+        measure: one of `Comparison.measures`.
+
+    Raises:
+        DataError: for fewer than two predictions, or another measure.
+    """
+    correct = comparison.correct(thresholds)
+    if measure == "accuracy":
+        return all_pairs(correct, comparison.subjects)
+    group, _ = comparison.by_group
+    counted = {"sensitivity": comparison.is_positive, "specificity": ~comparison.is_positive}.get(measure)
+    of = [
+        leave_one_out(
+            measure, comparison.labels, each.test, comparison.classes, comparison.positive, thresholds[name], group
+        )
+        for name, each in comparison.predictions.items()
+    ]
+    whole, *left_out = np.transpose(of)
+    measured = Measured(measure, whole, np.array(left_out), np.bincount(group, weights=counted))
+    return all_pairs(correct, comparison.subjects, measured)
+
+
+def _over_subjects(comparison: Comparison, correct: np.ndarray) -> dict[str, Any]:
+    """Return the means of `PEOPLE` and their intervals; None if the subjects are unknown."""
+    found: dict[str, Any] = dict.fromkeys(PEOPLE)
+    if comparison.subjects is not None:
+        for name, labels in zip(PEOPLE, (None, comparison.labels), strict=True):
+            found[name], found[f"{name}_interval"] = mean_over_subjects(correct, comparison.subjects, labels)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,21 +261,24 @@ class Summary:
     Attributes:
         table: from `results`.
         tests: from `pairs`; None for a single run.
+        measure: what the runs were tested by, in words.
         verdict: the comparison in a sentence.
         interval: a sentence on how the intervals were computed.
     """
 
     table: pd.DataFrame
     tests: pd.DataFrame | None
+    measure: str
     verdict: str
     interval: str
 
 
-def summary(comparison: Comparison, thresholds: Thresholds) -> Summary:
-    """Compute everything that the top of a page shows."""
-    tests = pairs(comparison, thresholds) if len(comparison.predictions) > 1 else None
+def summary(comparison: Comparison, thresholds: Thresholds, measure: str = "accuracy") -> Summary:
+    """Compute everything that the top of a page shows; runs are tested by one of `Comparison.measures`."""
+    tests = pairs(comparison, thresholds, measure) if len(comparison.predictions) > 1 else None
     table = results(comparison, thresholds, tests)
-    return Summary(table, tests, _verdict(comparison, table, tests), _interval_sentence(comparison, thresholds))
+    words = _verdict(comparison, table, tests)
+    return Summary(table, tests, MEASURES[measure], words, _interval_sentence(comparison, thresholds))
 
 
 def _verdict(comparison: Comparison, table: pd.DataFrame, tests: pd.DataFrame | None) -> str:

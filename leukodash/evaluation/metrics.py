@@ -3,7 +3,7 @@
 Rates are computed from one confusion matrix per subject, so a page that moves a threshold recomputes only those.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -143,8 +143,7 @@ def evaluate(
     }
 
     one_hot = np.eye(k)[truth]
-    columns = [list(classes).index(positive)] if k == 2 else range(k)
-    areas = np.mean([_areas(one_hot[:, c] > 0, probabilities[:, c], group) for c in columns], axis=0)
+    areas = _mean_areas(truth, probabilities, list(classes).index(positive), group)
     for name, (whole, *left_out) in zip(("roc_auc", "average_precision"), areas.T, strict=True):
         result[name] = float(whole) if np.isfinite(whole) else None
         result[f"{name}_interval"] = _interval(result[name], np.array(left_out), sizes)
@@ -155,6 +154,61 @@ def evaluate(
     result["brier_interval"] = _interval(result["brier"], left_out, sizes)
     result["calibration_error"] = calibration_error(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth)
     return result
+
+
+def leave_one_out(
+    measure: str,
+    labels: Labels,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    positive: str,
+    threshold: float | None,
+    group: np.ndarray,
+) -> np.ndarray:
+    """Return a measure of all images and, behind it, without each group: float array of shape (1 + G,).
+
+    Args:
+        measure: a key of `differences.MEASURES`.
+        labels, probabilities, classes, positive, threshold: as in `evaluate`.
+        group: int array of shape (n,), from `statistics.groups`.
+    """
+    truth, p = _codes(labels, classes), list(classes).index(positive)
+    if measure == "roc_auc":
+        return _mean_areas(truth, np.asarray(probabilities, dtype=float), p, group)[:, 0]
+    by_group = _count(truth, _predicted_codes(probabilities, classes, positive, threshold), len(classes), group)
+    total = by_group.sum(axis=0)
+    return _ratios(np.concatenate([total[None], total - by_group]), p)[measure]
+
+
+def predictive_values(rates: Mapping[str, Any] | pd.Series, prevalence: float) -> dict[str, tuple[float, float, float]]:
+    """Return the predictive values of a run where a given share of the cells is positive.
+
+    They follow from sensitivity and specificity by Bayes' rule. Their intervals are those of the likelihood ratios
+    (Donner and Zou 2012), from the intervals of both, taken as independent: as they are where each subject has cells of
+    one class.
+
+    Args:
+        rates: ``sensitivity`` and ``specificity``, 0..1, and the ends of their intervals, ``sensitivity_low`` and so
+            on.
+        prevalence: the share of positive cells, 0..1, neither end included.
+
+    Returns:
+        (value, low, high), each 0..1, NaN where undefined, under ``ppv`` (of the cells called positive, the share that
+        is) and ``npv`` (of those called negative, the share that is).
+    """
+
+    def ends(name: str) -> tuple[float, float, float]:
+        return rates[name], rates[f"{name}_low"], rates[f"{name}_high"]
+
+    def missed(name: str) -> tuple[float, float, float]:
+        value, low, high = ends(name)
+        return 1 - value, 1 - high, 1 - low
+
+    odds = prevalence / (1 - prevalence)
+    false_to_true = np.array(_ratio(missed("specificity"), ends("sensitivity")))
+    missed_to_right = np.array(_ratio(missed("sensitivity"), ends("specificity")))
+    ppv, npv = 1 / (1 + false_to_true / odds), 1 / (1 + missed_to_right * odds)
+    return {"ppv": (ppv[0], ppv[2], ppv[1]), "npv": (npv[0], npv[2], npv[1])}
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = CALIBRATION_BINS) -> pd.DataFrame:
@@ -228,15 +282,15 @@ def threshold_for(
     return float((scores[best] + below) / 2)
 
 
-def net_benefit(is_positive: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+def net_benefit(is_positive: np.ndarray, p: np.ndarray, prevalence: float | None = None) -> pd.DataFrame:
     """Return the table behind a decision curve (Vickers and Elkin 2006).
 
-    Net benefit = TP / n − FP / n · t / (1 − t) at threshold t. It depends on the prevalence in these images, which in a
-    test set is rarely that of a clinic.
+    Net benefit = sensitivity · prevalence − (1 − specificity) · (1 − prevalence) · t / (1 − t) at threshold t.
 
     Args:
-        is_positive: bool array of shape (n,).
+        is_positive: bool array of shape (n,), with both classes.
         p: float array of shape (n,), 0..1: the positive class's probability.
+        prevalence: the share of positive images, 0..1; by default that among these, which is rarely that of a clinic.
 
     Returns:
         99 rows: threshold (0.01..0.99), net_benefit, everyone (net benefit of predicting every image as positive;
@@ -244,14 +298,14 @@ def net_benefit(is_positive: np.ndarray, p: np.ndarray) -> pd.DataFrame:
     """
     is_positive = np.asarray(is_positive, dtype=bool)
     thresholds = np.linspace(0.01, 0.99, 99)
-    odds, n = thresholds / (1 - thresholds), len(is_positive)
+    odds, share = thresholds / (1 - thresholds), is_positive.mean() if prevalence is None else prevalence
 
     def called_positive(scores: np.ndarray) -> np.ndarray:
-        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
+        return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
 
     p = np.asarray(p)
-    benefit = (called_positive(p[is_positive]) - odds * called_positive(p[~is_positive])) / n
-    everyone = is_positive.mean() - odds * (1 - is_positive.mean())
+    benefit = share * called_positive(p[is_positive]) - odds * (1 - share) * called_positive(p[~is_positive])
+    everyone = share - odds * (1 - share)
     return pd.DataFrame({"threshold": thresholds, "net_benefit": benefit, "everyone": everyone})
 
 
@@ -311,6 +365,28 @@ def _ratios(confusion: np.ndarray, p: int) -> dict[str, np.ndarray]:
             "f1_weighted": np.nansum(f1 * truth, axis=-1) / total,
             "f1_macro": np.nansum(f1, axis=-1) / (truth + called > 0).sum(axis=-1),
         }
+
+
+def _ratio(over: tuple[float, float, float], under: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Return the ratio of two independent numbers (value, low, high) with its interval (Donner and Zou 2012)."""
+    (a, low_a, high_a), (b, low_b, high_b) = over, under
+    with np.errstate(divide="ignore", invalid="ignore"):
+        a, b = np.float64(a), np.float64(b)
+        # The lower root in a form that is defined where the upper end of b is twice b.
+        low = (
+            low_a
+            * (2 * a - low_a)
+            / (a * b + np.sqrt((a * b) ** 2 - low_a * high_b * (2 * a - low_a) * (2 * b - high_b)))
+        )
+        root = np.sqrt((a * b) ** 2 - high_a * low_b * (2 * a - high_a) * (2 * b - low_b))
+        high = np.inf if low_b == 0 else (a * b + root) / (low_b * (2 * b - low_b))
+        return a / b, low if a else 0.0, high
+
+
+def _mean_areas(truth: np.ndarray, probabilities: np.ndarray, p: int, group: np.ndarray) -> np.ndarray:
+    """Return `_areas` of the positive class, or, for more than two classes, their mean over one-vs-rest."""
+    columns = [p] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    return np.mean([_areas(truth == column, probabilities[:, column], group) for column in columns], axis=0)
 
 
 def _interval(value: float | None, left_out: np.ndarray, sizes: np.ndarray) -> list[float] | None:

@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from leukodash.data.dataset import label_title
 from leukodash.evaluation.comparison import (
     AREAS,
+    PEOPLE,
     RATES,
     Comparison,
     Summary,
@@ -41,6 +42,8 @@ MEASURES = {
     "f1": "F1",
     "f1_weighted": "F1, weighted",
     "f1_macro": "F1, macro",
+    "subject_accuracy": "accuracy, mean over subjects",
+    "subject_balanced_accuracy": "balanced accuracy, mean over subjects",
     "roc_auc": "ROC AUC",
     "average_precision": "average precision",
     "brier": "Brier score (lower is better)",
@@ -96,7 +99,7 @@ def html_report(
         matrices={
             row["name"]: confusion_figure(np.array(row["confusion"]), titles) for _, row in summary.table.iterrows()
         },
-        pairs=None if tests is None else pairs_figure(tests),
+        pairs=None if tests is None else pairs_figure(tests, summary.measure),
         tests=None if tests is None else _tests(tests),
         sections=sections,
         published=_published(),
@@ -124,7 +127,7 @@ def model_card(
         title=title,
         disclaimer=DISCLAIMER,
         facts=facts,
-        metrics={**dict.fromkeys(measures), "area_auc": None, **metrics},
+        metrics={**dict.fromkeys(measures), "area_auc": None, "stratified_auc": None, **metrics},
         parts=_parts(cells),
         measures=measures,
         config=config,
@@ -153,7 +156,7 @@ def _table(table: pd.DataFrame) -> Markup:
 def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"run": table["name"], "rank": table["rank"]})
     shown["correct"] = [f"{k:,} of {n:,}" for k, n in zip(table["correct"], table["n"], strict=True)]
-    for name in (*RATES, *AREAS):
+    for name in (*RATES, *PEOPLE, *AREAS):
         shown[MEASURES[name]] = [
             _value(value, low, high) for value, low, high in table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         ]
@@ -167,6 +170,9 @@ def _tests(tests: pd.DataFrame) -> pd.DataFrame:
     heads = {"a": "first run", "b": "second run", "both_right": "both correct", "only_a": "only the first"}
     heads |= {"only_b": "only the second", "both_wrong": "both wrong"}
     shown = tests[list(heads)].rename(columns=heads)
+    shown["smallest detectable, points"] = [
+        f"{100 * value:.1f}" if pd.notna(value) else "" for value in tests["detectable"]
+    ]
     shown["difference, points (95%)"] = [
         f"{100 * d:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
         for d, low, high in tests[["difference", "low", "high"]].to_numpy()

@@ -186,13 +186,14 @@ def subject_figure(rows: pd.DataFrame, backbones: dict[str, str | None]) -> go.F
     )
 
 
-def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
-    """Draw the difference in accuracy (percentage points) and the Holm-adjusted p-value of each pair of runs.
+def pairs_figure(pairs: pd.DataFrame, measure: str = "accuracy") -> go.Figure:
+    """Draw the difference in the measure (points) and the Holm-adjusted p-value of each pair of runs.
 
     Significantly different pairs are filled and marked ≠, the others =.
 
     Args:
-        pairs: the table of `evaluation.statistics.all_pairs`.
+        pairs: the table of `evaluation.differences.all_pairs`.
+        measure: what was compared, in words.
     """
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     both = pd.concat([pairs, pairs.assign(a=pairs["b"], b=pairs["a"], difference=-pairs["difference"])])
@@ -228,7 +229,7 @@ def pairs_figure(pairs: pd.DataFrame) -> go.Figure:
     differences = f"Significant differences: {summary}" if summary else "No significant difference"
     return layout(
         figure,
-        f"Paired tests of {len(names)} runs. {differences}.",
+        f"Paired tests of the {measure} of {len(names)} runs. {differences}.",
         height=120 + 56 * len(names),
         xaxis={"showgrid": False, "side": "top", "tickvals": names, "ticktext": labels},
         yaxis={"showgrid": False, "autorange": "reversed", "tickvals": names, "ticktext": labels},

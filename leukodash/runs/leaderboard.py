@@ -12,14 +12,15 @@ from leukodash.config.recipe_words import config_words
 from leukodash.errors import RunError
 from leukodash.evaluation.comparison import AREAS, RATES, Comparison, Predictions
 from leukodash.evaluation.published import LEAK_ALARM
-from leukodash.evaluation.statistics import wilson, words_list
+from leukodash.evaluation.statistics import wilson
+from leukodash.evaluation.verdicts import quoted
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.imported_predictions import is_import
 from leukodash.runs.run_cells import cell_paths, leaks_of
 from leukodash.runs.run_folder import Run
 
-AREA_MARK = "no better than cell area alone"
 SEEDS: dict[str, Any] = {"seed": True, "weights_file": True, "split": {"seed"}}  # what runs of one recipe may differ in
+CHANCE = 0.5  # the area under the ROC curve of a coin
 DIVERGED = 10  # times the loss of a uniform guess: a validation loss above that is one of a training that diverged
 
 
@@ -229,9 +230,10 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
     Columns: run (id), title, backbone, owner, preset, network, recipe, how_split and repeat (in words), data, part
     (which cells were tested), n, correct, subjects, accuracy with Wilson's low and high, the other `RATES` and `AREAS`
     with their intervals (``<name>_low``, ``<name>_high``), area_auc (of cell area alone, on the same cells),
-    parameters, trained_parameters, megabytes (of the trained weights' file), seconds (of the whole run), ms_per_image,
-    images_per_second, epochs, best_epoch, split, leaks, random_start, generated, test_set (equal for runs tested on the
-    same cells), marks (what a reader must know, in words).
+    stratified_auc (among cells of equal area) with its interval, parameters, trained_parameters, megabytes (of the
+    trained weights' file), seconds (of the whole run), ms_per_image, images_per_second, epochs, best_epoch, split,
+    leaks, random_start, generated, test_set (equal for runs tested on the same cells), marks (what a reader must know,
+    in words).
     """
     rows = [_row(run) for run in runs if run.metrics]
     table = pd.DataFrame(rows)
@@ -239,12 +241,19 @@ def leaderboard(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def area_words(runs: Sequence[Run]) -> str:
-    """Return a sentence that names the runs that rank cells no better than cell area alone; "" without such runs."""
-    below = [name for name, run in run_names(runs).items() if AREA_MARK in marks(run.metrics)]
-    if not below:
+    """Return a sentence that names the runs that are not shown to use more than cell size; "" without such runs."""
+    named = [
+        f"{quoted(name)} ({run.metrics['stratified_auc']:.2f}, 95%: {low:.2f} to {high:.2f})"
+        for name, run in run_names(runs).items()
+        if only_size(run.metrics)
+        for low, high in [run.metrics["stratified_auc_interval"]]
+    ]
+    if not named:
         return ""
-    area = next(run.metrics["area_auc"] for run in runs if run.metrics.get("area_auc") is not None)
-    return f"Cell area alone (ROC AUC {area:.3f}) ranks these cells as well as or better than {words_list(below)}."
+    return (
+        "Not shown to use more than cell size, as the interval of the ROC AUC among cells of equal size is not above "
+        f"{CHANCE}: {'; '.join(named)}."
+    )
 
 
 def fold_seeds(runs: Sequence[Run]) -> pd.DataFrame:
@@ -275,6 +284,12 @@ def diverged(metrics: dict[str, Any]) -> bool:
     return loss is not None and loss > DIVERGED * np.log(len(metrics["classes"]))
 
 
+def only_size(metrics: dict[str, Any]) -> bool:
+    """Whether the run is not shown to order cells of equal area better than chance: its interval is not above 0.5."""
+    low, _ = metrics.get("stratified_auc_interval") or (np.nan, np.nan)
+    return low <= CHANCE
+
+
 def marks(metrics: dict[str, Any]) -> str:
     """Return the caveats of these results in a few words; "" if there are none."""
     said = []
@@ -288,9 +303,8 @@ def marks(metrics: dict[str, Any]) -> str:
         said.append("no test part: validation cells")
     if metrics.get("leaks"):
         said.append(f"{metrics['leaks']} leaks between parts")
-    area, own = metrics.get("area_auc"), metrics.get("roc_auc")
-    if area is not None and own is not None and own <= area:
-        said.append(AREA_MARK)
+    if only_size(metrics):
+        said.append("not shown to use more than cell size")
     unexplained = metrics.get("subjects") and not metrics.get("generated") and not metrics.get("leaks")
     if unexplained and metrics.get("f1_weighted", 0) > LEAK_ALARM:
         said.append("better than any published result on unseen subjects: look for a leak")
@@ -313,7 +327,7 @@ def _row(run: Run) -> dict[str, Any]:
         "preset": "" if is_import(run) else run.config.preset,
         **dict(zip(("network", "recipe", "how_split", "repeat"), _parts(run), strict=True)),
         "data": data_name(run),
-        **{name: metrics.get(name) for name in (*SAME, *RATES, *AREAS)},
+        **{name: metrics.get(name) for name in (*SAME, *RATES, *AREAS, "stratified_auc")},
         **_intervals(metrics),
         "low": low,
         "high": high,
@@ -337,7 +351,7 @@ def _parts(run: Run) -> tuple[str, str, str, str]:
 
 def _intervals(metrics: dict[str, Any]) -> dict[str, float]:
     ends = {}
-    for name in (*RATES, *AREAS):
+    for name in (*RATES, *AREAS, "stratified_auc"):
         ends[f"{name}_low"], ends[f"{name}_high"] = metrics.get(f"{name}_interval") or (np.nan, np.nan)
     return ends
 

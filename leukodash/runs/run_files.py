@@ -37,7 +37,7 @@ Interval = Annotated[list[float], Field(min_length=2, max_length=2)] | None
 Classes = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)]
 MEASURES = (
     "accuracy balanced_accuracy sensitivity specificity precision f1 f1_weighted f1_macro roc_auc average_precision "
-    "brier calibration_error area_auc"
+    "brier calibration_error area_auc stratified_auc"
 ).split()
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from leukodash.config.presets import PRESETS
+from leukodash.evaluation.differences import all_pairs
 from leukodash.evaluation.published import PUBLISHED, Published
-from leukodash.evaluation.statistics import accuracy_interval, all_pairs
+from leukodash.evaluation.statistics import accuracy_interval
 from leukodash.figures.svg_charts import Line, forest_svg
 from leukodash.jobs.estimate import duration_words
 from leukodash.models.backbones import BACKBONES

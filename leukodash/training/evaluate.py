@@ -12,9 +12,10 @@ from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset
 from leukodash.data.images import cell_store
 from leukodash.data.split import describe_split, find_leaks
-from leukodash.evaluation.cell_area import area_auc, cell_area
+from leukodash.evaluation.cell_area import area_auc, cell_area, stratified_auc
 from leukodash.evaluation.metrics import evaluate
 from leukodash.evaluation.novelty import TRAINING_CELLS, Novelty, mean_over_positions
+from leukodash.evaluation.statistics import groups
 from leukodash.models.build import frozen_layer, split_model
 from leukodash.models.head import class_probabilities
 from leukodash.runs.run_folder import cells_hash
@@ -130,7 +131,8 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
     """Return the part of metrics.json that depends on the predictions.
 
     The metrics are those of the test part, or of the validation part if the split has no test part; ``part`` says
-    which. ``area_auc`` is the ROC AUC of cell area alone on the same cells: a network below it has learnt nothing.
+    which. ``area_auc`` is the ROC AUC of cell area alone on the same cells, ``stratified_auc`` that of the network
+    among cells of equal area.
     """
     results = {}
     for name, rows in predictions.groupby("part"):
@@ -141,18 +143,25 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
         )
     tested = "test" if "test" in results else "validation"
     places = np.flatnonzero(dataset.cells["file"].isin(predictions["file"][predictions["part"] == tested]))
-    is_positive = (dataset.cells["label"].iloc[places] == dataset.positive).to_numpy()
+    table = dataset.cells.iloc[places]
+    is_positive = (table["label"] == dataset.positive).to_numpy()
     cells = cell_store(dataset, config.input_size)
     areas = []
     for chunk in np.array_split(places, len(places) // 256 + 1):
         areas.append(cell_area(cells[chunk]))
         release(cells)
+    area = np.concatenate(areas)
+    scores = predictions.set_index("file").loc[table["file"], f"p_{dataset.positive}"].to_numpy()
+    group, _ = groups(list(table["subject"]) if dataset.has_subjects else None, len(table))
+    stratified, interval = stratified_auc(area, scores, is_positive, group)
     return {
         **results[tested],
         "part": tested,
-        "test_set": cells_hash(dataset.cells["sha256"].iloc[places]),
+        "test_set": cells_hash(table["sha256"]),
         "validation": results["validation"],
         "split": describe_split(dataset.cells, part, config.split.kind),
         "leaks": len(find_leaks(dataset.cells, part)),
-        "area_auc": area_auc(np.concatenate(areas), is_positive),
+        "area_auc": area_auc(area, is_positive),
+        "stratified_auc": stratified,
+        "stratified_auc_interval": None if interval is None else list(interval),
     }

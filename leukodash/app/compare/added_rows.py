@@ -39,7 +39,7 @@ def add_part(group: TestGroup, groups: list[TestGroup], chosen: list[Run]) -> se
     if st.toggle(
         "Simple baselines", key="baselines", bind="query-params",
         help="Cell area alone, a color histogram, and, for runs whose features are cached, SVM and k-NN on the frozen "
-        "features; fitted on the same training cells. A network that does not beat cell area has learned only size.",
+        "features; fitted on the same training cells. A network should be better than all of them.",
     ):  # fmt: skip
         wanted.add("baselines")
     st.divider()

@@ -11,6 +11,7 @@ from leukodash.app.compare.choice import choose
 from leukodash.app.compare.confusion_part import choose_thresholds
 from leukodash.app.compare.different_cells import GREY, chosen_part, split_part
 from leukodash.app.compare.downloads import report_part
+from leukodash.app.compare.paired_tests import chosen_measure
 from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.run_picker import cells_words
 from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
@@ -52,8 +53,8 @@ def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _summary(_comparison: Comparison, at: Thresholds, key: tuple) -> Summary:
-    return summary(_comparison, at)
+def _summary(_comparison: Comparison, at: Thresholds, measure: str, key: tuple) -> Summary:
+    return summary(_comparison, at, measure)
 
 
 def stamp(runs: list[Run]) -> tuple:
@@ -122,8 +123,9 @@ def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], que
         st.stop()
     with controls.popover("Threshold", icon=":material/tune:"):
         at, words = choose_thresholds(comparison)
-    result = _summary(comparison, at, (*key, *comparison.predictions))
-    alone = result if comparison is runs_alone else _summary(runs_alone, at, key)
+    measure = chosen_measure(comparison)
+    result = _summary(comparison, at, measure, (*key, *comparison.predictions))
+    alone = result if comparison is runs_alone else _summary(runs_alone, at, measure, key)
     with head:
         st.markdown(f"### {plain(alone.verdict)}")
         if question == "network":
@@ -135,7 +137,7 @@ def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], que
         st.caption(plain(" ".join(filter(None, (words, area_words(chosen), result.interval, GREY)))))
     with controls:
         report_part(comparison, at, result, chosen)
-    table_part(result.table, chosen, group)
+    table_part(result.table, chosen, group, stamp(list(group.runs)))
     subjects_part(comparison, at)
     tabs_part(comparison, at, result, chosen)
 

@@ -1,17 +1,35 @@
-"""Paired tests of the compare page: all runs against each other, two runs in detail, and a power calculation."""
+"""Paired tests of the compare page: by a chosen measure, all runs against each other and two runs in detail."""
 
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from leukodash.app.common import plain
+from leukodash.app.common import choose_one, plain
 from leukodash.app.compare.chart import chart
 from leukodash.evaluation.comparison import Comparison, Thresholds
-from leukodash.evaluation.statistics import ALPHA, cells_needed, cochran_q, verdict
+from leukodash.evaluation.differences import MEASURES, cochran_q
+from leukodash.evaluation.statistics import ALPHA
+from leukodash.evaluation.verdicts import points, verdict
 from leukodash.figures.accuracy_charts import pairs_figure
 
 SIDE_BY_SIDE = 5  # runs whose chart of pairs fits into half the page
+
+
+def chosen_measure(comparison: Comparison) -> str:
+    """Return the measure that the page tests runs by, before `measure_part` is shown."""
+    in_link = {title: name for name, title in MEASURES.items()}.get(st.query_params.get("measure", ""))
+    name = st.session_state.get("measure", in_link)
+    return name if name in comparison.measures else "accuracy"
+
+
+def measure_part(comparison: Comparison) -> None:
+    """Let the user choose the measure that the runs are tested and ranked by."""
+    choose_one(
+        "Measure", comparison.measures, "measure", bind="query-params",
+        help="The tests, the ranks in the table and the sentence on top of the page follow it. With another measure "
+        "for each question, some difference is found by chance: choose one before you look.",
+    )  # fmt: skip
 
 
 def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | None) -> None:
@@ -24,21 +42,23 @@ def tests_part(comparison: Comparison, at: Thresholds, table: pd.DataFrame | Non
     with left:
         if len(names) > 2:
             st.markdown(_overall(comparison, at, table))
-        chart(pairs_figure(table), "pairs")
+        measure = MEASURES[table["measure"].iloc[0]]
+        chart(pairs_figure(table, measure), "pairs")
         st.caption(
-            "Row minus column in points of accuracy, with the p-value after Holm's correction for "
-            f"{len(table)} test{'s' if len(table) > 1 else ''}; ≠ where it is below 0.05."
+            f"Row minus column: {measure} in points (hundredths), with the p-value after "
+            f"Holm's correction for {len(table)} test{'s' if len(table) > 1 else ''}; ≠ where it is below 0.05."
         )
     with right:
-        pair = _choose_pair(table, names)
-        _pair(pair)
-        _power(pair)
+        _pair(_choose_pair(table, names))
 
 
 def _overall(comparison: Comparison, at: Thresholds, table: pd.DataFrame) -> str:
-    q, p = cochran_q(comparison.correct(at))
-    apart = int(table["separated"].sum())
+    apart, measure = int(table["separated"].sum()), table["measure"].iloc[0]
     result = f"{apart} of {len(table)} pairs differ" if apart else "No two runs can be told apart"
+    result += f" in {MEASURES[measure]}"
+    if measure != "accuracy":
+        return f"**{result}.**"
+    q, p = cochran_q(comparison.correct(at))
     test = f"Cochran's Q over all {len(comparison.predictions)} is {q:.1f}, p {p_words(p)}, assuming independent cells."
     return f"**{result}.** {test}"
 
@@ -57,54 +77,32 @@ def _choose_pair(table: pd.DataFrame, names: list[str]) -> pd.Series:
 
 
 def _pair(pair: pd.Series) -> None:
-    a, b = plain(pair["a"]), plain(pair["b"])
-    if pair["p"] < ALPHA and not pair["separated"]:
+    a, b, measure = plain(pair["a"]), plain(pair["b"]), MEASURES[pair["measure"]]
+    if by_chance := pair["p"] < ALPHA and not pair["separated"]:
         st.markdown(
-            f"**{a} and {b} differ if tested alone (p {p_words(pair['p'])}); after Holm's correction for all "
-            f"pairs they do not (p {p_words(pair['p_holm'])}).**"
+            f"**{a} and {b} differ in {measure} if tested alone (p {p_words(pair['p'])}); after Holm's correction for "
+            f"all pairs they do not (p {p_words(pair['p_holm'])}).**"
         )
     else:
         st.markdown(f"**{plain(verdict(pair))}**")
-    st.markdown(
-        f"| cells | {b} correct | {b} wrong |\n|:--|--:|--:|\n"
-        f"| **{a} correct** | {pair['both_right']:,} | {pair['only_a']:,} |\n"
-        f"| **{a} wrong** | {pair['only_b']:,} | {pair['both_wrong']:,} |"
-    )
-    points = f"{100 * pair['difference']:+.1f} points (95%: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})"
-    mcnemar = f"Exact McNemar: p {p_words(pair['mcnemar'])}"
+    if pair["measure"] == "accuracy":
+        st.markdown(
+            f"| cells | {b} correct | {b} wrong |\n|:--|--:|--:|\n"
+            f"| **{a} correct** | {pair['both_right']:,} | {pair['only_a']:,} |\n"
+            f"| **{a} wrong** | {pair['only_b']:,} | {pair['both_wrong']:,} |"
+        )
+    words = f"Difference in {measure}: {100 * pair['difference']:+.1f} points "
+    words += f"(95%: {100 * pair['low']:+.1f} to {100 * pair['high']:+.1f})"
     if pair["subjects"]:
-        st.markdown(
-            f"Difference in accuracy: {points}, p {p_words(pair['p'])}, from a jackknife over "
-            f"{pair['subjects']} subjects. {mcnemar}, which assumes independent cells and so overstates the evidence."
-        )
-    else:
-        st.markdown(f"Difference in accuracy: {points}. {mcnemar}.")
-
-
-def _power(pair: pd.Series) -> None:
-    """Show how many independent cells a test needs to detect a difference."""
-    with st.popover("How many cells are needed?", icon=":material/calculate:"):
-        observed = 100 * abs(pair["difference"])
-        discordant = 100 * (pair["only_a"] + pair["only_b"]) / pair["n"]
-        key = f"{pair['a']}-{pair['b']}"
-        points = st.slider(
-            "Difference to detect, points", 0.1, 20.0, min(20.0, max(0.1, round(observed, 1))), 0.1,
-            key=f"points-{key}",
-        )  # fmt: skip
-        share = st.slider(
-            "Cells that exactly one run classifies correctly, %", 0.1, 60.0,
-            min(60.0, max(0.1, round(discordant, 1))), 0.1, key=f"share-{key}",
-            help="Not determined by the two accuracies; see the table.",
-        )  # fmt: skip
-        power = st.slider("Power, %", 50, 99, 80, key=f"power-{key}")
-        if share < points:
-            st.markdown("The share of discordant cells cannot be smaller than the difference: increase it.")
-            return
-        needed = cells_needed(points / 100, share / 100, power / 100)
-        st.markdown(
-            f"**{needed:,.0f} independent cells.** This test set has {pair['n']:,}. Cells of one subject are not "
-            "independent, so more cells are needed in practice."
-        )
+        words += f", p {p_words(pair['p'])}, from a jackknife over {pair['subjects']} subjects"
+    elif pair["measure"] != "accuracy":
+        words += f", p {p_words(pair['p'])}, from a jackknife over cells, as if they were independent"
+    if pair["measure"] == "accuracy":
+        words += f". Exact McNemar: p {p_words(pair['mcnemar'])}"
+        words += ", which assumes independent cells and so overstates the evidence" if pair["subjects"] else ""
+    if (by_chance or pair["separated"]) and pd.notna(pair["detectable"]):
+        words += f". Such a test alone finds a true difference of {points(pair['detectable'])} in 4 of 5 cases"
+    st.markdown(f"{words}.")
 
 
 def p_words(p: float) -> str:

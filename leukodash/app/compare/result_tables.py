@@ -19,6 +19,11 @@ PERCENT = {
     "f1": ("F1", "Harmonic mean of precision and sensitivity."),
     "f1_weighted": ("F1, weighted", "Mean of the classes' F1, weighted by their cells: the C-NMC challenge's measure."),
     "f1_macro": ("F1, macro", "Unweighted mean of the classes' F1."),
+    "subject_accuracy": ("By person", "Mean of the subjects' accuracies: each counts the same. With its 95% interval."),
+    "subject_balanced_accuracy": (
+        "Balanced, by person",
+        "Mean of the subjects' accuracies in each class, and of both classes.",
+    ),
     "spread": ("Spread", "Standard deviation of the accuracy over the seeds."),
     "lowest": ("Lowest", "The worst seed's accuracy."),
     "highest": ("Highest", "The best seed's accuracy."),
@@ -28,9 +33,14 @@ PLAIN = {
     "average_precision": ("Average precision", "Area under the precision–recall curve.", "%.3f"),
     "brier": ("Brier score", "Mean squared error of the probabilities: lower is better.", "%.3f"),
     "calibration_error": ("Calibration error", "Mean gap between confidence and accuracy: lower is better.", "%.3f"),
+    "stratified_auc": (
+        "AUC, equal size",
+        "ROC AUC among cells of equal area, with its 95% interval; 0.5 is chance.",
+        "%.3f",
+    ),
     "area_auc": ("AUC of cell area", "ROC AUC of cell area alone on the same cells.", "%.3f"),
     "threshold": ("Threshold", "Cells with at least this probability are classified as positive.", "%.3f"),
-    "rank": ("Rank", "One plus the number of runs that are significantly better.", "%d"),
+    "rank": ("Rank", "One plus the number of runs that are significantly better, by the measure of the tests.", "%d"),
     "seeds": ("Seeds", "Runs that differ only in their seed.", "%d"),
     "parameters": ("Parameters", "Parameters of the whole network.", "compact"),
     "trained_parameters": ("Trained", "Trained parameters.", "compact"),
@@ -49,15 +59,24 @@ WORDS = {
     "split": ("Split", "How the cells were split."),
     "marks": ("Limitations", "Limitations of these numbers."),
 }
-USUAL = "accuracy interval right sensitivity specificity roc_auc marks".split()
+USUAL = "accuracy interval right subject_accuracy sensitivity specificity roc_auc stratified_auc marks".split()
+WITH_INTERVAL = ("subject_accuracy", "stratified_auc")  # always
 FOLDED = "seeds accuracy spread lowest highest roc_auc".split()
 TITLES = {key: texts[0] for table in (PERCENT, PLAIN, WORDS) for key, texts in table.items()}
 VIEWS = {"chosen": "These runs", "seeds": "Seeds together"}
 
 
-def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup) -> None:
-    """Show a table of the chosen runs, or of all recipes of the group with several seeds, and a download."""
-    folded = fold_seeds(group.runs)
+@st.cache_data(max_entries=32, show_spinner=False)
+def _folded(ids: list[str], stamp: tuple, _group: TestGroup) -> pd.DataFrame:
+    return fold_seeds(_group.runs)
+
+
+def table_part(table: pd.DataFrame, chosen: list[Run], group: TestGroup, stamp: tuple) -> None:
+    """Show a table of the chosen runs, or of all recipes of the group with several seeds, and a download.
+
+    `stamp` changes with the results or the title of a run of the group.
+    """
+    folded = _folded([str(run.path) for run in group.runs], stamp, group)
     folded = folded[folded["seeds"] > 1]
     with st.container(horizontal=True, vertical_alignment="center"):
         view = "chosen"
@@ -92,9 +111,9 @@ def _formatted(rows: pd.DataFrame, intervals: bool) -> pd.DataFrame:
         form = "{:.1%}" if key in PERCENT else "{:.3f}"
         if key in rows and key in PERCENT:
             shown[key] = 100 * rows[key].astype(float)
-        if intervals and f"{key}_low" in rows and key in rows:
+        if (intervals or key in WITH_INTERVAL) and f"{key}_low" in rows and key in rows:
             between = _between(rows[f"{key}_low"], rows[f"{key}_high"], form)
-            values = rows[key].astype(float).map(form.format)
+            values = [form.format(value) if pd.notna(value) else "" for value in rows[key].astype(float)]
             shown[key] = [f"{value} ({ends})" if ends else value for value, ends in zip(values, between, strict=True)]
     return shown
 

@@ -9,10 +9,10 @@ from leukodash.app.common import plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.confusion_part import confusion_part
 from leukodash.app.compare.gallery import gallery_part
-from leukodash.app.compare.paired_tests import tests_part
+from leukodash.app.compare.paired_tests import measure_part, tests_part
 from leukodash.data.dataset import label_title
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, by_subject, reliability_tables
-from leukodash.evaluation.metrics import net_benefit
+from leukodash.evaluation.metrics import net_benefit, predictive_values
 from leukodash.evaluation.published import published_table
 from leukodash.figures.accuracy_charts import subject_figure
 from leukodash.figures.learning_curve import learning_figure
@@ -32,10 +32,14 @@ def tabs_part(comparison: Comparison, at: Thresholds, summary: Summary, chosen: 
         "Learning curve": lambda: _learning(summary, chosen),
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: _calibration(comparison),
-        "Decision curve": lambda: _decision(comparison),
+        "Decision curve": lambda: _decision(comparison, summary),
         "Published": _published,
     }
-    for tab, part in zip(st.tabs(list(parts), key="tab", bind="query-params"), parts.values(), strict=True):
+    tabs = st.tabs(list(parts), key="tab", bind="query-params")
+    if summary.tests is not None:
+        with tabs[0]:
+            measure_part(comparison)  # also while the tab is closed, so that its choice stays
+    for tab, part in zip(tabs, parts.values(), strict=True):
         if tab.open:
             with tab:
                 part()
@@ -94,15 +98,50 @@ def _calibration(comparison: Comparison) -> None:
     st.caption("Below the diagonal, a run is overconfident. Bars are Wilson intervals of each bin.")
 
 
-def _decision(comparison: Comparison) -> None:
+def _decision(comparison: Comparison, summary: Summary) -> None:
     if not _two_classes(comparison):
         return
-    tables = {name: net_benefit(comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
+    share = comparison.is_positive.mean()
+    here = min(99.9, max(0.1, round(100 * share, 1)))
+    positive, negative = (label_title(label) for label in sorted(comparison.classes, key=comparison.positive.__ne__))
+    percent = st.slider(
+        f"Share of cells that are {plain(positive)}", 0.1, 99.9, here, 0.1, "%.1f%%", key=f"prevalence-{here}",
+        help="In this test set at first. Where you work it will be another: set it.",
+    )  # fmt: skip
+    prevalence = share if percent == here else percent / 100
+    scores = {name: comparison.scores(name) for name in comparison.predictions}
+    tables = {name: net_benefit(comparison.is_positive, p, prevalence) for name, p in scores.items()}
     chart(decision_figure(tables, comparison.backbones), "decision")
     st.caption(
-        "The net benefit of acting on a run's prediction from a given probability: blasts found, minus false alarms "
-        "weighted by the odds of that probability. The share of blasts is that of this test set, not of a clinic."
+        f"The net benefit of acting on a run's prediction from a given probability, where {percent:.1f}% of the cells "
+        f"are {plain(positive)}: those found, minus false alarms weighted by the odds of that probability."
     )
+    found = [predictive_values(row, prevalence) for _, row in summary.table.iterrows()]
+    table = pd.DataFrame({"name": summary.table["name"]})
+    for key in ("ppv", "npv"):
+        table[key] = [_with_interval(*values[key]) for values in found]
+    text = st.column_config.TextColumn
+    st.dataframe(
+        table,
+        column_config={
+            "name": text("Run", pinned=True),
+            "ppv": text(f"Right if called {positive} (PPV)", help="Positive predictive value, with its 95% interval."),
+            "npv": text(f"Right if called {negative} (NPV)", help="Negative predictive value, with its 95% interval."),
+        },
+        hide_index=True,
+        key="predictive",
+    )
+    of = f" of {comparison.subject_count} subjects" if comparison.subject_count else ""
+    st.caption(
+        f"Predictive values at {percent:.1f}% {plain(positive)}, from sensitivity and specificity at the threshold "
+        f"above, on {comparison.n:,} cells{of}, and from their intervals."
+    )
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.1%}" + (f" ({low:.1%}–{high:.1%})" if pd.notna(low + high) else "")
 
 
 def subjects_part(comparison: Comparison, at: Thresholds) -> None:

@@ -70,8 +70,8 @@ def size_part() -> None:
     auc = area_auc(cells["share"].to_numpy(), blast.to_numpy())
     st.markdown(
         f"Right: **{share_words(right, len(cells))}**. A random blast is larger than a random normal cell in {auc:.0%} "
-        "of all pairs. A network that does no better has learned nothing but size, so LeukoDash compares each network "
-        "with cell area. And you chose the limit on the cells that you counted: a fair test needs others."
+        "of all pairs. So a network can be right by size alone. LeukoDash also asks how well each network orders cells "
+        "of equal size. And you chose the limit on the cells that you counted: a fair test needs others."
     )
 
 
