@@ -7,6 +7,7 @@ five people of each class), how often they hold the truth. Last, it compares ver
 threshold that was chosen on held-out people. Takes about a minute on one core.
 """
 
+import json
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.coverage import BLASTS, NORMAL, SCALE, SCENARIOS, draw_sizes
-from benchmarks.harness import Options
+from benchmarks.harness import ROOT, Options
 from leukodash.evaluation.person_verdicts import (
     EACH,
     HALF,
@@ -139,7 +140,7 @@ def chosen_thresholds(scenario: tuple[float, float, float], sets: int, seed: int
 
 
 def measure(options: Options) -> dict:
-    """Run all simulations; returns the numbers."""
+    """Run all simulations; returns the numbers. A full measurement writes them to ``docs/people_coverage.json``."""
     sets = SETS // 10 if options.quick else SETS
     results: dict = {"sets": sets, "intervals": {}, "thresholds": {}}
     for people in PEOPLE:
@@ -150,4 +151,6 @@ def measure(options: Options) -> dict:
     for name, scenario in (SCENARIOS | MORE).items():
         results["thresholds"][name] = chosen_thresholds(scenario, sets // 10)
         print(name, results["thresholds"][name], flush=True)
+    if not options.quick:
+        (ROOT / "docs" / "people_coverage.json").write_text(json.dumps(results, indent=1) + "\n")
     return results

@@ -180,7 +180,9 @@ def people_of(cells: pd.DataFrame, called: np.ndarray, positive: str) -> tuple[p
 
 
 def person_verdicts(comparison: Comparison, thresholds: Thresholds) -> dict[str, PersonVerdicts]:
-    """Return the verdicts of each run on the people of a comparison; empty if no person has cells of one class.
+    """Return the verdicts of each run on the people of a comparison, those that are right on most people first.
+
+    Empty if no person has cells of one class.
 
     Args:
         comparison: the predictions.
@@ -199,7 +201,7 @@ def person_verdicts(comparison: Comparison, thresholds: Thresholds) -> dict[str,
         people = people.assign(verdict=verdict, right=verdict == people["positive"])
         counts = int(ill.sum()), int((~ill).sum())
         found[name] = PersonVerdicts(people, left_out, comparison.positive, at, counts)
-    return found
+    return dict(sorted(found.items(), key=lambda item: (item[1].counts["people"], item[1].auc or (0,)), reverse=True))
 
 
 def _held_out_people(comparison: Comparison, own: Predictions, threshold: float | None) -> pd.DataFrame:

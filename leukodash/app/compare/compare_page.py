@@ -137,7 +137,7 @@ def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], que
     with controls:
         report_part(comparison, at, result, chosen)
     table_part(result.table, chosen, group)
-    people_part(comparison, at, chosen)
+    people_part(comparison, at, chosen, (*key, *comparison.predictions))
     tabs_part(comparison, at, result, chosen)
 
 

@@ -8,6 +8,7 @@ from leukodash.evaluation.comparison import Comparison, Thresholds
 from leukodash.evaluation.person_verdicts import (
     EACH,
     LIKELY,
+    PersonVerdicts,
     few_people_words,
     people_rows,
     person_sentences,
@@ -31,29 +32,32 @@ HELP = {
 }
 
 
-def people_part(comparison: Comparison, at: Thresholds, chosen: list[Run]) -> None:
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _verdicts(_comparison: Comparison, at: Thresholds, key: tuple) -> dict[str, PersonVerdicts]:
+    return person_verdicts(_comparison, at)
+
+
+def people_part(comparison: Comparison, at: Thresholds, chosen: list[Run], key: tuple) -> None:
     """Show the verdicts by person of each run.
 
     Args:
         comparison: the predictions.
         at: the threshold of each, for cells.
         chosen: the runs on the page, whose split is named.
+        key: changes with the comparison.
     """
     st.subheader("By person", anchor=False)
     if comparison.subjects is None:
         st.info("The subjects of these cells are unknown.", icon=":material/person_off:")
         return
-    verdicts = person_verdicts(comparison, at)
+    verdicts = _verdicts(comparison, at, key)
     if not verdicts:
         st.info("Each subject has cells of several classes, so nobody has one true class.", icon=":material/group_off:")
         return
     splits = "; ".join(dict.fromkeys(run.metrics.get("split") or "split unknown" for run in chosen))
     first = next(iter(verdicts.values()))
-    st.caption(
-        plain(f"{len(first.people)} people, each called by the share of their cells; {splits or 'split unknown'}.")
-    )
-    if warning := few_people_words(first):
-        st.warning(plain(warning), icon=":material/warning:")
+    count = f"{len(first.people)} people, each called by the share of their cells; {splits}."
+    st.caption(plain(" ".join(filter(None, (count, few_people_words(first))))))
     if len(verdicts) > 1:
         columns = {name: st.column_config.TextColumn(name[0].upper() + name[1:], help=of) for name, of in HELP.items()}
         columns["run"] = st.column_config.TextColumn("Run", pinned=True)
