@@ -8,6 +8,7 @@ import pytest
 from made_runs import made_cells, made_run
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
+from streamlit.testing.v1 import AppTest
 
 from benchmarks.people_coverage import chosen_thresholds, coverage
 from leukodash.errors import DataError
@@ -218,6 +219,32 @@ def test_several_folders_or_smears_are_told_of_one_by_one():
     assert {name: len(table) for name, table in groups.items()} == {"s.png": 2, "a": 3, "": 4}
     assert set(person_groups(folder, ["a"])) == {""}
     assert set(person_groups(file, [])) == {""}
+
+
+def shown_part():
+    import streamlit as st
+
+    from leukodash.app.classify.person_part import person_part
+
+    table, run = st.session_state["given"]
+    person_part(table, [run], [], {run.id: "MobileNet"}, "likeliest")
+
+
+def test_the_classify_page_tells_of_each_folder_and_is_silent_about_few_cells():
+    run = made_run()
+    folders = pd.concat([answers(9, 12, name=f"{name}/{{}}.png") for name in "abcd"], ignore_index=True)
+    folders = folders.assign(run=run.id, position=np.arange(48))
+    at = AppTest.from_function(shown_part)
+    at.session_state["given"] = folders, run
+    at.run()
+    assert [line.value.partition(":")[0] for line in at.markdown] == [
+        f"If all these cells in {name} are of one person\\" for name in "abcd"
+    ]
+    assert at.expander[0].label == "If each folder is of one person (4)"
+    assert "not a medical device" in at.caption[0].value
+    at.session_state["given"] = folders[:9], run
+    assert not at.run().markdown
+    assert not at.exception
 
 
 def test_the_verdicts_of_a_run_follow_its_decision_rule():

@@ -75,13 +75,13 @@ def _run_words(answers: pd.DataFrame, verdicts: PersonVerdicts) -> str:
     low, high = clopper_pearson(called, cells)
     above = "reached" if is_called(called, cells, verdicts.threshold) else "not reached"
     chosen = f"chosen on {sum(verdicts.held_out)} held-out people" if verdicts.chosen else "too few people to choose it"
-    needed = verdicts.cells_needed
+    needed, people = verdicts.cells_needed, f"the {len(verdicts.people)} people of the test part"
     if needed is None:
         enough = "How many cells make a verdict stable is unknown"
     elif cells < needed:
-        enough = f"These are too few cells for a stable verdict: people of the test part needed {needed}"
+        enough = f"These are too few cells for a stable verdict: {people} needed {needed}"
     else:
-        enough = f"That is enough cells for a stable verdict: people of the test part needed {needed}"
+        enough = f"That is enough cells for a stable verdict: {people} needed {needed}"
     return (
         f"{called:,} of {cells:,} cells are called {verdicts.title} ({called / cells:.0%}, 95% interval {low:.0%} to "
         f"{high:.0%}; too narrow if the cells were not drawn at random, as those of one slide are alike). The run's "
