@@ -33,6 +33,8 @@ from leukodash.inference.person_summary import person_groups, person_words, verd
 from leukodash.runs.leaderboard import compare_runs
 from leukodash.runs.run_verdicts import run_verdicts
 
+HELD_OUT = {"all": [0.9, 0.9, 0.9, 0.8, 0.75], "hem": [0.1, 0.1, 0.1, 0.2, 0.65]}  # 0.7 separates them
+
 
 def made_comparison(shares, held_out=None, cells=20):
     """People whose share of cells called blast is given by label: {"all": [0.9], "hem": [0.1]}."""
@@ -87,10 +89,10 @@ def test_the_auc_over_people_is_that_of_scikit_learn():
 @pytest.mark.parametrize(
     ("ill", "well", "threshold"),
     [
-        ([0.9, 0.8, 0.7], [0.1, 0.2, 0.3], 0.5),  # one half separates them
-        ([0.9, 0.8, 0.75], [0.1, 0.2, 0.65], 0.7),
-        ([0.9, 0.8, 0.4], [0.1, 0.2, 0.3], 0.35),
-        ([0.9, 0.8, 0.75], [0.1, 0.65], 0.5),  # too few people without leukemia
+        ([0.9, 0.9, 0.9, 0.8, 0.7], [0.1, 0.1, 0.1, 0.2, 0.3], 0.5),  # one half separates them
+        ([0.9, 0.9, 0.9, 0.8, 0.75], [0.1, 0.1, 0.1, 0.2, 0.65], 0.7),
+        ([0.9, 0.9, 0.9, 0.8, 0.4], [0.1, 0.1, 0.1, 0.2, 0.3], 0.35),
+        ([0.9, 0.9, 0.9, 0.8, 0.75], [0.1, 0.1, 0.1, 0.65], 0.5),  # too few people without leukemia
         ([], [], 0.5),
     ],
 )
@@ -113,10 +115,10 @@ def test_counts_are_of_people_and_the_threshold_comes_from_people_held_out():
     half = verdicts(tested)
     assert half.counts == {"people": (8, 10), "sensitivity": (5, 5), "specificity": (3, 5)}
     assert "no people were held out" in person_sentences(half)[1]
-    chosen = verdicts(tested, {"all": [0.9, 0.8, 0.75], "hem": [0.1, 0.2, 0.65]})
-    assert (chosen.threshold, chosen.held_out) == (pytest.approx(0.7), (3, 3))
+    chosen = verdicts(tested, HELD_OUT)
+    assert (chosen.threshold, chosen.held_out) == (pytest.approx(0.7), (5, 5))
     assert person_sentences(chosen)[0].startswith("10 of 10 people right (100.0%, 95% interval 69.2% to 100.0%); sens")
-    assert "from 70% of the cells, a threshold chosen on 6 held-out people (3 " in person_sentences(chosen)[1]
+    assert "from 70% of the cells, a threshold chosen on 10 held-out people (5 " in person_sentences(chosen)[1]
     assert chosen.auc == (1, *auc_interval(1, 5, 5))
     assert person_table({"run": chosen}).loc[0, "people right"] == "10 of 10 (69–100%)"
 
@@ -163,7 +165,7 @@ def test_nobody_who_was_trained_or_tested_on_counts_as_held_out():
     everyone.to_csv(run.path / "split.csv", index=False)
     assert set(compare_runs([run]).predictions["MobileNet"].validation_people) == {f"{i}x" for i in range(7)}
     found = run_verdicts(run)
-    assert (found.held_out, found.chosen) == ((4, 3), True)
+    assert (found.held_out, found.chosen) == ((4, 3), False)
     # The same subjects as validation images beside training images of theirs.
     files = everyone["file"].where(everyone["part"] == "test", "other-" + everyone["file"])
     everyone.assign(file=files).to_csv(run.path / "split.csv", index=False)
@@ -195,11 +197,11 @@ def answers(called, cells, novel=0, name="{}.png"):
 
 
 def test_an_upload_is_compared_with_the_threshold_for_a_person_and_the_cells_that_it_takes():
-    own = {"r": verdicts({"all": [1] * 3, "hem": [0] * 3}, {"all": [0.9, 0.8, 0.75], "hem": [0.1, 0.2, 0.65]})}
+    own = {"r": verdicts({"all": [1] * 3, "hem": [0] * 3}, HELD_OUT)}
     head, line = person_words(answers(9, 12), own, {"r": "MobileNet"})
     assert head == "If all these cells are of one person:"
     assert line.startswith("9 of 12 cells are called ALL blast (75%, 95% interval 43% to 95%; too narrow if")
-    assert "threshold for a person, 70% (chosen on 6 held-out people), is reached" in line
+    assert "threshold for a person, 70% (chosen on 10 held-out people), is reached" in line
     assert "is not reached" in person_words(answers(8, 12), own, {"r": "MobileNet"})[1]
     torn = {"r": verdicts({"all": [1, 0.55], "hem": [0, 0]})}
     assert "too few cells for a stable verdict" in person_words(answers(9, 10), torn, {}, "a.zip")[1]

@@ -18,8 +18,7 @@ from leukodash.evaluation.comparison import Comparison, Predictions, Thresholds
 from leukodash.evaluation.metrics import predicted
 from leukodash.evaluation.statistics import ALPHA, FEW_SUBJECTS
 
-EACH = 5  # people of each class that an ROC curve needs
-HELD_OUT = 3  # held-out people of each class that a chosen threshold needs
+EACH = 5  # people of each class that a chosen threshold, or an ROC curve, needs
 HALF = 0.5  # the threshold without them
 LIKELY = 0.95  # probability of the same verdict from some cells as from all, and share of people who reach it
 ROUNDING = 1e-9
@@ -52,7 +51,7 @@ class PersonVerdicts:
     @property
     def chosen(self) -> bool:
         """Whether the threshold was chosen on held-out people; otherwise it is one half."""
-        return min(self.held_out) >= HELD_OUT
+        return min(self.held_out) >= EACH
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -141,14 +140,14 @@ def person_threshold(is_positive: np.ndarray, share: np.ndarray) -> float:
 
     It has the highest sensitivity + specificity over people (Youden 1950) among one half and the values halfway between
     two neighboring shares. Of equally good ones it is the nearest to one half, so that a few people do not move it far.
-    With fewer than `HELD_OUT` people of a class it is one half.
+    With fewer than `EACH` people of a class it is one half.
 
     Args:
         is_positive: bool array of shape (n,).
         share: float array of shape (n,), 0..1.
     """
     is_positive, share = np.asarray(is_positive, dtype=bool), np.asarray(share, dtype=float)
-    if min(is_positive.sum(), (~is_positive).sum()) < HELD_OUT:
+    if min(is_positive.sum(), (~is_positive).sum()) < EACH:
         return HALF
     values = np.unique(share)
     candidates = np.append((values[1:] + values[:-1]) / 2, HALF)
@@ -266,7 +265,7 @@ def threshold_words(verdicts: PersonVerdicts) -> str:
     if verdicts.chosen:
         return f"{called}, a threshold chosen on {ill + others} held-out people ({ill} {title}, {others} not)."
     few = f"{ill + others} people were held out ({ill} {title})" if ill + others else "no people were held out"
-    return f"{called}: {few}, and to choose another threshold takes {HELD_OUT} of each class."
+    return f"{called}: {few}, and to choose another threshold takes {EACH} of each class."
 
 
 def cells_words(verdicts: PersonVerdicts) -> str:
@@ -336,7 +335,7 @@ def few_people_words(verdicts: PersonVerdicts) -> str:
         return f"Only {n} {'person' if n == 1 else 'people'}: one of them moves these figures by {1 / n:.0%}."
     if (least := min(ill, n - ill)) < EACH:
         which = f"{least} of {n} people are {'' if ill == least else 'not '}{verdicts.title}"
-        return f"Only {which}. A ROC curve over people takes {EACH} of each."
+        return f"Only {which}. An ROC curve over people takes {EACH} of each."
     return ""
 
 
