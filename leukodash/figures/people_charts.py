@@ -22,17 +22,16 @@ def people_figure(people: pd.DataFrame, threshold: float, positive: str, run: st
     """
     figure = go.Figure()
     titles = list(people.sort_values("positive", ascending=False)["title"].unique())
-    for number, title in enumerate(titles):
-        mine = people[people["title"] == title]
-        ink, mark = CLASS_MARKS[number % len(CLASS_MARKS)]
+    for (title, right), mine in people.groupby(["title", "right"], sort=False):
+        ink, mark = CLASS_MARKS[titles.index(title) % len(CLASS_MARKS)]
         figure.add_scatter(
             x=mine["person"],
             y=mine["share"],
-            name=title,
+            name=title if right else f"{title}, wrong verdict",
             mode="markers",
             marker={
                 "color": ink,
-                "symbol": [mark if right else f"{mark}-open" for right in mine["right"]],
+                "symbol": mark if right else f"{mark}-open",
                 "size": 10,
                 "line": {"width": 2, "color": ink},
             },
@@ -56,7 +55,7 @@ def people_figure(people: pd.DataFrame, threshold: float, positive: str, run: st
         f"{threshold:.0%} the verdict is {names}.",
         HEIGHT,
         xaxis={
-            "title": "person (open: wrong verdict)",
+            "title": f"person, {run}",
             "type": "category",
             "categoryorder": "array",
             "categoryarray": people["person"].tolist(),
