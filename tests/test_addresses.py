@@ -21,7 +21,10 @@ NAMES = {
         "split.counts",
         "seed",
     ),
-    "compare": ("runs", "question", "average", "baselines", "rule", "at", "sensitivity", "share", "tab", "table-of"),
+    "compare": (
+        *("runs", "question", "average", "baselines", "rule", "at", "sensitivity", "share", "tab", "table-of"),
+        "person-run",
+    ),
     "classify": ("runs", "cells", "own", "guess", "method", "decide"),
     "data": ("data",),
     "lesson": ("data", "runs"),

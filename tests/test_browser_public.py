@@ -24,7 +24,7 @@ HOSTILE = f"=1+1 {SCRIPT} {PICTURE}"
 PATHS = "../../../../../../etc/passwd"
 ADDRESSES = {  # every parameter that a page reads
     "train": "data backbones preset owner epochs input_size head learning_rate split.kind split.counts seed weights x",
-    "compare": "runs question tab rule at sensitivity share table-of average baselines x",
+    "compare": "runs question tab rule at sensitivity share table-of person-run average baselines x",
     "classify": "runs cells own guess method decide x",
     "data": "data x",
 }

@@ -159,7 +159,8 @@ def test_train_runs_to_the_end_and_prints_the_folder_last(demo, capsys):
     (run,) = list_runs()
     assert shown[-1] == str(run.path)
     assert "Wilson 95 %" in shown[0]
-    assert "random start" in shown[1]
+    assert shown[1].startswith("By person: ")
+    assert "random start" in shown[2]
     assert run.about["owner"] == "Ada"
 
 
@@ -198,6 +199,8 @@ def test_classify_gives_what_the_run_predicted_and_says_which_file_is_no_image(t
     predictions = run.predictions.query("part == 'test'")
     assert np.allclose(pd.read_csv(csv)["p_all"], predictions["p_all"], atol=1e-4)
     assert len(list(overlays.glob("*.png"))) == len(cells)
+    assert main(["classify", run.config.data, "--run", run.id, "--csv", str(csv)]) == 0
+    assert "If all these cells are of one person:" in capsys.readouterr().err
     (tmp_path / "notes.png").write_text("no image")
     assert main(["classify", str(tmp_path / "notes.png"), str(cells[0]), "--run", run.id]) == 2
     shown = capsys.readouterr()

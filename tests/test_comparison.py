@@ -7,7 +7,6 @@ from leukodash.evaluation.comparison import (
     Comparison,
     Predictions,
     average,
-    by_subject,
     few_subjects_warning,
     forest_rows,
     pairs,
@@ -172,16 +171,6 @@ def test_only_few_known_subjects_give_a_warning():
     unknown = Comparison(comparison.cells.assign(subject=None), CLASSES, "all", comparison.predictions)
     assert few_subjects_warning(unknown) == ""
     assert "The subjects are unknown" in summary(unknown, {"one": None, "two": None}).interval
-
-
-def test_accuracies_by_subject_average_to_the_accuracy():
-    comparison = make_comparison()
-    at = {"one": None, "two": None}
-    rows = by_subject(comparison, at)
-    mean = rows.groupby("name").apply(lambda g: np.average(g["accuracy"], weights=g["n"]), include_groups=False)
-    table = results(comparison, at).set_index("name")
-    assert mean["one"] == pytest.approx(table.loc["one", "accuracy"])
-    assert len(rows) == 24
 
 
 def test_the_reliability_table_counts_every_cell_once():

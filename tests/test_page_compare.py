@@ -186,6 +186,24 @@ def test_predictive_values_and_decision_curve_follow_the_share_of_blasts():
     assert "at 1.0% ALL blast" in texts(at)
 
 
+def test_people_are_counted_for_each_run_and_shown_for_one_of_them():
+    made_pair()
+    at = open_page("compare")
+    people = at.dataframe[1].value.set_index("run")
+    assert re.fullmatch(r"\d of 7 \(\d+–\d+%\)", people.loc["VGG16", "people right"])
+    assert "7 people, each called by the share of their cells; split by subject" in texts(at)
+    first, other = at.selectbox(key="person-run").options
+    assert f"{people.loc[first, 'people right'].partition(' (')[0]} people right" in texts(at)
+    at.selectbox(key="person-run").set_value(other).run()
+    assert f"{people.loc[other, 'people right'].partition(' (')[0]} people right" in texts(at)
+    assert "no people were held out" in texts(at)
+
+
+def test_nobody_with_cells_of_two_classes_gets_a_verdict():
+    made_run(cells=made_cells().assign(subject=lambda cells: (cells.index // 2 % 9).astype(str)))
+    assert "nobody has one true class" in texts(open_page("compare"))
+
+
 def test_without_subjects_the_page_says_so():
     for backbone in ("vgg16", "mobilenet"):
         made_run(backbone, cells=made_cells().assign(subject=None))

@@ -19,9 +19,9 @@ def test_a_report_needs_no_network_starts_with_the_verdict_and_describes_its_fig
     runs = [made_run("vgg16", seed=1), made_run("mobilenet", seed=2, skill=0.5)]
     sources, alts, words = read(comparison_report(runs))
     assert sources == []
-    for sentence in ("on 70 images of 7 subjects", "Only 7 test subjects", "Not a medical device", "By subject"):
+    for sentence in ("on 70 images of 7 subjects", "Only 7 test subjects", "Not a medical device", "By person"):
         assert sentence in words
-    assert len(alts) == 10  # forest, two matrices, pairs, ROC, PR, calibration, subjects, accuracy and loss
+    assert len(alts) == 12  # forest, two matrices, pairs, three of people, ROC, PR, calibration, accuracy and loss
     assert all(alts)
     for head in ("only the second", "limitations", "training, seconds", "F1, weighted"):
         assert f" {head} " in words
@@ -63,7 +63,7 @@ def test_links_of_class_names_are_none_in_the_figures_of_a_report():
 def test_a_run_without_subjects_has_a_report_without_them():
     run = made_run("vgg16", cells=made_cells().assign(subject=None))
     _, alts, words = read(comparison_report([run]))
-    assert "By subject" not in words
+    assert "By person" not in words
     assert len(alts) == 7
 
 

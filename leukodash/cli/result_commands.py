@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from leukodash.cli.terminal import print_table, progress_bar
 from leukodash.errors import RunError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from leukodash.inference.decision import Rule
     from leukodash.runs.run_folder import Run
 
 COLUMNS = ("run accuracy low high correct n sensitivity specificity f1_weighted roc_auc area_auc split marks").split()
@@ -31,6 +35,8 @@ def compare(runs: tuple[Run, ...], json_file: Path | None, report: Path | None) 
     shown = table[COLUMNS]
     rows = [[f"{value:.3f}" if isinstance(value, float) else str(value) for value in row] for row in shown.to_numpy()]
     print_table(COLUMNS, rows, shown.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    for line in _people_lines(runs):
+        click.echo(line)
     if table["test_set"].nunique() > 1:
         click.echo("These runs were not tested on the same cells, so their numbers give no ranking.")
     if json_file:
@@ -39,6 +45,16 @@ def compare(runs: tuple[Run, ...], json_file: Path | None, report: Path | None) 
         from leukodash.runs.run_report import comparison_report
 
         report.write_text(comparison_report(runs), encoding="utf-8")
+
+
+def _people_lines(runs: tuple[Run, ...]) -> Iterator[str]:
+    """Yield for how many people each run is right, where people are known."""
+    from leukodash.evaluation.person_verdicts import verdict_words
+    from leukodash.runs.run_verdicts import run_verdicts
+
+    for run in runs:
+        if verdicts := run_verdicts(run):
+            yield f"{run.id}: {verdict_words(verdicts)}"
 
 
 @click.command()
@@ -100,7 +116,20 @@ def classify(images: tuple[Path, ...], runs: tuple[Run, ...], csv: Path | None, 
     failed = table[table["error"] != ""].drop_duplicates("file")
     for sentence in failed["error"]:
         click.echo(sentence, err=True)
+    for words in _person_words(table, images, runs, options["rule"]):
+        click.echo(words, err=True)
     return 2 if len(failed) else 0
+
+
+def _person_words(table: pd.DataFrame, paths: tuple[Path, ...], runs: tuple[Run, ...], rule: Rule) -> Iterator[str]:
+    """Yield what the cells of each folder, ZIP or smear say if they are of one person."""
+    from leukodash.inference.person_summary import CAUTION, person_groups, person_words, verdicts_of
+
+    table = table.assign(position=table.groupby("file", sort=False).ngroup())
+    verdicts, titles = verdicts_of(runs, rule), {run.id: run.title for run in runs}
+    groups = person_groups(table, list(dict.fromkeys(map(str, paths))))
+    said = [words for name, own in groups.items() for words in person_words(own, verdicts, titles, name)]
+    yield from [*said, CAUTION] if said else []
 
 
 @click.command()

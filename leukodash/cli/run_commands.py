@@ -216,11 +216,13 @@ def runs(owner: str | None) -> None:
 
 def watch(run: Run) -> int:
     """Show a run's progress until it ends, and print its folder last. Control-C asks it to stop."""
+    from leukodash.evaluation.person_verdicts import verdict_words
     from leukodash.evaluation.statistics import wilson
     from leukodash.jobs import launch
     from leukodash.runs.access import OPERATOR
     from leukodash.runs.leaderboard import marks
     from leukodash.runs.run_folder import LIVE
+    from leukodash.runs.run_verdicts import run_verdicts
 
     stopping = False
     with progress_bar() as bar:
@@ -243,6 +245,8 @@ def watch(run: Run) -> int:
         low, high = wilson(metrics["correct"], metrics["n"])
         accuracy = f"{metrics['part']} accuracy {metrics['accuracy']:.1%}, {metrics['correct']} of {metrics['n']}"
         click.echo(f"{accuracy} (Wilson 95 %: {low:.1%} to {high:.1%}), {metrics['split']}")
+        if verdicts := run_verdicts(run):
+            click.echo(f"By person: {verdict_words(verdicts)}")
         if note := marks(metrics):
             click.echo(f"Note: {note}")
     click.echo(run.path)

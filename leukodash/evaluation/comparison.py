@@ -39,6 +39,8 @@ class Predictions:
         backbone: key in `BACKBONES`, or None.
         validation: float array of shape (m, K), 0..1: probabilities for its own validation cells; may be empty.
         validation_labels: true classes of the validation cells, (m,).
+        validation_people: subject of each validation cell, None if training had cells of the subject, (m,); may be
+            empty.
         metrics: the metrics that do not depend on a threshold: `AREAS` and their intervals.
     """
 
@@ -46,6 +48,7 @@ class Predictions:
     backbone: str | None = None
     validation: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     validation_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
+    validation_people: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -176,10 +179,13 @@ def average(comparison: Comparison, names: Sequence[str]) -> Predictions:
     """
     members = [comparison.predictions[name] for name in names]
     test = np.mean([member.test for member in members], axis=0)
-    labels = members[0].validation_labels
-    if not all(np.array_equal(member.validation_labels, labels) for member in members):
+    first = members[0]
+    if not all(np.array_equal(member.validation_labels, first.validation_labels) for member in members):
         return Predictions(test)
-    return Predictions(test, validation=np.mean([m.validation for m in members], axis=0), validation_labels=labels)
+    validation = np.mean([member.validation for member in members], axis=0)
+    same = all(np.array_equal(member.validation_people, first.validation_people) for member in members)
+    people = first.validation_people if same else first.validation_people[:0]
+    return Predictions(test, None, validation, first.validation_labels, people)
 
 
 def results(comparison: Comparison, thresholds: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -326,19 +332,6 @@ def reliability_tables(comparison: Comparison) -> dict[str, pd.DataFrame]:
         name: reliability(predictions.test.max(axis=1), comparison.predicted(name, None) == comparison.labels)
         for name, predictions in comparison.predictions.items()
     }
-
-
-def by_subject(comparison: Comparison, thresholds: Thresholds) -> pd.DataFrame:
-    """Return the accuracy of each run on each subject: name, subject, label (most frequent), n, accuracy."""
-    frame = pd.concat([comparison.cells[["label", "subject"]], comparison.correct(thresholds)], axis=1)
-    frame = frame[frame["subject"].notna()]
-    by = frame.groupby("subject")
-    label = by["label"].agg(lambda labels: labels.mode().iloc[0])
-    parts = [
-        pd.DataFrame({"name": name, "label": label, "n": by.size(), "accuracy": by[name].mean()}).reset_index()
-        for name in comparison.predictions
-    ]
-    return pd.concat(parts, ignore_index=True)
 
 
 def forest_rows(table: pd.DataFrame | None = None) -> pd.DataFrame:

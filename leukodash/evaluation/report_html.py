@@ -20,13 +20,22 @@ from leukodash.evaluation.comparison import (
     Comparison,
     Summary,
     Thresholds,
-    by_subject,
     few_subjects_warning,
     forest_rows,
     reliability_tables,
 )
+from leukodash.evaluation.person_verdicts import (
+    LIKELY,
+    PersonVerdicts,
+    people_rows,
+    person_sentences,
+    person_table,
+    person_verdicts,
+    roc_runs,
+)
 from leukodash.evaluation.published import published_table
-from leukodash.figures.accuracy_charts import confusion_figure, forest_figure, pairs_figure, subject_figure
+from leukodash.figures.accuracy_charts import confusion_figure, forest_figure, pairs_figure
+from leukodash.figures.people_charts import people_figure, people_roc_figure, stability_figure
 from leukodash.figures.probability_curves import pr_figure, reliability_figure, roc_figure
 from leukodash.figures.theme import alt_text
 from leukodash.figures.training_curves import history_figure
@@ -77,11 +86,9 @@ def html_report(
         scores = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
         sections["ROC and precision–recall"] = [roc_figure(scores, backbones), pr_figure(scores, backbones)]
     sections["Calibration"] = [reliability_figure(reliability_tables(comparison), backbones)]
-    if comparison.subjects is not None:
-        rows = by_subject(comparison, at)
-        sections["By subject"] = [subject_figure(rows.assign(label=rows["label"].map(label_title)), backbones)]
     if curves := {name: history for name, history in histories.items() if len(history)}:
         sections["Training"] = [history_figure(curves, metric, backbones) for metric in ("accuracy", "loss")]
+    verdicts = person_verdicts(comparison, at)
     environment = _environment(autoescape=True)
     environment.filters |= {"figure": _figure, "table": _table}
     return environment.get_template("report.html").render(
@@ -101,6 +108,9 @@ def html_report(
         },
         pairs=None if tests is None else pairs_figure(tests, summary.measure),
         tests=None if tests is None else _tests(tests),
+        people=person_table(verdicts) if verdicts else None,
+        people_words={name: " ".join(person_sentences(own)) for name, own in verdicts.items()},
+        people_figures=_people_figures(verdicts, backbones),
         sections=sections,
         published=_published(),
         today=date.today().isoformat(),
@@ -109,7 +119,12 @@ def html_report(
 
 
 def model_card(
-    title: str, facts: Mapping[str, Any], metrics: Mapping[str, Any], cells: pd.DataFrame, config: Mapping[str, Any]
+    title: str,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    cells: pd.DataFrame,
+    config: Mapping[str, Any],
+    verdicts: PersonVerdicts | None = None,
 ) -> str:
     """Return what a reader must know of one trained model, in Markdown (after Mitchell et al. 2019).
 
@@ -119,6 +134,7 @@ def model_card(
         metrics: metrics.json.
         cells: split.csv: columns label, subject, part.
         config: the run's settings.
+        verdicts: those by person, if people are known.
     """
     environment = _environment(autoescape=False, finalize=_plain)
     environment.filters["code"] = _code
@@ -131,7 +147,18 @@ def model_card(
         parts=_parts(cells),
         measures=measures,
         config=config,
+        people=person_sentences(verdicts) if verdicts else [],
     )
+
+
+def _people_figures(verdicts: Mapping[str, PersonVerdicts], backbones: dict[str, str | None]) -> list[go.Figure]:
+    """Return a figure of the people for each run, and, for all runs, the ROC over people and the cells it takes."""
+    if not verdicts:
+        return []
+    figures = [people_figure(people_rows(own), own.threshold, own.title, name) for name, own in verdicts.items()]
+    runs = roc_runs(verdicts)
+    roc = [people_roc_figure(runs, backbones)] if runs else []
+    return [*figures, *roc, stability_figure({name: own.curve for name, own in verdicts.items()}, backbones, LIKELY)]
 
 
 def _environment(**options: Any) -> Environment:

@@ -205,9 +205,21 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
             backbone_of(run),
             validation[columns].to_numpy(dtype=float),
             validation["label"].to_numpy(dtype=object),
+            _held_out_people(run, validation),
             {key: run.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")},
         )
     return Comparison(cells, classes, positive, answers)
+
+
+def _held_out_people(run: Run, validation: pd.DataFrame) -> np.ndarray:
+    """Return the subject of each validation cell, None where the answer is not to a held-out person, object (m,).
+
+    Who is tested is not held out. Answers to cells of the training part are from cross-validation over subjects.
+    """
+    of = validation["subject"]
+    trained, tested = (run.split[run.split["part"] == part] for part in ("train", run.metrics.get("part", "test")))
+    unseen = validation["file"].isin(trained["file"]) | ~of.isin(trained["subject"])
+    return of.astype(object).where(unseen & ~of.isin(tested["subject"]), None).to_numpy()
 
 
 def _by_content(run: Run, tested: pd.DataFrame, first: Run, cells: pd.DataFrame) -> pd.DataFrame:

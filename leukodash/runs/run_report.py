@@ -9,6 +9,7 @@ from leukodash.evaluation.report_html import html_report, model_card
 from leukodash.runs.imported_predictions import is_import
 from leukodash.runs.leaderboard import compare_runs, leaderboard, run_names
 from leukodash.runs.run_folder import Run
+from leukodash.runs.run_verdicts import run_verdicts
 
 ABOUT = {
     "run": "run", "network": "network", "recipe": "recipe", "owner": "owner", "data": "data set",
@@ -46,7 +47,7 @@ def run_card(run: Run) -> str:
     if is_import(run):
         known = run.source
         facts = {"predictions of another tool": known["source"], "network": known.get("backbone") or "not named"}
-        return model_card(run.title, facts, metrics, run.split, {})
+        return model_card(run.title, facts, metrics, run.split, {}, run_verdicts(run))
     config, size, environment = run.trained, run.trained.input_size, made.get("environment") or {}
     facts = {
         "network": f"{config.spec.title} ({config.spec.year}), {config.spec.paper}",
@@ -65,4 +66,4 @@ def run_card(run: Run) -> str:
         "owner": run.about["owner"],
     }
     settings = config.model_dump(mode="json") | {"data": Path(config.data).name}  # not where it is on this machine
-    return model_card(run.title, facts, metrics, run.split, settings)
+    return model_card(run.title, facts, metrics, run.split, settings, run_verdicts(run))

@@ -9,6 +9,7 @@ from leukodash.app.classify.answer_grid import results
 from leukodash.app.classify.answer_settings import Settings, decision_popover, heat_popover
 from leukodash.app.classify.cell_cards import heat_legend
 from leukodash.app.classify.details import details_part
+from leukodash.app.classify.person_part import person_part
 from leukodash.app.classify.samples import choose_samples, guess_score
 from leukodash.app.classify.smear_part import cells_of_smears, smear_summary
 from leukodash.app.classify.upload import own_cells, show_errors, show_upload_notes
@@ -134,6 +135,7 @@ def show() -> None:
         guess_score(table, samples, names)
         if smears:
             smear_summary(table, smears)
+        person_part(table[~table["position"].isin(truth)], runs, smears, names, chosen.rule)
         st.fragment(results)(files, table, maps, truth, names, chosen)
     with legend:
         heat_legend(chosen)

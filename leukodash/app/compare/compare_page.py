@@ -12,9 +12,10 @@ from leukodash.app.compare.confusion_part import choose_thresholds
 from leukodash.app.compare.different_cells import GREY, chosen_part, split_part
 from leukodash.app.compare.downloads import report_part
 from leukodash.app.compare.paired_tests import chosen_measure
+from leukodash.app.compare.people_part import people_part
 from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.run_picker import cells_words
-from leukodash.app.compare.statistics_tabs import subjects_part, tabs_part
+from leukodash.app.compare.statistics_tabs import tabs_part
 from leukodash.app.navigation import page
 from leukodash.app.sign_in import current_actor
 from leukodash.byte_cache import ByteCache
@@ -110,7 +111,7 @@ def show() -> None:
 
 
 def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], question: str) -> None:
-    """Show runs that were tested on the same cells: verdict, figure, table, subjects, and the details in tabs."""
+    """Show runs that were tested on the same cells: verdict, figure, table, people, and the details in tabs."""
     head, controls = st.container(), st.container(horizontal=True, vertical_alignment="bottom")
     try:
         key = tuple(str(run.path) for run in chosen), stamp(chosen)
@@ -138,7 +139,7 @@ def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], que
     with controls:
         report_part(comparison, at, result, chosen)
     table_part(result.table, chosen, group, stamp(list(group.runs)))
-    subjects_part(comparison, at)
+    people_part(comparison, at, chosen, (*key, *comparison.predictions))
     tabs_part(comparison, at, result, chosen)
 
 

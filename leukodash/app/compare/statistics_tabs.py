@@ -5,16 +5,14 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from leukodash.app.common import plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.confusion_part import confusion_part
 from leukodash.app.compare.gallery import gallery_part
 from leukodash.app.compare.paired_tests import measure_part, tests_part
 from leukodash.data.dataset import label_title
-from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, by_subject, reliability_tables
+from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, reliability_tables
 from leukodash.evaluation.metrics import net_benefit, predictive_values
 from leukodash.evaluation.published import published_table
-from leukodash.figures.accuracy_charts import subject_figure
 from leukodash.figures.learning_curve import learning_figure
 from leukodash.figures.probability_curves import decision_figure, pr_figure, reliability_figure, roc_figure
 from leukodash.figures.training_curves import history_figure
@@ -142,21 +140,6 @@ def _with_interval(value: float, low: float, high: float) -> str:
     if pd.isna(value):
         return ""
     return f"{value:.1%}" + (f" ({low:.1%}–{high:.1%})" if pd.notna(low + high) else "")
-
-
-def subjects_part(comparison: Comparison, at: Thresholds) -> None:
-    """Show the accuracy on each subject, and on which it is lowest."""
-    st.subheader("By subject", anchor=False)
-    if comparison.subjects is None:
-        st.info("The subjects of these cells are unknown.", icon=":material/person_off:")
-        return
-    rows = by_subject(comparison, at)
-    chart(subject_figure(rows.assign(label=rows["label"].map(label_title)), comparison.backbones), "subjects")
-    worst = rows.groupby(["subject", "label"])["accuracy"].mean().sort_values()
-    (subject, label), share = worst.index[0], worst.iloc[0]
-    st.caption(
-        f"Accuracy is lowest for subject {plain(subject)} ({plain(label_title(label))}): {share:.1%} on average."
-    )
 
 
 def _two_classes(comparison: Comparison) -> bool:
