@@ -205,7 +205,7 @@ def test_a_run_without_validation_cells_of_both_classes_says_so_and_uses_the_lik
     chosen = decided([("a", "all", "validation", 0.9)], "validation")
     assert chosen.threshold is None
     assert decision_words("M", chosen, calibrated=True) == (
-        "M: only 1 validation cells, too few to calibrate on; "
+        "M: probabilities not calibrated: 1 validation cells, of 30 that it takes; "
         "no validation cells of both classes, so the likeliest class is used."
     )
 

@@ -144,12 +144,7 @@ def decision_words(name: str, rule: Decision, calibrated: bool) -> str:
 
     If `calibrated` probabilities are shown, the threshold is a calibrated one too.
     """
-    temperature = rule.temperature
-    parts = []
-    if calibrated and len(rule.validation):
-        how = "overconfident" if temperature.value > 1 else "underconfident"
-        fitted = f"temperature {temperature.value:.2f} ({how} on {len(rule.validation):,} validation cells)"
-        parts.append(temperature.note or fitted)
+    parts = [f"probabilities {rule.temperature.note}"] if calibrated and rule.temperature.note else []
     if rule.note:
         parts.append(rule.note)
     elif (threshold := rule.shown_threshold if calibrated else rule.threshold) is not None:

@@ -26,8 +26,10 @@ RULES_HELP = (
     "Thresholds are never chosen on test cells."
 )
 CALIBRATED_HELP = (
-    "Networks tend to be overconfident. Calibrated probabilities divide the logits by one temperature, chosen on the "
-    "run's validation cells (Guo et al., 2017), so that about nine in ten cells with a probability of 90% are correct."
+    "Many networks are too sure. A temperature, chosen on the run's validation cells, makes their probabilities less "
+    "extreme (Guo et al., 2017). It is used only where it helps subjects that were held out when it was chosen. The "
+    "compare page shows how well it works on test cells, under *Calibration*; its other figures are of probabilities "
+    "as the networks give them."
 )
 
 
