@@ -38,6 +38,7 @@ class Predictions:
         validation: float array of shape (m, K), 0..1: probabilities for its own validation cells; may be empty.
         validation_labels: true classes of the validation cells, (m,).
         metrics: the metrics that do not depend on a threshold: `AREAS` and their intervals.
+        validation_subjects: the subject of each validation cell, (m,), None where unknown; None if all are.
     """
 
     test: np.ndarray
@@ -45,6 +46,7 @@ class Predictions:
     validation: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     validation_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    validation_subjects: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,8 @@ def average(comparison: Comparison, names: Sequence[str]) -> Predictions:
     labels = members[0].validation_labels
     if not all(np.array_equal(member.validation_labels, labels) for member in members):
         return Predictions(test)
-    return Predictions(test, validation=np.mean([m.validation for m in members], axis=0), validation_labels=labels)
+    validation, subjects = np.mean([member.validation for member in members], axis=0), members[0].validation_subjects
+    return Predictions(test, validation=validation, validation_labels=labels, validation_subjects=subjects)
 
 
 def results(comparison: Comparison, thresholds: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -13,6 +13,12 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from leukodash.data.dataset import label_title
+from leukodash.evaluation.calibration_tables import (
+    calibrated,
+    calibration_table,
+    calibration_words,
+    temperatures,
+)
 from leukodash.evaluation.comparison import (
     AREAS,
     RATES,
@@ -73,7 +79,9 @@ def html_report(
     if len(comparison.classes) == 2 and 0 < comparison.is_positive.sum() < comparison.n:
         scores = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
         sections["ROC and precision–recall"] = [roc_figure(scores, backbones), pr_figure(scores, backbones)]
-    sections["Calibration"] = [reliability_figure(reliability_tables(comparison), backbones)]
+    chosen = temperatures(comparison)
+    both = [comparison, *([calibrated(comparison, chosen)] if any(own.value != 1 for own in chosen.values()) else [])]
+    sections["Calibration"] = [reliability_figure(reliability_tables(each), backbones) for each in both]
     if comparison.subjects is not None:
         rows = by_subject(comparison, at)
         sections["By subject"] = [subject_figure(rows.assign(label=rows["label"].map(label_title)), backbones)]
@@ -99,6 +107,8 @@ def html_report(
         pairs=None if tests is None else pairs_figure(tests),
         tests=None if tests is None else _tests(tests),
         sections=sections,
+        calibration=calibration_words(calibration_table(comparison, chosen)),
+        notes={name: own.note for name, own in chosen.items()},
         published=_published(),
         today=date.today().isoformat(),
         disclaimer=DISCLAIMER,

@@ -205,6 +205,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
             validation[columns].to_numpy(dtype=float),
             validation["label"].to_numpy(dtype=object),
             {key: run.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")},
+            validation["subject"].astype(object).where(validation["subject"].notna(), None).to_numpy(),
         )
     return Comparison(cells, classes, positive, answers)
 
