@@ -3,7 +3,7 @@
 Does not import Keras. Tables are those of `classify_files.classify_files`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -97,29 +97,6 @@ def cell_groups(table: pd.DataFrame, truth: Mapping[int, str], calibrated: bool 
         "unlike the training cells": novel_positions(table),
     }
     return {name: [cell for cell in order if cell in group] for name, group in groups.items() if group}
-
-
-def heat_words(shares: Mapping[str, float]) -> str:
-    """Return a warning if most heat lies beside the cell; "" otherwise.
-
-    Args:
-        shares: by the name of the run, the share of its map's heat that lies on the cell; NaN where unknown.
-    """
-    beside = [name for name, share in shares.items() if share < 0.5]
-    if not beside:
-        return ""
-    which = "this map" if len(shares) == 1 else "each map"
-    if len(beside) < len(shares):
-        which = f"the map{'s' if len(beside) > 1 else ''} of {' and '.join(beside)}"
-    return f"Most of {which} lies beside the cell: it explains little of the cell itself."
-
-
-def many_heat_words(shares: Sequence[float]) -> str:
-    """Return how many of these shares of heat on the cell, NaN where unknown, are below one half; "" if none is."""
-    known = [share for share in shares if not np.isnan(share)]
-    beside = sum(share < 0.5 for share in known)
-    words = f"In {beside:,} of {len(known):,} maps most of the heat lies beside the cell: they explain little of it."
-    return words if beside else ""
 
 
 def guess_words(

@@ -126,7 +126,8 @@ def apply_decisions(table: pd.DataFrame, decisions: Mapping[str, Decision], rule
         table = pd.concat([table, rows.reset_index()], ignore_index=True)
         table = table.sort_values("position", kind="stable", ignore_index=True)
     odds = [f"p_{label}" for label in labels]
-    return table[["position", "file", "run", "class", *odds, *shares, "novelty", "novel", "error"]]
+    ends = [name for name in ("score", "score_shown", "error") if name in table]
+    return table[["position", "file", "run", "class", *odds, *shares, "novelty", "novel", *ends]]
 
 
 def novel_positions(table: pd.DataFrame) -> set[int]:

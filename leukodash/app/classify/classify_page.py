@@ -136,7 +136,7 @@ def show() -> None:
             smear_summary(table, smears)
         st.fragment(results)(files, table, maps, truth, names, chosen)
     with legend:
-        heat_legend(chosen)
+        heat_legend(chosen, table, names)
         show_badges(runs)
     with row:
         download_popover(files, table, maps, truth, names, chosen.style)
