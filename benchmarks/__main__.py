@@ -17,7 +17,7 @@ from benchmarks.harness import ROOT, SHARED, Options, write
 
 ALL = (
     "engine", "heads", "features", "memory", "kills", "class_load", "compare_load", "classify_load", "explain_speed",
-    "export", "coverage", "smear", "novelty_rates", "first_minute", "visitors",
+    "export", "coverage", "calibration_coverage", "heat_maps", "smear", "novelty_rates", "first_minute", "visitors",
 )  # fmt: skip
 QUICK = (
     "engine",

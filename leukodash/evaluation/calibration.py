@@ -115,9 +115,8 @@ def calibration_change(
     change = np.subtract(errors[1], errors[0])
     left_out = np.array([(cells.sum() - np.bincount(group, cells)) / np.maximum(rest, 1) for cells in change])
     squared = (left_out - left_out.mean(axis=1, keepdims=True)) ** 2
-    margin = [_margin(own, effective_count(own)) if own.any() else np.nan for own in squared]
+    margin = np.array([*(_margin(own, effective_count(own)) if own.any() else np.nan for own in squared), np.nan])
     table["difference"] = table["after"] - table["before"]
-    margin = np.array([*margin, np.nan])
     return table.assign(low=table["difference"] - margin, high=table["difference"] + margin)
 
 
@@ -140,7 +139,8 @@ def calibration_line(p: np.ndarray, is_positive: np.ndarray, subjects: Subjects 
     p = np.asarray(p, dtype=np.float64)
     logit, truth = _log(p) - _log(1 - p), np.asarray(is_positive, dtype=np.float64)
     group, _ = groups(subjects, len(truth))
-    line, found = _line(logit, truth, np.zeros(2)), {}
+    line = _line(logit, truth, np.zeros(2))
+    found: dict[str, float] = {}
     left_out = np.transpose([_line(logit[group != own], truth[group != own], line) for own in np.unique(group)])
     for name, value, others in zip(("intercept", "slope"), line, left_out, strict=True):
         margin = _margin((others - others.mean()) ** 2, effective_count(np.bincount(group)))

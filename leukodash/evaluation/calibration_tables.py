@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,10 +46,10 @@ def calibration_table(comparison: Comparison, chosen: Mapping[str, Temperature])
         the 95% interval of after − before, ``_low`` and ``_high``; and for two classes slope and intercept of the
         calibration line before, ``_low`` and ``_high``, and ``slope_after``. NaN where undefined.
     """
-    codes = pd.Index(comparison.classes).get_indexer(comparison.labels)
-    rows = []
+    codes = np.array([comparison.classes.index(label) for label in comparison.labels], dtype=int)
+    rows: list[dict[str, Any]] = []
     for name, own in comparison.predictions.items():
-        row = {"name": name, "temperature": chosen[name].value, "note": chosen[name].note}
+        row: dict[str, Any] = {"name": name, "temperature": chosen[name].value, "note": chosen[name].note}
         for change in calibration_change(own.test, codes, chosen[name], comparison.subjects).to_dict("records"):
             measure = change["measure"]
             row |= {measure: change["before"], f"{measure}_after": change["after"]}

@@ -235,8 +235,8 @@ class Classifier:
         direction[:, :classes] = -1 / max(1, classes - 1)
         direction[np.arange(n), explained] = 1
         parts = head.gradients(result.pooled, direction) * (result.pooled - head.mean)
-        # of the last maps the mean, and where it is pooled the standard deviation
-        last = result.activations.shape[-1] * (2 if self.run.trained.pooling == "cell" else 1)
+        numbers = 1 if self.run.trained.pooling in ("average", "blocks") else 2  # of each map: mean, deviation
+        last = numbers * result.activations.shape[-1]
         shown = parts if whole or not self.pools_blocks else parts[:, -last:]
         return parts.sum(axis=1).tolist(), shown.sum(axis=1).tolist() if default else [float("nan")] * n
 

@@ -109,8 +109,7 @@ def cards(
 
 def _place_words(place: HeatPlace) -> str:
     kind, icon = ("gray", "center_focus_strong") if place.share >= 0.5 and place.peak_on_cell else ("orange", "warning")
-    peak = "" if place.peak_on_cell else ", hottest beside"
-    return f":{kind}-badge[:material/{icon}: {percent(place.share)} on cell{peak}]"
+    return f":{kind}-badge[:material/{icon}: {percent(place.share)} on cell]"
 
 
 def _marks(truth: str | None, apart: bool, odd: bool) -> str:
