@@ -91,8 +91,10 @@ def missed(network: PooledNetwork, image: np.ndarray) -> float | None:
     batch = image[None].astype(np.float32)
     found = network.gradients(batch, np.zeros(1, int))
     assert found.evidence is not None, "a pooled network gives evidence"
-    logits, constants = (each[0, :2].astype(float) for each in (found.logits, head.logits(np.zeros_like(found.pooled))))
-    return float(abs(found.evidence.astype(float).mean() + constants[0] - constants[1] - logits[0] + logits[1]))
+    kernel, bias = (each.astype(float) for each in head.layers[0])
+    constants = bias - (head.mean.astype(float) / head.deviation) @ kernel
+    sides = found.evidence.astype(float).mean() + constants[0] - constants[1], found.logits[0].astype(float)
+    return float(abs(sides[0] - sides[1][0] + sides[1][1]))
 
 
 def mean_interval(values: pd.Series, subjects: pd.Series) -> list[float]:
