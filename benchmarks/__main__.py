@@ -17,7 +17,8 @@ from benchmarks.harness import ROOT, SHARED, Options, write
 
 ALL = (
     "engine", "heads", "features", "memory", "kills", "class_load", "compare_load", "classify_load", "explain_speed",
-    "export", "coverage", "people_coverage", "smear", "changed_copies", "novelty_rates", "first_minute", "visitors",
+    "export", "coverage", "people_coverage", "calibration_coverage", "heat_maps", "smear", "changed_copies",
+    "novelty_rates", "first_minute", "visitors",
 )  # fmt: skip
 QUICK = (
     "engine",

@@ -80,6 +80,28 @@ def test_a_run_that_pools_every_block_says_so_unless_it_started_from_random_weig
     assert not classifier().pools_blocks
 
 
+def test_an_answer_says_how_much_of_the_score_its_map_shows(classifier, alexnet_weights):
+    blocks, last = (classifier(weights="imagenet", pooling=pooling) for pooling in ("blocks", "average"))
+    images = images_of(blocks.run)
+    for served in (blocks, last):
+        logit = np.log(served.predict(images))
+        difference = logit[:, 0] - logit[:, 1]
+        whole = served.answer(images, ("evidence",), target="all")["evidence"]
+        scores = np.array([answer.score for answer in whole])
+        np.testing.assert_allclose(scores - scores.mean(), difference - difference.mean(), atol=1e-3)
+        assert [answer.score_shown for answer in whole] == pytest.approx(scores)
+    np.testing.assert_allclose(
+        [answer.score for answer in blocks.answer(images, ("evidence",), target="hem")["evidence"]],
+        [-answer.score for answer in blocks.answer(images, ("evidence",), target="all")["evidence"]], rtol=1e-4,
+    )  # fmt: skip
+    of_last = blocks.answer(images, ("gradcam",))["gradcam"]
+    assert all(abs(answer.score_shown - answer.score) > 1e-6 for answer in of_last)
+    early = blocks.answer(images[:2], ("gradcam",), layer=blocks.layers[1])["gradcam"]
+    assert np.isnan([answer.score_shown for answer in early]).all()
+    deep = classifier(weights="imagenet", train_from="all").answer(images[:2], ("evidence",))["evidence"]
+    assert np.isnan([answer.score for answer in deep]).all()
+
+
 def test_images_of_any_size_are_padded_to_a_square_as_for_training(classifier):
     served = classifier()
     rng = np.random.default_rng(0)

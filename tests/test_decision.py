@@ -17,8 +17,6 @@ from leukodash.inference.answer_summary import (
     decision_words,
     disagreements,
     display_order,
-    heat_words,
-    many_heat_words,
     percent,
     summary,
 )
@@ -145,24 +143,6 @@ def test_cells_worth_a_look_are_grouped_and_those_unlike_the_training_cells_coun
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("shares", "words"),
-    [
-        ({"A": 0.6, "B": np.nan}, ""),
-        ({"A": 0.2}, "Most of this map lies beside the cell: it explains little of the cell itself."),
-        ({"A": 0.2, "B": 0.6}, "Most of the map of A lies beside the cell: it explains little of the cell itself."),
-        ({"A": 0.2, "B": 0.3}, "Most of each map lies beside the cell: it explains little of the cell itself."),
-    ],
-)
-def test_a_map_that_lies_beside_the_cell_says_so(shares, words):
-    assert heat_words(shares) == words
-
-
-def test_the_maps_that_lie_beside_their_cells_are_counted():
-    assert many_heat_words([0.2, 0.6, np.nan, 0.4]).startswith("In 2 of 3 maps most of the heat lies beside the cell")
-    assert many_heat_words([0.6, np.nan]) == ""
-
-
 def test_no_probability_is_shown_as_0_or_100_percent():
     assert [percent(share) for share in (0.0, 0.0049, 0.005, 0.5, 0.9949, 0.995, 1.0)] == [
         "<1%", "<1%", "0%", "50%", "99%", ">99%", ">99%",
@@ -205,7 +185,7 @@ def test_a_run_without_validation_cells_of_both_classes_says_so_and_uses_the_lik
     chosen = decided([("a", "all", "validation", 0.9)], "validation")
     assert chosen.threshold is None
     assert decision_words("M", chosen, calibrated=True) == (
-        "M: only 1 validation cells, too few to calibrate on; "
+        "M: probabilities not calibrated: 1 validation cells, of 30 that it takes; "
         "no validation cells of both classes, so the likeliest class is used."
     )
 

@@ -261,7 +261,9 @@ def test_the_share_of_the_heat_on_the_cell_is_told_and_that_most_lies_beside_it(
     titles = list(run_names([one, two]))
     assert ">99% on cell]" in said
     assert "<1% on cell]" in said
-    assert f"Most of the map of {titles[1]} lies beside the cell: it explains little of the cell itself." in said
+    where = f"Most of the map of {titles[1]}, and its hottest place, lie beside the cell"
+    assert f"{where}: it explains little of the cell itself." in said
+    assert "Probabilities: calibrated where that helps new subjects" in said
 
 
 @pytest.mark.slow

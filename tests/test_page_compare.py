@@ -7,6 +7,7 @@ from made_runs import made_cells, made_run, publish
 
 from leukodash.app.compare.choice import link_problem
 from leukodash.app.compare.run_picker import MAX_RUNS, board_of, search, ticked_now
+from leukodash.inference.decision import decision
 from leukodash.runs.imported_predictions import imported_runs
 
 PERFECT = [0.9 if i % 7 % 2 == 0 else 0.1 for i in range(110)]
@@ -202,6 +203,23 @@ def test_people_are_counted_for_each_run_and_shown_for_one_of_them():
 def test_nobody_with_cells_of_two_classes_gets_a_verdict():
     made_run(cells=made_cells().assign(subject=lambda cells: (cells.index // 2 % 9).astype(str)))
     assert "nobody has one true class" in texts(open_page("compare"))
+
+
+def test_calibration_is_shown_before_and_after_the_temperature_of_each_run():
+    sure = made_run("vgg16", skill=0.3, seed=1, config={"seed": 0})  # by far too sure
+    made_run("mobilenet", seed=2, p_all=[0.7 - 0.4 * (i % 7 % 2) for i in range(110)], config={"seed": 0})
+    at = open_page("compare", tab="Calibration")
+    rows = widget(at.tabs, "Calibration").dataframe[0].value.set_index("run")
+    assert float(rows.loc["VGG16", "temperature"]) > 1 == float(rows.loc["MobileNet", "temperature"])
+    assert re.fullmatch(r"[\d.]+ → [\d.]+ \([−+][\d.]+ to [−+][\d.]+\)", rows.loc["VGG16", "log loss"])
+    assert re.fullmatch(r"[\d.]+", rows.loc["MobileNet", "log loss"])
+    assert "VGG16: probabilities calibrated by a temperature of" in texts(at)
+    assert "MobileNet: probabilities left as they are: not overconfident" in texts(at)
+    temperature = decision(sure).temperature
+    assert f"{temperature.value:.2f}" == rows.loc["VGG16", "temperature"]  # the classify page's
+    given = widget(at.tabs, "Calibration").get("plotly_chart")[0].proto.alt
+    at.segmented_control(key="reliability-of").set_value("calibrated").run()
+    assert widget(at.tabs, "Calibration").get("plotly_chart")[0].proto.alt != given
 
 
 def test_without_subjects_the_page_says_so():

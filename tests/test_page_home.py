@@ -29,6 +29,7 @@ def test_a_real_cell_has_a_class_a_heat_map_and_a_credit_and_another_one_follows
     first = home.session_state["home-cell"], [text.value for text in home.markdown if "MobileNet" in text.value]
     assert any("That is right." in text or "That is wrong" in text for text in first[1])
     assert any("CC BY 3.0" in caption.value and "lies on the cell" in caption.value for caption in home.caption)
+    assert any("The map shows 100% of the score." in caption.value for caption in home.caption)
     next(button for button in home.button if button.label == "Another cell").click().run()
     assert home.session_state["home-cell"] == first[0] + 1
 

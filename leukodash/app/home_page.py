@@ -12,7 +12,7 @@ from leukodash import settings
 from leukodash.app.common import CNMC_CREDIT, classifier, page_head, plain
 from leukodash.app.compare.chart import chart
 from leukodash.app.navigation import page
-from leukodash.cam.localization import heat_on_cell
+from leukodash.cam.localization import HeatPlace, heat_place
 from leukodash.data.dataset import label_title
 from leukodash.data.images import read_image
 from leukodash.errors import LeukoDashError
@@ -20,7 +20,9 @@ from leukodash.evaluation.comparison import forest_rows
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.heat_overlay import overlay
-from leukodash.inference.answer_summary import heat_words
+from leukodash.inference.answer_summary import percent
+from leukodash.inference.decision import decision
+from leukodash.inference.map_words import heat_words, score_words
 from leukodash.inference.sample_cells import draw_samples, unseen_cells
 from leukodash.runs.leaderboard import default_runs, first_group, first_run, test_groups
 from leukodash.runs.run_folder import Run, finished, published_runs
@@ -47,13 +49,17 @@ def cells_of(path: str) -> pd.DataFrame:
 
 
 @st.cache_data(show_spinner="Classifying …", max_entries=24)  # 1.2 MB each
-def answer_for(path: str, file: str) -> tuple[str, float, np.ndarray, np.ndarray, float]:
-    """Return the class of a cell, its probability, the cell and its heat map, and the share of heat on the cell."""
+def answer_for(path: str, file: str) -> tuple[str, float, np.ndarray, np.ndarray, HeatPlace, str]:
+    """Return the class of a cell, its calibrated probability, the cell, its heat map, and where the heat lies.
+
+    Last, in words, how much of the score the map shows.
+    """
     served, image = classifier(path), read_image(Path(file))
     answer = served.answer([image], ("evidence",))["evidence"][0]
-    best = int(answer.probabilities.argmax())
-    bright, share = brighten(image), heat_on_cell(image, answer.heat)
-    return served.classes[best], float(answer.probabilities[best]), bright, overlay(bright, answer.heat), share
+    p = decision(served.run).temperature.scale(answer.probabilities)
+    best, bright = int(p.argmax()), brighten(image)
+    place, shown = heat_place(image, answer.heat), score_words(answer.score, answer.score_shown)
+    return served.classes[best], float(p[best]), bright, overlay(bright, answer.heat), place, shown
 
 
 @st.fragment
@@ -64,7 +70,7 @@ def live_cell(run: Run) -> None:
         run.check()
         cells = cells_of(str(run.path))
         cell = cells.iloc[number % len(cells)]
-        label, probability, picture, heat, share = answer_for(str(run.path), str(cell["path"]))
+        label, probability, picture, heat, place, shown = answer_for(str(run.path), str(cell["path"]))
     except LeukoDashError as error:  # here, as an error leaves no fragment
         st.error(plain(str(error)), icon=":material/error:")
         return
@@ -75,12 +81,14 @@ def live_cell(run: Run) -> None:
         alt=f"A white blood cell on black, and the same cell, bright where the network sees {label_title(label)}.",
     )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{run.config.spec.title}: {label_title(label)}, {probability:.0%}.** {verdict}", width="stretch")
+        st.markdown(
+            f"**{run.config.spec.title}: {label_title(label)}, {percent(probability)}.** {verdict}", width="stretch"
+        )
         st.button("Another cell", icon=":material/refresh:", on_click=_next)
-    on_cell = "" if np.isnan(share) else f"{share:.0%} of that lies on the cell. {heat_words({'': share})}"
+    on_cell = "" if np.isnan(place.share) else f"{place.share:.0%} of that lies on the cell. {heat_words({'': place})}"
     st.caption(
         "A real cell of a person whom this network has never seen. Bright on the right: what speaks for its answer. "
-        f"{on_cell} {CNMC_CREDIT}"
+        f"{on_cell} {f'The map {shown}.' if shown else ''} {CNMC_CREDIT}"
     )
 
 

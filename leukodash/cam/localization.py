@@ -1,6 +1,7 @@
 """Locating heat: how much of it lies on the cell and, for generated cells, whose masks are known, on the nucleus."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -49,15 +50,30 @@ def heat_fraction_inside(heat: np.ndarray, mask: np.ndarray) -> float:
     return float(large[mask].sum() / large.sum()) if large.sum() > 0 else float("nan")
 
 
-def heat_on_cell(image: np.ndarray, heat: np.ndarray) -> float:
-    """Return the fraction of a map's heat that lies on the cell; NaN without heat, or without a black ground.
+class HeatPlace(NamedTuple):
+    """Where the heat of a map lies.
+
+    Attributes:
+        share: fraction of the heat that lies on the cell, 0 to 1; NaN without heat, or without a black ground.
+        peak_on_cell: whether the hottest place does; True where the share is NaN.
+    """
+
+    share: float
+    peak_on_cell: bool
+
+
+def heat_place(image: np.ndarray, heat: np.ndarray) -> HeatPlace:
+    """Return where a map's heat lies.
 
     Args:
         image: uint8 (H, W, 3), RGB, of any size; padded to a square as for the network.
         heat: float (h, w), 0 to 1, its map.
     """
     mask = cell_mask(square(image, max(image.shape[:2])))
-    return float("nan") if mask is None else heat_fraction_inside(heat, mask)
+    if mask is None or not heat.any():
+        return HeatPlace(float("nan"), True)
+    peak = np.unravel_index(resize_map(heat, mask.shape).argmax(), mask.shape)
+    return HeatPlace(heat_fraction_inside(heat, mask), bool(mask[peak]))
 
 
 def generated_masks(folder: Path, name: str, image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -39,6 +39,11 @@ class PooledNetwork:
     def __init__(self, forward: Forward, head: Callable[[], Head], classes: int, over_cell: bool = False) -> None:
         self._forward, self._head, self._classes, self._over_cell = forward, head, classes, over_cell
 
+    @property
+    def head(self) -> Head:
+        """The present head."""
+        return self._head()
+
     def logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and pooled features of float32 images (n, size, size, 3), RGB 0 to 255."""
         pooled, _ = self._forward(images, False)

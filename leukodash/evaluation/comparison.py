@@ -42,6 +42,7 @@ class Predictions:
         validation_people: subject of each validation cell, None if training had cells of the subject, (m,); may be
             empty.
         metrics: the metrics that do not depend on a threshold: `AREAS` and their intervals.
+        validation_subjects: the subject of each validation cell, (m,), None where unknown; None if all are.
     """
 
     test: np.ndarray
@@ -50,6 +51,7 @@ class Predictions:
     validation_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
     validation_people: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=object))
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    validation_subjects: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,9 @@ def average(comparison: Comparison, names: Sequence[str]) -> Predictions:
     validation = np.mean([member.validation for member in members], axis=0)
     same = all(np.array_equal(member.validation_people, first.validation_people) for member in members)
     people = first.validation_people if same else first.validation_people[:0]
-    return Predictions(test, None, validation, first.validation_labels, people)
+    return Predictions(
+        test, None, validation, first.validation_labels, people, validation_subjects=first.validation_subjects
+    )
 
 
 def results(comparison: Comparison, thresholds: Thresholds, tests: pd.DataFrame | None = None) -> pd.DataFrame:

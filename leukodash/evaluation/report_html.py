@@ -13,6 +13,12 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from leukodash.data.dataset import label_title
+from leukodash.evaluation.calibration_tables import (
+    calibrated,
+    calibration_table,
+    calibration_words,
+    temperatures,
+)
 from leukodash.evaluation.comparison import (
     AREAS,
     PEOPLE,
@@ -85,7 +91,9 @@ def html_report(
     if len(comparison.classes) == 2 and 0 < comparison.is_positive.sum() < comparison.n:
         scores = {name: (comparison.is_positive, comparison.scores(name)) for name in comparison.predictions}
         sections["ROC and precision–recall"] = [roc_figure(scores, backbones), pr_figure(scores, backbones)]
-    sections["Calibration"] = [reliability_figure(reliability_tables(comparison), backbones)]
+    chosen = temperatures(comparison)
+    both = [comparison, *([calibrated(comparison, chosen)] if any(own.value != 1 for own in chosen.values()) else [])]
+    sections["Calibration"] = [reliability_figure(reliability_tables(each), backbones) for each in both]
     if curves := {name: history for name, history in histories.items() if len(history)}:
         sections["Training"] = [history_figure(curves, metric, backbones) for metric in ("accuracy", "loss")]
     verdicts = person_verdicts(comparison, at)
@@ -112,6 +120,8 @@ def html_report(
         people_words={name: " ".join(person_sentences(own)) for name, own in verdicts.items()},
         people_figures=_people_figures(verdicts, backbones),
         sections=sections,
+        calibration=calibration_words(calibration_table(comparison, chosen)),
+        notes={name: own.note for name, own in chosen.items()},
         published=_published(),
         today=date.today().isoformat(),
         disclaimer=DISCLAIMER,

@@ -3,7 +3,7 @@
 Does not import Keras. Tables are those of `classify_files.classify_files`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -99,29 +99,6 @@ def cell_groups(table: pd.DataFrame, truth: Mapping[int, str], calibrated: bool 
     return {name: [cell for cell in order if cell in group] for name, group in groups.items() if group}
 
 
-def heat_words(shares: Mapping[str, float]) -> str:
-    """Return a warning if most heat lies beside the cell; "" otherwise.
-
-    Args:
-        shares: by the name of the run, the share of its map's heat that lies on the cell; NaN where unknown.
-    """
-    beside = [name for name, share in shares.items() if share < 0.5]
-    if not beside:
-        return ""
-    which = "this map" if len(shares) == 1 else "each map"
-    if len(beside) < len(shares):
-        which = f"the map{'s' if len(beside) > 1 else ''} of {' and '.join(beside)}"
-    return f"Most of {which} lies beside the cell: it explains little of the cell itself."
-
-
-def many_heat_words(shares: Sequence[float]) -> str:
-    """Return how many of these shares of heat on the cell, NaN where unknown, are below one half; "" if none is."""
-    known = [share for share in shares if not np.isnan(share)]
-    beside = sum(share < 0.5 for share in known)
-    words = f"In {beside:,} of {len(known):,} maps most of the heat lies beside the cell: they explain little of it."
-    return words if beside else ""
-
-
 def guess_words(
     table: pd.DataFrame, guesses: Mapping[str, str], truth: Mapping[str, str], titles: Mapping[str, str]
 ) -> str:
@@ -144,12 +121,7 @@ def decision_words(name: str, rule: Decision, calibrated: bool) -> str:
 
     If `calibrated` probabilities are shown, the threshold is a calibrated one too.
     """
-    temperature = rule.temperature
-    parts = []
-    if calibrated and len(rule.validation):
-        how = "overconfident" if temperature.value > 1 else "underconfident"
-        fitted = f"temperature {temperature.value:.2f} ({how} on {len(rule.validation):,} validation cells)"
-        parts.append(temperature.note or fitted)
+    parts = [f"probabilities {rule.temperature.note}"] if calibrated and rule.temperature.note else []
     if rule.note:
         parts.append(rule.note)
     elif (threshold := rule.shown_threshold if calibrated else rule.threshold) is not None:

@@ -56,11 +56,16 @@ class Answer:
         probabilities: float64 (classes,), uncalibrated; the mean over views if the run averages views.
         heat: float32 (h, w), 0 to 1, at the resolution of the layer, for the untransformed image.
         novelty: distance from the training cells; NaN if the run has no novelty score.
+        score: how much higher the logit of the explained class is than that of the others, compared with the mean
+            training cell; NaN for runs that trained more than a head.
+        score_shown: what the mapped feature maps contribute to it; NaN for layers before the last.
     """
 
     probabilities: np.ndarray
     heat: np.ndarray
     novelty: float
+    score: float = float("nan")
+    score_shown: float = float("nan")
 
 
 class Network(Protocol):
@@ -214,8 +219,27 @@ class Classifier:
                     maps = scaled(result.evidence)
                 else:
                     maps = heat_maps(method, result.activations, result.gradients, masked_probability)
-                answers[method] += map(Answer, probabilities, maps, novelty.tolist())
+                whole = method == "evidence" and result.evidence is not None
+                scores = self._scores(result, explained, whole, layer)
+                answers[method] += map(Answer, probabilities, maps, novelty.tolist(), *scores)
         return answers
+
+    def _scores(
+        self, result: GradientResult, explained: np.ndarray, whole: bool, layer: str | None
+    ) -> tuple[list[float], list[float]]:
+        """Return `Answer.score` and `Answer.score_shown` of each image; `whole`: the map shows all pooled maps."""
+        n, default = len(explained), layer in (None, self._layer)
+        if self._pooled is None:
+            return [float("nan")] * n, [float("nan")] * n
+        head, classes = self._pooled.head, len(self.classes)
+        direction = np.zeros_like(result.logits)
+        direction[:, :classes] = -1 / max(1, classes - 1)
+        direction[np.arange(n), explained] = 1
+        parts = head.gradients(result.pooled, direction) * (result.pooled - head.mean)
+        numbers = 1 if self.run.trained.pooling in ("average", "blocks") else 2  # of each map: mean, deviation
+        last = numbers * result.activations.shape[-1]
+        shown = parts if whole or not self.pools_blocks else parts[:, -last:]
+        return parts.sum(axis=1).tolist(), shown.sum(axis=1).tolist() if default else [float("nan")] * n
 
     def network(self, layer: str | None = None, method: str = "gradcam") -> Network:
         """Return what explains one of the network's layers, by default the last one that has a spatial extent.

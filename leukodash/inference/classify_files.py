@@ -50,9 +50,10 @@ def classify_files(
     Returns:
         table: one row per file and run, files in order: ``position`` (0 for the first file), ``file``, ``run`` (id),
             ``class`` (by the rule), for each class of any run ``p_<class>`` (uncalibrated) and
-            ``calibrated_<class>``, ``novelty``, ``novel`` (bool, unlike the training cells), ``error``. An unreadable
-            file has one row, without a run and with a message in ``error``; elsewhere ``error`` is empty. With
-            several runs, each file has a last row with the run `decision.AVERAGE`.
+            ``calibrated_<class>``, ``novelty``, ``novel`` (bool, unlike the training cells), ``score`` and
+            ``score_shown`` (see `Answer`), ``error``. An unreadable file has one row, without a run and with a message
+            in ``error``; elsewhere ``error`` is empty. With several runs, each file has a last row with the run
+            `decision.AVERAGE`.
         maps: heat map of each row as in `Answer`; None for errors and for the average.
     """
     unshared: Cache = {}
@@ -84,9 +85,11 @@ def classify_files(
             answer = answers[position, classifier.run.id]
             shares = {f"p_{label}": float(p) for label, p in zip(classifier.classes, answer.probabilities, strict=True)}
             novel = classifier.novelty is not None and answer.novelty > classifier.novelty.limit
-            rows.append({**row, "run": classifier.run.id, **shares, "novelty": answer.novelty, "novel": novel})
+            measured = {"novelty": answer.novelty, "score": answer.score, "score_shown": answer.score_shown}
+            rows.append({**row, "run": classifier.run.id, **shares, **measured, "novel": novel})
     labels = dict.fromkeys(label for classifier in classifiers for label in classifier.classes)
-    columns = ["position", "file", "run", *(f"p_{label}" for label in labels), "novelty", "novel", "error"]
+    columns = ["position", "file", "run", *(f"p_{label}" for label in labels), "novelty", "novel"]
+    columns += ["score", "score_shown", "error"]
     decisions = {classifier.run.id: decision(classifier.run, rule) for classifier in classifiers}
     table = apply_decisions(pd.DataFrame(rows, columns=columns), decisions, rule)
     keys = zip(table["position"], table["run"], strict=True)

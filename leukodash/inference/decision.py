@@ -27,7 +27,8 @@ class Decision:
     Attributes:
         classes: labels, in the order of the columns of probabilities.
         positive: the class that the threshold is for.
-        temperature: for calibrated probabilities; 1 for an average, whose inputs are calibrated already.
+        temperature: for calibrated probabilities; 1 where it would not help new subjects, and for an average, whose
+            inputs are calibrated already.
         threshold: the positive class is predicted from this probability; None predicts the likeliest class.
         note: why there is no threshold although one was requested, else "".
         validation: float (m, K), probabilities of the validation cells, on which the threshold is chosen.
@@ -63,12 +64,13 @@ def decision(run: Run, rule: Rule = "likeliest") -> Decision:
     table = run.predictions
     columns = [f"p_{label}" for label in classes]
     if not set(columns) <= set(table.columns):
-        table = pd.DataFrame(columns=["file", "label", "part", *columns])
+        table = pd.DataFrame(columns=["file", "label", "subject", "part", *columns])
     known = table[(table["part"] == "validation") & table["label"].isin(classes)].sort_values("file")
     validation = known[columns].to_numpy(dtype=np.float64)
     codes = np.array([classes.index(label) for label in known["label"]], dtype=int)
     threshold, note = _threshold(validation, codes, classes, positive, rule)
-    temperature = fit_temperature(validation, codes)
+    subjects = known["subject"].astype(object).where(known["subject"].notna(), None).to_numpy()
+    temperature = fit_temperature(validation, codes, subjects)
     return Decision(classes, positive, temperature, threshold, note, validation, known[["file", "label"]])
 
 
@@ -124,7 +126,8 @@ def apply_decisions(table: pd.DataFrame, decisions: Mapping[str, Decision], rule
         table = pd.concat([table, rows.reset_index()], ignore_index=True)
         table = table.sort_values("position", kind="stable", ignore_index=True)
     odds = [f"p_{label}" for label in labels]
-    return table[["position", "file", "run", "class", *odds, *shares, "novelty", "novel", "error"]]
+    ends = [name for name in ("score", "score_shown", "error") if name in table]
+    return table[["position", "file", "run", "class", *odds, *shares, "novelty", "novel", *ends]]
 
 
 def novel_positions(table: pd.DataFrame) -> set[int]:

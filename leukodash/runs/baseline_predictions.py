@@ -59,13 +59,16 @@ def predict_baselines(run: Run, tested: pd.Series, progress: Progress | None = N
         tables |= {SVM: frozen[rows], KNN: frozen[rows]}
 
     labels, part = split["label"].to_numpy(dtype=object), split["part"].to_numpy(dtype=object)
+    subjects = split["subject"].astype(object).where(split["subject"].notna(), None).to_numpy()
     answers = {}
     place = pd.Series(np.arange(len(split)), index=split.index)
     test_rows, validation = place[tested].to_numpy(), part == "validation"
     for number, (name, table) in enumerate(tables.items()):
         report(0.6 + 0.4 * number / len(tables), name)
         p = baseline(name, table, labels, part == "train", tuple(run.metrics["classes"]))
-        answers[name] = Predictions(p[test_rows], None, p[validation], labels[validation])
+        answers[name] = Predictions(
+            p[test_rows], None, p[validation], labels[validation], validation_subjects=subjects[validation]
+        )
     return answers
 
 

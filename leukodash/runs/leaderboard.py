@@ -207,6 +207,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
             validation["label"].to_numpy(dtype=object),
             _held_out_people(run, validation),
             {key: run.metrics.get(key) for area in AREAS for key in (area, f"{area}_interval")},
+            validation["subject"].astype(object).where(validation["subject"].notna(), None).to_numpy(),
         )
     return Comparison(cells, classes, positive, answers)
 

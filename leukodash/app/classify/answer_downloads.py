@@ -5,8 +5,9 @@ from functools import partial
 import pandas as pd
 import streamlit as st
 
-from leukodash.app.classify.cell_cards import heat_share
+from leukodash.app.classify.cell_cards import place_of_heat
 from leukodash.app.common import plain
+from leukodash.cam.localization import HeatPlace
 from leukodash.cam.overlay_files import OverlayStyle, overlays_zip
 from leukodash.csv_text import csv_text
 from leukodash.data.images import Source
@@ -30,11 +31,15 @@ def download_popover(
 
 
 def _csv(files: list[Source], table: pd.DataFrame, maps: list, truth: dict[int, str], names: dict[str, str]) -> str:
-    shares = [
-        float("nan") if heat is None else heat_share(files[position], heat)
+    places = [
+        HeatPlace(float("nan"), True) if heat is None else place_of_heat(files[position], heat)
         for position, heat in zip(table["position"], maps, strict=True)
     ]
-    saved = table.assign(truth=table["position"].map(truth), title=table["run"].map(names), heat_on_cell=shares)
+    where = pd.DataFrame(places, index=table.index)
+    saved = table.assign(
+        truth=table["position"].map(truth), title=table["run"].map(names), heat_on_cell=where["share"],
+        peak_on_cell=where["peak_on_cell"].where(where["share"].notna()),
+    )  # fmt: skip
     return csv_text(saved.drop(columns="position"))
 
 

@@ -10,16 +10,18 @@ import pandas as pd
 import streamlit as st
 
 from leukodash.app.classify.answer_settings import Settings
-from leukodash.app.classify.cell_cards import cards, heat_share
+from leukodash.app.classify.cell_cards import cards, place_of_heat
 from leukodash.app.classify.picture_buttons import data_url
 from leukodash.app.common import choose_one
 from leukodash.app.picture_cache import data_of, kept
+from leukodash.cam.localization import HeatPlace
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
 from leukodash.figures.cell_pictures import brighten
-from leukodash.inference.answer_summary import UNSURE, cell_groups, many_heat_words, probabilities
+from leukodash.inference.answer_summary import UNSURE, cell_groups, probabilities
 from leukodash.inference.decision import AVERAGE
+from leukodash.inference.map_words import many_heat_words
 
 CARDS, ROWS = 12, 200  # per page
 SMALL = 56  # pixels a side
@@ -64,7 +66,7 @@ def _table(
     answers, shown = table.to_dict("records"), probabilities(table, chosen.calibrated)
     by_position = table.groupby("position").groups
     rows: list[dict] = []
-    heat_shares: list[float] = []
+    places: list[HeatPlace] = []
     for position in positions:
         file = files[position]
         small = thumbnail(file, chosen.style.bright)
@@ -77,9 +79,10 @@ def _table(
             rows[-1][f"{run} class"] = f"{label_title(answer['class'])}{'?' if answer['novel'] else ''}"
             rows[-1][f"{run} probability"] = None if answer["novel"] else round(100 * shown[number], 1)
             if heat is not None:
-                heat_shares.append(heat_share(file, heat))
+                places.append(place_of_heat(file, heat))
                 rows[-1][f"{run} map"] = data_url(draw_over(small, heat, chosen.style, answer["novel"]))
-                rows[-1][f"{run} heat on cell"] = round(100 * heat_shares[-1], 1)
+                rows[-1][f"{run} heat on cell"] = round(100 * places[-1].share, 1)
+                rows[-1][f"{run} hottest place"] = "on the cell" if places[-1].peak_on_cell else "beside the cell"
                 rows[-1][f"{run} novelty"] = answer["novelty"]
     grid = pd.DataFrame(rows)
     config = _columns(names)
@@ -88,7 +91,7 @@ def _table(
         height=min(640, 40 + len(rows) * (SMALL + 8)), key="answers", on_select="rerun", selection_mode="single-row",
         alt=f"Answers for {len(rows)} cells; select a row to see the cell larger",
     )  # fmt: skip
-    st.caption(f"A click on a column's name sorts; a selected row is shown larger. {many_heat_words(heat_shares)}")
+    st.caption(f"A click on a column's name sorts; a selected row is shown larger. {many_heat_words(places)}")
     return state.selection.rows[0] if state.selection.rows else None
 
 
@@ -100,6 +103,7 @@ def _columns(names: dict[str, str]) -> dict:
         "class": column.TextColumn,
         "probability": partial(column.NumberColumn, format="%.0f%%", help="Of the class that the network names."),
         "heat on cell": partial(column.NumberColumn, format="%.0f%%", help="The rest lies beside the cell."),
+        "hottest place": column.TextColumn,
         "novelty": partial(column.NumberColumn, format="%.2f", help="Distance from the training cells."),
     }
     config: dict = {"cell": column.ImageColumn("Cell", width="small"), "truth": "Truth"}

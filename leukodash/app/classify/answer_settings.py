@@ -26,8 +26,10 @@ RULES_HELP = (
     "Thresholds are never chosen on test cells."
 )
 CALIBRATED_HELP = (
-    "Networks tend to be overconfident. Calibrated probabilities divide the logits by one temperature, chosen on the "
-    "run's validation cells (Guo et al., 2017), so that about nine in ten cells with a probability of 90% are correct."
+    "Many networks are too sure. A temperature, chosen on the run's validation cells, makes their probabilities less "
+    "extreme (Guo et al., 2017). It is used only where it helps subjects that were held out when it was chosen. The "
+    "compare page shows how well it works on test cells, under *Calibration*; its other figures are of probabilities "
+    "as the networks give them."
 )
 
 
@@ -62,7 +64,10 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
         if any(classifier.views > 1 for classifier in loaded):
             notes += " For runs that average views of a cell, the map is of the original view."
         if method != "evidence" and any(classifier.pools_blocks for classifier in loaded):
-            notes += " Runs that pool every block also use earlier feature maps, which this map does not show."
+            notes += (
+                " Runs that pool every block also use earlier feature maps, which this map does not show: the line "
+            )
+            notes += "under each map says how much of the score it shows."
         st.caption(notes)
         shared = [label for label in loaded[0].classes if all(label in other.classes for other in loaded)]
         titles = {PREDICTED: PREDICTED} | {label: plain(label_title(label)) for label in shared}

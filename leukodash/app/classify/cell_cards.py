@@ -10,16 +10,18 @@ import streamlit as st
 from leukodash.app.classify.answer_settings import Settings
 from leukodash.app.common import plain
 from leukodash.app.picture_cache import data_of, kept
-from leukodash.cam.localization import heat_on_cell
+from leukodash.cam.localization import HeatPlace, heat_place
 from leukodash.cam.overlay_files import draw_over
 from leukodash.data.dataset import label_title
 from leukodash.data.images import Source, read_image, square
 from leukodash.figures.cell_pictures import brighten
 from leukodash.figures.heat_overlay import color_bar
-from leukodash.inference.answer_summary import disagreements, heat_words, percent
+from leukodash.inference.answer_summary import disagreements, percent
 from leukodash.inference.decision import AVERAGE, novel_positions
+from leukodash.inference.map_words import heat_words, score_words, share_words
 
 DECODED = 300  # pixels a side, for the full-screen view
+GIVEN = "as the networks give them, as on the compare page."
 SHOWN = {1: 150, 2: 150, 3: 116, 4: 116}  # pixels a side by the number of runs, so that whole cards fill a row
 
 
@@ -33,18 +35,27 @@ def picture(file: Source) -> tuple[np.ndarray, str]:
     return kept(file, ("picture", DECODED), decode)
 
 
-def heat_share(file: Source, heat: np.ndarray) -> float:
-    """Return `localization.heat_on_cell`, computed once for each map."""
+def place_of_heat(file: Source, heat: np.ndarray) -> HeatPlace:
+    """Return `localization.heat_place`, computed once for each map."""
     which = hashlib.sha256(heat.tobytes()).hexdigest()
-    return kept(file, ("heat on cell", which), lambda: heat_on_cell(read_image(data_of(file)), heat))
+    return kept(file, ("place of heat", which), lambda: heat_place(read_image(data_of(file)), heat))
 
 
-def heat_legend(chosen: Settings) -> None:
-    """Show what the colors of the heat maps mean."""
+def heat_legend(chosen: Settings, table: pd.DataFrame, names: dict[str, str]) -> None:
+    """Show what the colors of the heat maps mean, how much of the scores they show, and which probabilities are shown.
+
+    Args:
+        chosen: the settings of the page.
+        table: the answers.
+        names: title of each run, by its id.
+    """
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", width="content"):
         st.caption("Heat: no evidence", width="content")
         st.image(color_bar(chosen.style.colors), width=120, alt="Colors from no evidence to the strongest evidence")
         st.caption("strongest. *On cell*: the share of the heat on the cell itself.", width="content")
+    shares = [share_words(table[table["run"] == run], plain(name)) for run, name in names.items()]
+    kind = "calibrated where that helps new subjects: see *Decision*." if chosen.calibrated else GIVEN
+    st.caption("  \n".join([f"Probabilities: {kind}", *filter(None, shares)]), width="content")
 
 
 def cards(
@@ -67,7 +78,7 @@ def cards(
             name = Path(rows["file"].iloc[0]).name if isinstance(file, Path) else rows["file"].iloc[0]
             image = brighten(image) if chosen.style.bright else image
             known = truth.get(position)
-            shares = {}
+            places = {}
             with st.container(border=True, width=(side + 16) * (len(names) + 1) + 20, gap="xsmall"):
                 st.markdown(f":small[{plain(name)}] {_marks(known, position in apart, position in odd)}")
                 with st.container(horizontal=True):
@@ -86,17 +97,19 @@ def cards(
                             _answer(row, title, known, chosen.calibrated, bar=len(names) == 1)
                             if not heat.any():
                                 st.markdown(f":small[no evidence for {plain(label)}]")
-                            elif not np.isnan(share := heat_share(file, heat)):
-                                st.markdown(_share_words(share))
+                            elif not np.isnan((place := place_of_heat(file, heat)).share):
+                                st.markdown(_place_words(place))
                                 if not row["novel"]:
-                                    shares[title] = share
-                if words := heat_words(shares):
+                                    places[title] = place
+                            if shown := score_words(row["score"], row["score_shown"]):
+                                st.markdown(f":small[:gray[{shown}]]")
+                if words := heat_words(places):
                     st.markdown(f":small[{plain(words)}]")
 
 
-def _share_words(share: float) -> str:
-    kind, icon = ("gray", "center_focus_strong") if share >= 0.5 else ("orange", "warning")
-    return f":{kind}-badge[:material/{icon}: {percent(share)} on cell]"
+def _place_words(place: HeatPlace) -> str:
+    kind, icon = ("gray", "center_focus_strong") if place.share >= 0.5 and place.peak_on_cell else ("orange", "warning")
+    return f":{kind}-badge[:material/{icon}: {percent(place.share)} on cell]"
 
 
 def _marks(truth: str | None, apart: bool, odd: bool) -> str:

@@ -138,7 +138,7 @@ def show() -> None:
         person_part(table[~table["position"].isin(truth)], runs, smears, names, chosen.rule)
         st.fragment(results)(files, table, maps, truth, names, chosen)
     with legend:
-        heat_legend(chosen)
+        heat_legend(chosen, table, names)
         show_badges(runs)
     with row:
         download_popover(files, table, maps, truth, names, chosen.style)

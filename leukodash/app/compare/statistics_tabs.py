@@ -5,16 +5,18 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from leukodash.app.common import plain
+from leukodash.app.compare.calibration_part import calibration_part
 from leukodash.app.compare.chart import chart
 from leukodash.app.compare.confusion_part import confusion_part
 from leukodash.app.compare.gallery import gallery_part
 from leukodash.app.compare.paired_tests import measure_part, tests_part
 from leukodash.data.dataset import label_title
-from leukodash.evaluation.comparison import Comparison, Summary, Thresholds, reliability_tables
+from leukodash.evaluation.comparison import Comparison, Summary, Thresholds
 from leukodash.evaluation.metrics import net_benefit, predictive_values
 from leukodash.evaluation.published import published_table
 from leukodash.figures.learning_curve import learning_figure
-from leukodash.figures.probability_curves import decision_figure, pr_figure, reliability_figure, roc_figure
+from leukodash.figures.probability_curves import decision_figure, pr_figure, roc_figure
 from leukodash.figures.training_curves import history_figure
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.leaderboard import backbone_of, run_names
@@ -29,7 +31,7 @@ def tabs_part(comparison: Comparison, at: Thresholds, summary: Summary, chosen: 
         "Training": lambda: _training(chosen),
         "Learning curve": lambda: _learning(summary, chosen),
         "ROC and PR": lambda: _ranking(comparison, at),
-        "Calibration": lambda: _calibration(comparison),
+        "Calibration": lambda: calibration_part(comparison),
         "Decision curve": lambda: _decision(comparison, summary),
         "Published": _published,
     }
@@ -89,11 +91,6 @@ def _ranking(comparison: Comparison, at: Thresholds) -> None:
         "Each point of a curve is a threshold; the ring marks the current one. Chance level is the diagonal (left) and "
         "the share of blasts (right)."
     )
-
-
-def _calibration(comparison: Comparison) -> None:
-    chart(reliability_figure(reliability_tables(comparison), comparison.backbones), "reliability")
-    st.caption("Below the diagonal, a run is overconfident. Bars are Wilson intervals of each bin.")
 
 
 def _decision(comparison: Comparison, summary: Summary) -> None:
