@@ -149,7 +149,7 @@ def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_teste
     answers_for("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
     one, other = (run.run.metrics["accuracy"] for run in done()["honest"])
     said, row = rows_with("points")
-    assert said.startswith(f"**Yes: split by image, the network looks better, by {100 * (one - other):.1f} points.")
+    assert said.startswith(f"**Yes: split by image, the network looks better, by {100 * (one - other):.1f} points.** ")
     assert f"| {100 * (one - other):+.1f} points |" in row
     assert "400 of 20 subjects" in row
 
@@ -275,7 +275,7 @@ def printed_by(paper):
     ],
 )
 def test_a_printed_number_comes_again_unless_the_interval_of_the_difference_leaves_out_zero(rows, lead, part):
-    said = answers.dhuri_guinde(pd.DataFrame(rows), printed_by("Dhuri & Guinde"))
+    said = answers.repeated(pd.DataFrame(rows), printed_by("Dhuri & Guinde"))
     assert said.startswith(lead)
     assert part in said
 
@@ -348,5 +348,7 @@ def test_the_best_recipe_is_held_against_the_winner_fold_by_fold():
     said = answers.best("one", "MobileNet", tests, winner)
     assert "0.877 (0.716 to 0.953) on fold 1 and 0.865 (0.814 to 0.903) on fold 0" in said
     assert "The 0.910 of the winner" in said
-    assert said.endswith("is within that on fold 1 and above that on fold 0.")
-    assert answers.best("one", "MobileNet", {1: (0.95, (0.93, 0.97))}, winner).endswith("is below that on fold 1.")
+    assert said.endswith(
+        "(C-NMC challenge, final) lies within the interval on fold 1 and above the interval on fold 0."
+    )
+    assert answers.best("one", "MobileNet", {1: (0.95, (0.93, 0.97))}, winner).endswith("below the interval on fold 1.")

@@ -16,20 +16,30 @@ CHANCE = 0.5  # both classes have as many test cells
 BEST_EPOCH = "best epoch"
 
 
-def dhuri_guinde(rows: pd.DataFrame, printed: Sequence[Published]) -> str:
-    """Return whether the paper's numbers come again, for each network and reading of its recipe.
+def repeated(rows: pd.DataFrame, printed: Sequence[Published]) -> str:
+    """Return how many of a paper's results come again as published, then each beside the rows of its network.
 
     Args:
         rows: of each recipe: network (title), backbone, label, accuracy, low, high (0..1), runs (how many), lowest,
             highest (accuracy of a single run), one_class (bool: every cell got the same answer).
         printed: the results of the paper.
     """
-    return _repeated(rows, printed)
+    again, parts = [], []
+    for paper in printed:
+        for _, row in rows[rows["backbone"] == paper.backbone].iterrows():
+            same = _agrees(paper, row)
+            parts.append(_beside(paper, row, same))
+            if row["label"] == AS_PUBLISHED:
+                again.append(same)
+    if not again:
+        return ""
+    lead = "Yes" if all(again) else "In part" if any(again) else "No"
+    return f"{lead}: {sum(again)} of {len(again)} results come again. {'; '.join(parts)}."
 
 
 def mamaev(rows: pd.DataFrame, printed: Sequence[Published]) -> str:
-    """Return whether the notebook's numbers come again, and why not. Arguments as of `dhuri_guinde`."""
-    parts = [_repeated(rows[rows["label"] == AS_PUBLISHED], [row for row in printed if BEST_EPOCH not in row.network])]
+    """Return whether the notebook's numbers come again, and why not. Arguments as of `repeated`."""
+    parts = [repeated(rows[rows["label"] == AS_PUBLISHED], [row for row in printed if BEST_EPOCH not in row.network])]
     collapsed = set(rows.loc[rows["one_class"] & (rows["label"] == AS_PUBLISHED), "backbone"])
     for _, row in rows[rows["label"] == LOWER_RATE].iterrows():
         what = f"{row['network']} with {LOWER_RATE} reaches {_share(row)}"
@@ -41,13 +51,13 @@ def mamaev(rows: pd.DataFrame, printed: Sequence[Published]) -> str:
             parts.append(f"{what}.")
     if "vgg16" in collapsed:
         parts.append(
-            "VGG16's dense layers start from random numbers here and are pretrained in the notebook: no run tests that."
+            "VGG16's dense layers start from random numbers here and are pretrained in the notebook; no run tests that."
         )
     return " ".join(part for part in parts if part)
 
 
 def resnet50(rows: pd.DataFrame) -> str:
-    """Return which change of the recipe explains that ResNet50 was at chance. `rows` as of `dhuri_guinde`."""
+    """Return which change of the recipe explains that ResNet50 was at chance. `rows` as of `repeated`."""
     found = {row["label"]: row for _, row in rows.iterrows()}
     if not {AS_PUBLISHED, NATIVE, BATCHNORM, BOTH} <= set(found):
         return ""
@@ -94,25 +104,10 @@ def best(
     said = f"Chosen on held-out subjects alone, “{step}” with {network} reaches a weighted F1 of {reached}."
     known = {fold: interval for fold, (_, interval) in tests.items() if interval}
     for row in winner:
-        places = " and ".join(f"{_place(row.value, interval)} that on fold {fold}" for fold, interval in known.items())
-        if places:
-            said += f" The {row.value:.3f} of the winner ({row.paper}), compared with these intervals, is {places}."
+        if known:
+            places = [f"{_place(row.value, interval)} the interval on fold {fold}" for fold, interval in known.items()]
+            said += f" The {row.value:.3f} of the winner ({row.paper}) lies {' and '.join(places)}."
     return said
-
-
-def _repeated(rows: pd.DataFrame, printed: Sequence[Published]) -> str:
-    """Return how many of the printed results come again as published, then each beside the rows of its network."""
-    again, parts = [], []
-    for paper in printed:
-        for _, row in rows[rows["backbone"] == paper.backbone].iterrows():
-            same = _agrees(paper, row)
-            parts.append(_beside(paper, row, same))
-            if row["label"] == AS_PUBLISHED:
-                again.append(same)
-    if not again:
-        return ""
-    lead = "Yes" if all(again) else "In part" if any(again) else "No"
-    return f"{lead}: {sum(again)} of {len(again)} results come again. {'; '.join(parts)}."
 
 
 def _agrees(paper: Published, row: pd.Series) -> bool:

@@ -92,7 +92,8 @@ def results_page(done: Mapping[str, Sequence[FinishedStudyRun]], folder: str = "
         inflation = inflation_rows(runs) if name == "honest" else pd.DataFrame()
         steps = step_rows(runs) if name == "best" else []
         said = _answer(name, own, inflation, steps)
-        parts += [f"## {study.title}", question, said and f"**{said}**", picture, table]
+        lead, dot, more = said.partition(". ")
+        parts += [f"## {study.title}", question, said and f"**{lead}{dot.strip()}** {more}".strip(), picture, table]
         parts += [taken_back(runs), _differences(study), _inflation(inflation), _steps(steps)]
         took = duration_words(sum(_seconds(row.run) for row in runs))
         parts.append(f"Training and testing took {took} in all, on a machine that was also used for other work.")
@@ -117,7 +118,7 @@ def study_answer(name: str, done: Sequence[FinishedStudyRun]) -> str:
 def _answer(name: str, rows: Sequence[Row], inflation: pd.DataFrame, steps: Sequence[dict[str, Any]]) -> str:
     printed = [row for row in PUBLISHED if row.paper == PAPERS.get(name)]
     if name == "dhuri-guinde":
-        return answers.dhuri_guinde(_numbers(rows), printed)
+        return answers.repeated(_numbers(rows), printed)
     if name == "mamaev":
         return answers.mamaev(_numbers(rows), printed)
     if name == "resnet50":
@@ -137,7 +138,7 @@ def _answer(name: str, rows: Sequence[Row], inflation: pd.DataFrame, steps: Sequ
 
 
 def _numbers(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return the numbers of `recipe_rows` as `answers` reads them."""
+    """Return the numbers of `recipe_rows` as `answers` reads them; rows without an interval decide nothing."""
     numbers = [
         {
             "network": row.words["network"], "backbone": line.backbone, "label": row.label, "accuracy": line.value,
@@ -146,7 +147,7 @@ def _numbers(rows: Sequence[Row]) -> pd.DataFrame:
         }
         for row, line in ((row, row.line) for row in rows)
     ]  # fmt: skip
-    return pd.DataFrame(numbers)
+    return pd.DataFrame(numbers).dropna(subset=["low", "high"])
 
 
 def tested(run: Run) -> pd.DataFrame:
