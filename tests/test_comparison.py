@@ -156,9 +156,10 @@ def test_runs_are_tested_only_by_measures_whose_classes_several_subjects_have():
 def test_means_over_subjects_stand_beside_those_over_cells():
     comparison, at = make_comparison(1, n=118), {"one": None}  # the first subjects have one cell more
     row = results(comparison, at).iloc[0]
-    shares = by_subject(comparison, at)
-    assert row["subject_accuracy"] == pytest.approx(shares["accuracy"].mean())
-    assert row["subject_balanced_accuracy"] == pytest.approx(shares.groupby("label")["accuracy"].mean().mean())
+    table = comparison.cells.assign(right=comparison.correct(at)["one"])
+    shares = table.groupby("subject").agg(right=("right", "mean"), label=("label", "first"))
+    assert row["subject_accuracy"] == pytest.approx(shares["right"].mean())
+    assert row["subject_balanced_accuracy"] == pytest.approx(shares.groupby("label")["right"].mean().mean())
     assert row["subject_accuracy_low"] < row["subject_accuracy"] < row["subject_accuracy_high"]
     unknown = Comparison(comparison.cells.assign(subject=None), CLASSES, "all", comparison.predictions)
     assert np.isnan(results(unknown, at).loc[0, "subject_accuracy"])

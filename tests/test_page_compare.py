@@ -31,10 +31,24 @@ def made_pair():
     return first, made_run("mobilenet", seed=2, skill=0.4, about={"owner": "Ben"}, config={"seed": 0})
 
 
-def test_without_a_run_the_page_links_to_training():
+def test_without_a_run_the_page_links_to_training_and_checks_a_paper():
     at = open_page("compare")
     assert "No finished run yet" in at.info[0].value
     assert len(at.get("plotly_chart")) == 1
+    assert "64 of 70: the accuracy may be anything from 82.5% to 96.0%" in texts(at)
+
+
+def test_a_paper_is_checked_by_its_address_and_a_wrong_result_gets_a_sentence():
+    made_run("vgg16")
+    at = open_page("compare", tab="Published", paper="0.95 of 1867", **{"paper-split": "by subject"})
+    assert "1,774 of 1,867" in texts(at)
+    assert "Look for a leak" in texts(at)
+    at.text_input(key="paper").set_value("71 of 70").run()
+    assert "more than all of 70 cells" in at.error[0].value
+    at.text_input(key="paper").set_value("36 of 70").run()
+    assert "**can be told apart** from VGG16, Dhuri & Guinde 2020" in texts(at)
+    at.selectbox(key="paper-metric").set_value("f1_weighted").run()
+    assert len(widget(at.tabs, "Published").get("plotly_chart")) == 0
 
 
 def test_the_newest_run_of_each_backbone_is_compared_with_counts_intervals_and_marks():

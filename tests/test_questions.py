@@ -1,12 +1,10 @@
 import json
 
-import pandas as pd
-import pytest
 from made_runs import made_cells, made_run, publish
 
 from leukodash import settings
 from leukodash.runs.run_folder import all_runs
-from leukodash.studies.questions import best_recipe, questions, split_rows, split_verdict
+from leukodash.studies.questions import answer, best_recipe, questions, split_rows
 
 
 def published(studies, **runs):
@@ -67,17 +65,12 @@ def test_splits_are_compared_by_all_test_cells_of_the_networks_that_have_both():
     assert len(questions(all_runs())["split"].runs) == 3
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        ((0.01, 0.03), "Yes: split by image, all 2 networks look better, by 1.0 to 3.0 points."),
-        ((-0.01, 0.03), "Yes: split by image, 1 of the 2 networks look better, by 3.0 points."),
-        ((-0.01, 0), "Splitting by image flatters none of these 2 networks."),
-    ],
-)
-def test_the_verdict_on_splits_says_how_much_better_networks_look(more, words):
-    rows = [{"backbone": name, "split": "split by subject", "accuracy": 0.8} for name in "ab"]
-    rows += [
-        {"backbone": name, "split": "split by image", "accuracy": 0.8 + by} for name, by in zip("ab", more, strict=True)
-    ]
-    assert split_verdict(pd.DataFrame(rows)) == words
+def test_a_question_has_the_answer_of_its_study_and_none_without_runs():
+    assert answer("split") == answer("own") == ""
+    cells = made_cells(test=60, subjects=12)
+    published(
+        {"honest": {"image": "by image", "apart": "five folds of subjects"}},
+        image=made_run(seed=0, cells=cells, skill=3.0),
+        apart=made_run(seed=1, cells=cells, skill=0.3),
+    )
+    assert answer("split").startswith("Yes: split by image, the network looks better, by ")

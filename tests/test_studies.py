@@ -4,6 +4,7 @@ import shutil
 from unittest.mock import Mock
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from made_runs import made_cells, made_run
 
@@ -13,9 +14,12 @@ from leukodash.config.presets import PRESETS
 from leukodash.data.dataset import load_dataset
 from leukodash.data.demo_cells import make_demo
 from leukodash.errors import RunError
+from leukodash.evaluation.published import PUBLISHED
+from leukodash.models.backbones import BACKBONES
 from leukodash.runs.migrations import stored_config
 from leukodash.runs.published_runs import MARK
 from leukodash.runs.run_folder import Run, create_run, list_runs, published_runs
+from leukodash.studies import answers
 from leukodash.studies import catalogue as studies
 from leukodash.studies.catalogue import STUDIES, Study, StudyRun, configs, done, find_matching_run, record_study_run
 from leukodash.studies.results_page import results_page, together
@@ -144,8 +148,9 @@ def test_what_a_split_by_image_flatters_is_counted_on_cells_that_both_have_teste
     answers_for("honest", "by image", made_run(cells=cells, skill=2.0, seed=1))
     answers_for("honest", "five folds of subjects", made_run(cells=cells, skill=0.5, seed=2))
     one, other = (run.run.metrics["accuracy"] for run in done()["honest"])
-    (row,) = rows_with("points")
-    assert f"{100 * (one - other):+.1f} points" in row
+    said, row = rows_with("points")
+    assert said.startswith(f"**Yes: split by image, the network looks better, by {100 * (one - other):.1f} points.** ")
+    assert f"| {100 * (one - other):+.1f} points |" in row
     assert "400 of 20 subjects" in row
 
 
@@ -235,3 +240,115 @@ def test_a_run_of_two_studies_is_published_and_counted_once(publish, tmp_path, c
     assert "0.0 MB" in capsys.readouterr().out
     assert (tmp_path / "shared" / "studies.json").is_file()
     assert (tmp_path / "page" / "honest.svg").is_file()
+
+
+def found(label, accuracy, low, high, backbone="mobilenet", *, runs=1, one_class=False):
+    """A row of `answers`: the recipe of a network, with its accuracy in percent."""
+    shares = {"accuracy": accuracy / 100, "low": low / 100, "high": high / 100}
+    single = {"runs": runs, "lowest": accuracy / 100 - 0.05, "highest": accuracy / 100 + 0.05, "one_class": one_class}
+    return {"network": BACKBONES[backbone].title, "backbone": backbone, "label": label} | shares | single
+
+
+def printed_by(paper):
+    return [row for row in PUBLISHED if row.paper == paper]
+
+
+@pytest.mark.parametrize(
+    ("rows", "lead", "part"),
+    [
+        (
+            [found("as published", 80.2, 74.8, 84.6, runs=10), found("as published", 50, 23, 77, "resnet50")],
+            "In part: 1 of 2 results come again.",
+            "MobileNet, printed 91.4%, found 80.2% (74.8% to 84.6%), single draws 75.2% to 85.2%: different",
+        ),
+        (
+            [found("as published", 80.2, 74.8, 84.6), found("every layer trained", 90, 80, 96)],
+            "No: 0 of 1 results come again.",
+            "MobileNet, every layer trained, printed 91.4%, found 90.0% (80.0% to 96.0%): no difference shown",
+        ),
+        ([found("as published", 88, 80, 94)], "Yes: 1 of 1 results come again.", "no difference shown"),
+        (
+            [found("as published", 50, 23, 77, "vgg16", one_class=True)],  # a wide interval is no excuse
+            "No: 0 of 1 results come again.",
+            "VGG16, printed 92.9%, found 50.0% (23.0% to 77.0%), the same answer for every cell: different",
+        ),
+    ],
+)
+def test_a_printed_number_comes_again_unless_the_interval_of_the_difference_leaves_out_zero(rows, lead, part):
+    said = answers.repeated(pd.DataFrame(rows), printed_by("Dhuri & Guinde"))
+    assert said.startswith(lead)
+    assert part in said
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "batchnorm", "both", "words"),
+    [
+        ((62, 76), (36, 72), (71, 83), "One change is enough to leave chance, its own preprocessing: "),
+        ((45, 55), (52, 72), (71, 83), "One change is enough to leave chance, batch normalization left alone: "),
+        ((62, 76), (52, 72), (71, 83), "Either of two changes is enough to leave chance: "),
+        ((45, 55), (36, 72), (71, 83), "Neither change alone is enough to leave chance, but both are: "),
+        ((45, 55), (36, 72), (45, 83), "None of these changes is enough to leave chance: "),
+    ],
+)
+def test_what_kept_resnet50_at_chance_is_the_change_that_leaves_it(preprocessing, batchnorm, both, words):
+    ends = {"as published": (28, 72), "its own preprocessing": preprocessing}
+    ends |= {"batch normalization left alone": batchnorm, "both": both}
+    rows = [found(label, sum(pair) / 2, *pair, "resnet50") for label, pair in ends.items()]
+    assert answers.resnet50(pd.DataFrame(rows)).startswith(f"{words}as published 50.0% (28.0% to 72.0%), ")
+    assert answers.resnet50(pd.DataFrame(rows[:3])) == ""
+    rows[0] |= {"low": 0.51}
+    assert answers.resnet50(pd.DataFrame(rows)).startswith("As published, ResNet50 is better than chance here")
+
+
+@pytest.mark.parametrize(
+    ("one_class", "words"),
+    [
+        (False, "so the published rate is the reason that it learns nothing"),
+        (True, "still calls every cell the same, so the rate alone is not the reason"),
+    ],
+)
+def test_googlenets_collapse_is_blamed_on_the_rate_only_if_it_learns_at_a_lower_one(one_class, words):
+    rows = [
+        found("as published", 67.9, 35.9, 88.9, "googlenet", one_class=True),
+        found("a tenth of the rate", 82, 75, 88, "googlenet", one_class=one_class),
+    ]
+    said = answers.mamaev(pd.DataFrame(rows), printed_by("Mamaev"))
+    assert said.startswith("No: 0 of 1 results come again.")
+    assert words in said
+    assert "dense layers" not in said
+    rows.append(found("as published", 67.9, 35.9, 88.9, "vgg16", one_class=True))
+    assert "VGG16's dense layers start from random numbers here" in answers.mamaev(
+        pd.DataFrame(rows), printed_by("Mamaev")
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((0.01, 0.03), "Yes: split by image, all 2 networks look better, by 1.0 to 3.0 points. "),
+        ((-0.01, 0.03), "Yes: split by image, 1 of the 2 networks look better, by 3.0 points. "),
+        ((-0.01, 0), "Splitting by image flatters none of these 2 networks. "),
+    ],
+)
+def test_the_answer_on_splits_says_how_much_better_networks_look_and_which_layers_were_trained(more, words):
+    rows = [
+        {"difference": by, "low": by - 0.02, "high": by + 0.02, "n": 900, "subjects": 12, "frozen": True} for by in more
+    ]
+    said = answers.honest(pd.DataFrame(rows))
+    assert said.startswith(words)
+    assert "Only heads were trained" in said
+    fine_tuned = answers.honest(pd.DataFrame([*rows, rows[0] | {"difference": 0.08, "low": 0.05, "frozen": False}]))
+    assert "1 fine-tuned network by +8.0 points" in fine_tuned
+    assert "Only heads were trained" not in fine_tuned
+
+
+def test_the_best_recipe_is_held_against_the_winner_fold_by_fold():
+    tests = {1: (0.877, (0.716, 0.953)), 0: (0.865, (0.814, 0.903))}
+    winner = [row for row in PUBLISHED if row.metric == "f1_weighted"]
+    said = answers.best("one", "MobileNet", tests, winner)
+    assert "0.877 (0.716 to 0.953) on fold 1 and 0.865 (0.814 to 0.903) on fold 0" in said
+    assert "The 0.910 of the winner" in said
+    assert said.endswith(
+        "(C-NMC challenge, final) lies within the interval on fold 1 and above the interval on fold 0."
+    )
+    assert answers.best("one", "MobileNet", {1: (0.95, (0.93, 0.97))}, winner).endswith("below the interval on fold 1.")

@@ -50,13 +50,15 @@ _DHURI = Preset(
         "Dropout rates are not printed: 0.5, as in the original VGG16.",
         "Preprocessing is not printed: division by 255, the usual setting of the ImageDataGenerator that is mentioned.",
         "VGG16: the printed 4,464,680 frozen weights match no block (1.7 million precede block 4, 7.6 million precede "
-        "block 5); block 5 is trained. The dense layers start from random numbers.",
+        "block 5); block 5 is trained.",
+        "VGG16: the names Fc1 and Fc2 suggest the pretrained dense layers; LeukoDash's weights of VGG16 end before "
+        "them, so they start from random numbers.",
         "ResNet50: one output unit is printed, over which a softmax is constant; the text says categorical "
         "cross-entropy, so there are two. Batch normalization is trained in the whole network, as the text says.",
         "MobileNet: the printed parameter counts do not add up; the printed layers do and are used. The text freezes "
         "the lower layers, as here; but the 21,668 weights printed as frozen are close to the number of running "
         "averages of batch normalization (21,888), as if every layer had been trained. That would explain their "
-        "training accuracy of 99 %.",
+        "training accuracy of 99 %; a second recipe of the study trains every layer.",
     ),
 )
 
@@ -89,8 +91,9 @@ _MAMAEV = Preset(
         "The weights of Keras and Caffe were trained on a range 255 times as wide, so the same line would be a more "
         "serious mistake: here pixels are scaled as in pretraining.",
         "Sharpening by 1.5 is left out. As in the notebook, there are three output units for two classes.",
-        "GoogLeNet is the original with local response normalization; the notebook's has batch normalization.",
-        "VGG16's first two dense layers start from random numbers: the weights without top do not contain them.",
+        "GoogLeNet is the original with local response normalization; the notebook's has batch normalization, and "
+        "LeukoDash has no weights of it. A second recipe of the study lowers the rate to a tenth.",
+        "VGG16's first two dense layers start from random numbers: LeukoDash's weights of VGG16 end before them.",
         "The notebook draws its split without a seed, so its 80 % of the cells are others.",
     ),
 )

@@ -9,7 +9,7 @@ from leukodash.data.dataset import EXTENSIONS, Dataset, find_datasets, is_folder
 from leukodash.data.near_duplicates import natural
 from leukodash.data.split import PART_TITLES, Leak
 from leukodash.errors import DataError
-from leukodash.evaluation.statistics import words_list
+from leukodash.evaluation.verdicts import words_list
 
 
 def duplicates(cells: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ import numpy as np
 import scipy
 
 from leukodash.evaluation.statistics import jackknife_interval
-
 from leukodash.models.pooling import BLACK_LEVEL
 
 STRATA = 20  # of equally many cells; within them, area is nearly equal

@@ -20,6 +20,7 @@ from leukodash.config.run_config import RunConfig
 from leukodash.data.dataset import Dataset, load_dataset
 from leukodash.errors import RunError
 from leukodash.evaluation import novelty
+from leukodash.models.backbones import ALL
 from leukodash.runs.migrations import stored_config
 from leukodash.runs.published_runs import SUFFIX, write_archive
 from leukodash.runs.run_folder import Run, all_runs, cells_name, finished
@@ -30,6 +31,9 @@ DRAWS = 10  # of a test part of 70 cells
 SEEDS = 3
 FOLDS = 5
 AS_PUBLISHED = "as published"
+EVERY_LAYER = "every layer trained"
+LOWER_RATE = "a tenth of the rate"
+NATIVE, BATCHNORM, BOTH = "its own preprocessing", "batch normalization left alone", "both"
 INDEX = "studies.json"
 MOST_INDEX = 20_000_000  # bytes
 
@@ -71,15 +75,17 @@ _FROZEN: dict[str, Any] = {  # fixed here, so that a new recommended preset leav
     "epochs": 60,
     "class_weights": True,
 }
-_DHURI = "dhuri-guinde-2020"
-_SMALL = {"input_size": 64, "epochs": 10}  # for ResNet50 with trained batch normalization: no layer is frozen
+_DHURI, _MAMAEV = "dhuri-guinde-2020", "mamaev-2023"
+_SMALL = {"input_size": 64, "epochs": 10}  # where no layer is frozen, so that every epoch runs the whole network
 PUBLISHED_FILES = ("about.json", "status.json", "history.csv", "model.json", "metrics.json")
 MOST_WEIGHTS = 1_000_000  # bytes of trained layers that are published with a run: a linear head has a hundredth of it
 
 
 def _dhuri_guinde() -> tuple[StudyRun, ...]:
+    every = {"train_from": ALL, "batchnorm": "trained"}
     return (
         *(StudyRun(AS_PUBLISHED, "mobilenet", _DHURI, {"split": {"seed": number}}) for number in range(DRAWS)),
+        StudyRun(EVERY_LAYER, "mobilenet", _DHURI, every, _SMALL),
         StudyRun(AS_PUBLISHED, "vgg16", _DHURI, cpu_overrides={"epochs": 6, "split": {"counts": (1000, 70, 70)}}),
         StudyRun(AS_PUBLISHED, "resnet50", _DHURI, cpu_overrides={**_SMALL, "split": {"counts": (1000, 70, 70)}}),
     )
@@ -97,9 +103,9 @@ def _resnet50() -> tuple[StudyRun, ...]:
     native, quicker = {"preprocessing": "native"}, {"learning_rate": 1e-3}
     changes: dict[str, dict[str, Any]] = {
         AS_PUBLISHED: {},
-        "its own preprocessing": native,
-        "batch normalization left alone": left_alone,
-        "both": left_alone | native,
+        NATIVE: native,
+        BATCHNORM: left_alone,
+        BOTH: left_alone | native,
         "both, and a rate of 0.001": left_alone | native | quicker,
     }
     full_size = {
@@ -115,7 +121,10 @@ def _resnet50() -> tuple[StudyRun, ...]:
 
 def _mamaev() -> tuple[StudyRun, ...]:
     names = ("resnet50", "googlenet", "vgg16")
-    return tuple(StudyRun(AS_PUBLISHED, name, "mamaev-2023", folder="fold_0") for name in names)
+    return (
+        *(StudyRun(AS_PUBLISHED, name, _MAMAEV, folder="fold_0") for name in names),
+        StudyRun(LOWER_RATE, "googlenet", _MAMAEV, {"learning_rate": 3e-4}, folder="fold_0"),
+    )
 
 
 def _honest() -> tuple[StudyRun, ...]:

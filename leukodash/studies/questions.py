@@ -10,9 +10,10 @@ from leukodash.models.backbones import BACKBONES
 from leukodash.runs.leaderboard import default_runs, first_group, held_out, test_groups
 from leukodash.runs.run_folder import Run
 from leukodash.studies.catalogue import FinishedStudyRun, done
-from leukodash.studies.results_page import together
+from leukodash.studies.results_page import BY_IMAGE, SUBJECTS_APART, study_answer, together
 
-SPLITS = {"by image": "split by image", "five folds of subjects": "split by subject"}  # labels of the study
+SPLITS = {BY_IMAGE: "split by image", SUBJECTS_APART: "split by subject"}
+ANSWERED = {"split": "honest", "resnet50": "resnet50"}  # questions that a study answers in a sentence
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,14 @@ def split_rows() -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def split_verdict(rows: pd.DataFrame) -> str:
-    """Return what `split_rows` say in a sentence."""
-    by_image, by_subject = (rows[rows["split"] == words].set_index("backbone")["accuracy"] for words in SPLITS.values())
-    more = 100 * (by_image - by_subject)
-    better = more[more > 0]
-    if better.empty:
-        return f"Splitting by image flatters none of these {len(more)} networks."
-    which = f"all {len(more)}" if len(better) == len(more) else f"{len(better)} of the {len(more)}"
-    points = f"{better.min():.1f} to {better.max():.1f}" if len(better) > 1 else f"{better.max():.1f}"
-    return f"Yes: split by image, {which} networks look better, by {points} points."
+def answer(question: str) -> str:
+    """Return the sentence that answers a question, made from the runs of its study; "" if no study decides it.
+
+    Raises RunError for a damaged run.
+    """
+    name = ANSWERED.get(question, "")
+    rows = done().get(name, [])
+    return study_answer(name, rows) if rows else ""
 
 
 def best_recipe(runs: Sequence[Run]) -> Run | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from leukodash.config.presets import PRESETS
@@ -13,12 +14,24 @@ from leukodash.evaluation.published import PUBLISHED, Published
 from leukodash.evaluation.statistics import accuracy_interval
 from leukodash.figures.svg_charts import Line, forest_svg
 from leukodash.jobs.estimate import duration_words
-from leukodash.models.backbones import BACKBONES
+from leukodash.models.backbones import BACKBONES, HEAD
 from leukodash.runs.leaderboard import marks
 from leukodash.runs.run_folder import Run
-from leukodash.studies.catalogue import AS_PUBLISHED, STUDIES, FinishedStudyRun, Study
-from leukodash.studies.recipe_search import averaged, evaluate_averaged, step_rows, steps_table, steps_words
+from leukodash.studies import answers
+from leukodash.studies.catalogue import STUDIES, FinishedStudyRun, Study
+from leukodash.studies.recipe_search import (
+    AVERAGED,
+    BEST_STEPS,
+    EVERY_STEP,
+    averaged,
+    evaluate_averaged,
+    held_out,
+    step_rows,
+    steps_table,
+    steps_words,
+)
 
+BY_IMAGE, SUBJECTS_APART = "by image", "five folds of subjects"  # labels of the study "honest"
 PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
 TERMS = """How to read the tables: “fold 0 → fold 1” means trained on fold 0 of C-NMC and tested on fold 1. “Five folds
 of subjects” are five parts of all cells, made by LeukoDash, each tested once by a network trained on the other four.
@@ -33,7 +46,7 @@ results answer no clinical question; they are here because both papers used such
 share their test cells, so there can be a difference even if their intervals overlap; the compare page tests pairs on
 the same cells."""
 
-HEAD = (
+COLUMNS = (
     *("network", "recipe", "runs", "training cells", "epochs", "test cells", "accuracy", "interval"),
     *("lowest to highest", "weighted F1", "ROC AUC", "split", "time"),
 )
@@ -45,10 +58,17 @@ ALSO_AVERAGED = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a study's table, as text by column, and the line of the figure with the same numbers."""
+    """A row of a study's table, as text by column, and the line of the figure with the same numbers.
+
+    Attributes:
+        label: the recipe's name in the study, "" for rows of no recipe.
+        one_class: whether every test cell got the same answer.
+    """
 
     line: Line
     words: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    one_class: bool = False
 
 
 def results_page(done: Mapping[str, Sequence[FinishedStudyRun]], folder: str = "results") -> tuple[str, dict[str, str]]:
@@ -62,18 +82,20 @@ def results_page(done: Mapping[str, Sequence[FinishedStudyRun]], folder: str = "
     figures = {}
     for name, runs in done.items():
         study = STUDIES[name]
-        rows = [*recipe_rows(runs), *_together(runs, ALSO_AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
+        own = recipe_rows(runs)
+        rows = [*own, *_together(runs, ALSO_AVERAGED.get(name, ())), *_theirs(runs, PAPERS.get(name))]
         figures[f"{name}.svg"] = forest_svg([row.line for row in rows], f"{study.title}: accuracy on test cells")
         picture = f"![{study.title}: the accuracies of the table below, with their intervals]({folder}/{name}.svg)"
-        table = _markdown([row.words for row in rows], HEAD)
+        table = _markdown([row.words for row in rows], COLUMNS)
         question = study.question
         if len(runs) < len(study.runs):
             question += f" {len(runs)} of its {len(study.runs)} runs have finished."
-        parts += [f"## {study.title}", question, picture, table, taken_back(runs), _differences(study)]
-        if name == "honest":
-            parts.append(_inflation(runs))
-        if name == "best":
-            parts.append(_steps(runs))
+        inflation = inflation_rows(runs) if name == "honest" else pd.DataFrame()
+        steps = step_rows(runs) if name == "best" else []
+        said = _answer(name, own, inflation, steps)
+        lead, dot, more = said.partition(". ")
+        parts += [f"## {study.title}", question, said and f"**{lead}{dot.strip()}** {more}".strip(), picture, table]
+        parts += [taken_back(runs), _differences(study), _inflation(inflation), _steps(steps)]
         took = duration_words(sum(_seconds(row.run) for row in runs))
         parts.append(f"Training and testing took {took} in all, on a machine that was also used for other work.")
     missing = [study.title for name, study in STUDIES.items() if name not in done]
@@ -84,8 +106,53 @@ def results_page(done: Mapping[str, Sequence[FinishedStudyRun]], folder: str = "
     return page, figures
 
 
+def study_answer(name: str, done: Sequence[FinishedStudyRun]) -> str:
+    """Return the answer of a study, made from its finished runs; "" if they do not decide it.
+
+    Raises RunError for a damaged run.
+    """
+    inflation = inflation_rows(done) if name == "honest" else pd.DataFrame()
+    rows = recipe_rows(done) if name in PAPERS else []
+    return _answer(name, rows, inflation, step_rows(done) if name == "best" else [])
+
+
+def _answer(name: str, rows: Sequence[Row], inflation: pd.DataFrame, steps: Sequence[dict[str, Any]]) -> str:
+    printed = [row for row in PUBLISHED if row.paper == PAPERS.get(name)]
+    if name == "dhuri-guinde":
+        return answers.repeated(_numbers(rows), printed)
+    if name == "mamaev":
+        return answers.mamaev(_numbers(rows), printed)
+    if name == "resnet50":
+        return answers.resnet50(_numbers(rows))
+    if name == "honest":
+        return answers.honest(inflation)
+    alone = [row for row in steps if row["network"] != AVERAGED and row["step"] not in (EVERY_STEP, BEST_STEPS)]
+    if not alone:
+        return ""
+    chosen = max(alone, key=held_out)
+    tests = {
+        fold: (metrics["f1_weighted"], metrics["f1_weighted_interval"]) for fold, metrics in chosen["test"].items()
+    }
+    return answers.best(
+        chosen["step"], chosen["network"], tests, [row for row in PUBLISHED if row.metric == "f1_weighted"]
+    )
+
+
+def _numbers(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the numbers of `recipe_rows` as `answers` reads them; rows without an interval decide nothing."""
+    numbers = [
+        {
+            "network": row.words["network"], "backbone": line.backbone, "label": row.label, "accuracy": line.value,
+            "low": line.low, "high": line.high, "runs": max(1, len(line.others)), "one_class": row.one_class,
+            "lowest": min(line.others, default=line.value), "highest": max(line.others, default=line.value),
+        }
+        for row, line in ((row, row.line) for row in rows)
+    ]  # fmt: skip
+    return pd.DataFrame(numbers).dropna(subset=["low", "high"])
+
+
 def tested(run: Run) -> pd.DataFrame:
-    """Return the cells that a run was tested on: file, subject, right (bool: predicted correctly).
+    """Return the cells that a run was tested on: file, subject, answer (class), right (bool: predicted correctly).
 
     Raises RunError for a damaged run.
     """
@@ -93,14 +160,16 @@ def tested(run: Run) -> pd.DataFrame:
     rows = run.predictions[run.predictions["part"] == run.metrics["part"]]
     classes = run.metrics["classes"]
     likeliest = rows[[f"p_{name}" for name in classes]].to_numpy().argmax(axis=1)
-    right = [classes[code] == label for code, label in zip(likeliest, rows["label"], strict=True)]
-    return pd.DataFrame({"file": rows["file"].to_numpy(), "subject": rows["subject"].to_numpy(), "right": right})
+    said = np.asarray(classes)[likeliest]
+    return rows[["file", "subject"]].assign(answer=said, right=said == rows["label"]).reset_index(drop=True)
 
 
 def together(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the test cells of several runs, each once: file, subject, right (share of the runs that were right)."""
+    """Return the test cells of several runs, each once: file, subject, answer (the first run's), right (a share)."""
     rows = pd.concat([tested(run) for run in runs])
-    return rows.groupby("file", as_index=False).agg(subject=("subject", "first"), right=("right", "mean"))
+    return rows.groupby("file", as_index=False).agg(
+        subject=("subject", "first"), answer=("answer", "first"), right=("right", "mean")
+    )
 
 
 def _intro(runs: Sequence[Run]) -> str:
@@ -146,7 +215,7 @@ def recipe_rows(done: Sequence[FinishedStudyRun]) -> list[Row]:
             "split": split + (f" ({mark})" if mark else ""),
             "time": duration_words(sum(map(_seconds, runs))),
         }
-        rows.append(Row(line, words | _line_words(line)))
+        rows.append(Row(line, words | _line_words(line), label, cells["answer"].nunique() == 1))
     return rows
 
 
@@ -233,44 +302,65 @@ def taken_back(done: Sequence[FinishedStudyRun]) -> str:
 
 def _differences(study: Study) -> str:
     """Return what the recipe of a repeated paper leaves open or what differs here; empty for other studies."""
-    (preset, *others) = dict.fromkeys(run.preset for run in study.runs)
-    lines = PRESETS[preset].differences
-    if others or not lines or any(run.label != AS_PUBLISHED for run in study.runs):
+    preset = PRESETS[study.runs[0].preset]
+    if preset.title != study.title:
         return ""
-    return "Left open by the paper, or different here:\n\n" + "\n".join(f"- {line}" for line in lines)
+    return "Left open by the paper, or different here:\n\n" + "\n".join(f"- {line}" for line in preset.differences)
 
 
-def _inflation(done: Sequence[FinishedStudyRun]) -> str:
-    """Return a table of how much a split by image inflates the accuracy, on the cells tested with both splits."""
+def inflation_rows(done: Sequence[FinishedStudyRun]) -> pd.DataFrame:
+    """Return how much a split by image inflates the accuracy, on the cells tested with both splits.
+
+    Returns:
+        A row for each network with both: network, by_image, apart (accuracies), difference, low, high (95% interval,
+        −1..1), n, subjects, frozen (bool: whether only its head was trained).
+    """
     groups, rows = _grouped(done), []
     for backbone in dict.fromkeys(backbone for backbone, _ in groups):
-        sides = [groups.get((backbone, label), []) for label in ("by image", "five folds of subjects")]
+        sides = [groups.get((backbone, label), []) for label in (BY_IMAGE, SUBJECTS_APART)]
         if not all(sides):
             continue
         first, apart = (pd.concat([tested(row.run) for row in side]).drop_duplicates("file") for side in sides)
         both = first.merge(apart, on="file", suffixes=("", "_apart"))
+        if both.empty:
+            continue
         pair = all_pairs(both[["right", "right_apart"]].astype(bool), both["subject"].tolist()).iloc[0]
+        frozen = all(row.run.trained.train_from == HEAD for side in sides for row in side)
         rows.append(
             {
                 "network": BACKBONES[backbone].title,
-                "by image": f"{both['right'].mean():.1%}",
-                "subjects apart": f"{both['right_apart'].mean():.1%}",
-                "inflated by": f"{100 * pair['difference']:+.1f} points",
-                "interval": f"{100 * pair['low']:+.1f} to {100 * pair['high']:+.1f}",
-                "cells": f"{pair['n']:,} of {pair['subjects']} subjects",
+                "by_image": both["right"].mean(),
+                "apart": both["right_apart"].mean(),
+                **pair[["difference", "low", "high", "n", "subjects"]].to_dict(),
+                "frozen": frozen,
             }
         )
-    if not rows:
+    return pd.DataFrame(rows)
+
+
+def _inflation(rows: pd.DataFrame) -> str:
+    """Return `inflation_rows` as a table."""
+    if rows.empty:
         return ""
+    table = [
+        {
+            "network": row["network"],
+            "by image": f"{row['by_image']:.1%}",
+            "subjects apart": f"{row['apart']:.1%}",
+            "inflated by": f"{100 * row['difference']:+.1f} points",
+            "interval": f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}",
+            "cells": f"{row['n']:,} of {row['subjects']} subjects",
+        }
+        for _, row in rows.iterrows()
+    ]
     return (
         "The same cells, tested by networks that were trained on other cells of their subjects (by image) and by "
-        f"networks that were not (subjects apart):\n\n{_markdown(rows, list(rows[0]))}"
+        f"networks that were not (subjects apart):\n\n{_markdown(table, list(table[0]))}"
     )
 
 
-def _steps(done: Sequence[FinishedStudyRun]) -> str:
+def _steps(rows: Sequence[dict[str, Any]]) -> str:
     """Return the weighted F1 of each step, on the held-out subjects and on the test fold."""
-    rows = step_rows(done)
     if not rows:
         return ""
     table = steps_table(rows)

@@ -12,6 +12,7 @@ from leukodash.app.compare.confusion_part import choose_thresholds
 from leukodash.app.compare.different_cells import GREY, chosen_part, split_part
 from leukodash.app.compare.downloads import report_part
 from leukodash.app.compare.paired_tests import chosen_measure
+from leukodash.app.compare.paper_checker import paper_part
 from leukodash.app.compare.people_part import people_part
 from leukodash.app.compare.result_tables import table_part
 from leukodash.app.compare.run_picker import cells_words
@@ -34,7 +35,7 @@ from leukodash.runs.leaderboard import (
     test_groups,
 )
 from leukodash.runs.run_folder import Run
-from leukodash.studies.questions import best_recipe, questions
+from leukodash.studies.questions import answer, best_recipe, questions
 
 COMPARISON_BYTES = 2**27  # of comparisons in memory: an imported run of 200,000 rows can take 80 MB
 NAMED = 3  # runs whose names stand beside a badge; of more, their number does
@@ -56,6 +57,11 @@ def _comparison(paths: tuple[str, ...], stamp: tuple) -> Comparison:
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _summary(_comparison: Comparison, at: Thresholds, measure: str, key: tuple) -> Summary:
     return summary(_comparison, at, measure)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _answer(question: str, key: tuple) -> str:
+    return answer(question)
 
 
 def stamp(runs: list[Run]) -> tuple:
@@ -80,11 +86,10 @@ def badge_lines(chosen: list[Run]) -> str:
 
 
 def empty() -> None:
-    """Show a hint, a link to the train page, and published results."""
+    """Show a hint, a link to the train page, and the check of a published result."""
     st.info("No finished run yet. Train one to compare its results here.", icon=":material/leaderboard:")
     st.page_link(page("train"), label="Start a run", icon=":material/model_training:")
-    st.markdown("Until then, the results of two papers, with intervals from their counts:")
-    chart(forest_figure(forest_rows()), "forest")
+    paper_part()
 
 
 def show() -> None:
@@ -131,6 +136,8 @@ def same_cells(chosen: list[Run], group: TestGroup, groups: list[TestGroup], que
         st.markdown(f"### {plain(alone.verdict)}")
         if question == "network":
             _better_recipe(chosen)
+        if said := _answer(question, key):
+            st.markdown(plain(said))
         if warning := few_subjects_warning(comparison):
             st.warning(plain(warning), icon=":material/warning:")
         chart(forest_figure(forest_rows(result.table)), "forest")

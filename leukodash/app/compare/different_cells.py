@@ -10,26 +10,27 @@ from leukodash.evaluation.comparison import forest_rows
 from leukodash.figures.accuracy_charts import forest_figure
 from leukodash.runs.leaderboard import leaderboard, run_names
 from leukodash.runs.run_folder import Run
-from leukodash.studies.questions import split_rows, split_verdict
+from leukodash.studies.questions import answer, split_rows
 
 GREY = "Grey: the results that two papers printed, on other cells."
 
 
 @st.cache_data(max_entries=4, show_spinner="Reading the predictions of both splits …")
-def _split_rows(stamp: tuple) -> pd.DataFrame:
-    return split_rows()
+def _split_rows(stamp: tuple) -> tuple[pd.DataFrame, str]:
+    return split_rows(), answer("split")
 
 
 def split_part(stamp: tuple) -> None:
     """Show the networks with both splits; `stamp` changes with their runs."""
     try:
-        rows = _split_rows(stamp)
+        rows, said = _split_rows(stamp)
     except LeukoDashError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
     counts = " and ".join(f"{n:,} cells ({split})" for split, n in rows.groupby("split")["n"].first().items())
-    note = f"Tested on {counts}. These are not the same cells, so there is no paired test."
-    _show(split_verdict(rows), rows, note)
+    verdict, _, more = said.partition(". ")
+    note = f"{more} The figure shows all test cells of each split: {counts}."
+    _show(f"{verdict}." if verdict else "Two splits of the same cells", rows, note.strip())
 
 
 def chosen_part(chosen: list[Run], note: str) -> None:

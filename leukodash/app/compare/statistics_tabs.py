@@ -11,10 +11,10 @@ from leukodash.app.compare.chart import chart
 from leukodash.app.compare.confusion_part import confusion_part
 from leukodash.app.compare.gallery import gallery_part
 from leukodash.app.compare.paired_tests import measure_part, tests_part
+from leukodash.app.compare.paper_checker import paper_part
 from leukodash.data.dataset import label_title
 from leukodash.evaluation.comparison import Comparison, Summary, Thresholds
 from leukodash.evaluation.metrics import net_benefit, predictive_values
-from leukodash.evaluation.published import published_table
 from leukodash.figures.learning_curve import learning_figure
 from leukodash.figures.probability_curves import decision_figure, pr_figure, roc_figure
 from leukodash.figures.training_curves import history_figure
@@ -33,7 +33,7 @@ def tabs_part(comparison: Comparison, at: Thresholds, summary: Summary, chosen: 
         "ROC and PR": lambda: _ranking(comparison, at),
         "Calibration": lambda: calibration_part(comparison),
         "Decision curve": lambda: _decision(comparison, summary),
-        "Published": _published,
+        "Published": paper_part,
     }
     tabs = st.tabs(list(parts), key="tab", bind="query-params")
     if summary.tests is not None:
@@ -144,25 +144,3 @@ def _two_classes(comparison: Comparison) -> bool:
     if not usable:
         st.info("This needs test cells of exactly two classes.", icon=":material/info:")
     return usable
-
-
-def _published() -> None:
-    """Show published results, which were measured on other cells and are not part of the comparison."""
-    rows = published_table()
-    counts, ends = rows[["k", "n"]].to_numpy(), 100 * rows[["low", "high"]].to_numpy()
-    rows["right"] = [f"{k:,} of {n:,}" if pd.notna(k) else f"of {n:,}" for k, n in counts]
-    rows["value"] *= 100
-    rows["interval"] = [f"{low:.1f}–{high:.1f}" if pd.notna(low) else "" for low, high in ends]
-    rows["metric"] = rows["metric"].map({"accuracy": "accuracy", "f1_weighted": "weighted F1"})
-    st.caption("These results were measured on other test cells, so they are not part of the comparison.")
-    st.dataframe(
-        rows,
-        column_order=["paper", "year", "network", "metric", "value", "right", "interval", "split", "note"],
-        column_config={
-            "paper": "Source", "year": st.column_config.NumberColumn("Year", format="%d"), "network": "Network",
-            "metric": "Measure", "value": st.column_config.NumberColumn("Published, %", format="%.1f"),
-            "right": "Correct", "interval": "Wilson 95%", "split": "Split", "note": "Limitations",
-        },
-        hide_index=True,
-        key="published",
-    )  # fmt: skip

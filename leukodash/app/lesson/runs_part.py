@@ -15,7 +15,7 @@ from leukodash.figures.svg_charts import Line
 from leukodash.models.backbones import BACKBONES
 from leukodash.runs.run_folder import file_stamp
 from leukodash.studies.catalogue import FinishedStudyRun
-from leukodash.studies.results_page import recipe_rows, together
+from leukodash.studies.results_page import recipe_rows, study_answer, together
 
 BY_IMAGE, BY_SUBJECT = "by image", "five folds of subjects"  # rows of the study "honest"
 NETWORK = "mobilenet"
@@ -30,6 +30,16 @@ def recipe_lines(runs: list[FinishedStudyRun]) -> list[Line]:
 @st.cache_data(max_entries=16, show_spinner=False)
 def _recipe_lines(stamp: tuple, _runs: list[FinishedStudyRun]) -> list[Line]:
     return [row.line for row in recipe_rows(_runs)]
+
+
+def study_words(name: str, runs: list[FinishedStudyRun]) -> str:
+    """Return the answer of a study, cached until a run changes."""
+    return _study_words(_stamp(runs), name, runs)
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _study_words(stamp: tuple, name: str, _runs: list[FinishedStudyRun]) -> str:
+    return study_answer(name, _runs)
 
 
 def _cells(runs: list[FinishedStudyRun]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import streamlit as st
 from leukodash import settings
 from leukodash.app.compare.chart import chart
 from leukodash.app.lesson.cells_part import sample_cells
-from leukodash.app.lesson.runs_part import line_rows, recipe_lines
+from leukodash.app.lesson.runs_part import line_rows, recipe_lines, study_words
 from leukodash.data.images import read_image
 from leukodash.evaluation.comparison import forest_rows
 from leukodash.evaluation.published import PUBLISHED
@@ -17,7 +17,6 @@ from leukodash.models.backbones import BACKBONES, SCALING
 from leukodash.studies.catalogue import FinishedStudyRun
 from leukodash.studies.results_page import taken_back
 
-CHANCE = 0.5  # both classes have the same number of test cells
 MOMENTUM = 0.99  # of the moving averages of Keras' ResNet50
 SPEC = BACKBONES["resnet50"]
 
@@ -116,11 +115,9 @@ def verdict_part(runs: list[FinishedStudyRun]) -> None:
         return
     lines = recipe_lines(runs)
     table = line_rows(lines, runs[0].run.metrics["n"])
-    guessing = table[(table["low"] <= CHANCE) & (table["high"] >= CHANCE)]
     best = table.nlargest(1, "accuracy").iloc[0]
-    chance = f"No better than guessing: **{'**, **'.join(guessing['name'])}**. " if len(guessing) else ""
     st.markdown(
-        f"{chance}Best: **{best['name']}**, {best['accuracy']:.1%} of {best['n']:,} test cells "
+        f"{study_words('resnet50', runs)} Best: **{best['name']}**, {best['accuracy']:.1%} of {best['n']:,} test cells "
         f"({best['low']:.1%} to {best['high']:.1%}, split by image, as in the paper)."
     )
     chart(forest_figure(table), "one-change")
