@@ -101,3 +101,15 @@ def test_a_solved_run_is_a_run_like_any_other_and_ends_the_same_again(pretend_we
 def test_a_solved_run_without_a_test_part_reports_its_held_out_answers(pretend_weights, train):
     run = train(optimizer="lbfgs", head=(), pooling="cell", train_from="head", flips="none", split={"test": 0.0})
     assert run.metrics["part"] == "validation" and run.metrics["n"] == len(run.split)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["keras", "onnx"])
+def test_a_run_that_pools_over_the_cell_is_exported_with_the_apps_probabilities(
+    pretend_weights, train, tmp_path, format
+):
+    from leukodash.export.model_export import TOLERANCE, export
+
+    run = train(optimizer="lbfgs", head=(), pooling="cell", train_from="head", flips="none")
+    made = export(run, format, tmp_path)
+    assert made.path.is_file() and made.difference <= TOLERANCE

@@ -150,15 +150,17 @@ def float32_model(model: keras.Model, classes: int, standard_layers: bool = True
     """Copy a run's network for other programs: float32 throughout, one output per class, and only Keras layers.
 
     Two parts are rewritten. Reversing RGB to BGR becomes, with the rest of the preprocessing, a 1×1 convolution, which
-    every program has. And GoogLeNet's normalization, a layer of LeukoDash, becomes the operations that it consists of.
+    every program has. And the layers of LeukoDash, GoogLeNet's normalization and pooling over the cell, become the
+    operations that they consist of.
 
     Args:
         model: from `models.build.build`, in any precision.
         classes: number of classes. Output units beyond them (Mamaev's third) are left out.
-        standard_layers: False to keep GoogLeNet's normalization as a layer.
+        standard_layers: False to keep LeukoDash's layers.
     """
     import keras
 
+    from leukodash.models.build import CellMask, CellStatistics
     from leukodash.models.googlenet import LocalResponseNormalization
 
     reversed_channels = any(type(operation).__name__ == "Flip" for operation in model.operations)
@@ -177,7 +179,7 @@ def float32_model(model: keras.Model, classes: int, standard_layers: bool = True
     def call(layer: keras.Operation, *inputs: Any, **options: Any) -> Any:
         if layer.name == "preprocessing" and reversed_channels:
             return layer(cell)
-        expanded = standard_layers and isinstance(layer, LocalResponseNormalization)
+        expanded = standard_layers and isinstance(layer, (LocalResponseNormalization, CellMask, CellStatistics))
         return layer.call(*inputs) if expanded else layer(*inputs, **options)
 
     copy = keras.models.clone_model(model, input_tensors=cell, clone_function=clone, call_function=call)

@@ -236,7 +236,7 @@ class Classifier:
         direction[:, :classes] = -1 / max(1, classes - 1)
         direction[np.arange(n), explained] = 1
         parts = head.gradients(result.pooled, direction) * (result.pooled - head.mean)
-        numbers = 1 if self.run.trained.pooling in ("average", "blocks") else 2  # of each map: mean, deviation
+        numbers = 2 if self.run.trained.pooling == "cell" else 1  # of each map: mean, deviation
         last = numbers * result.activations.shape[-1]
         shown = parts if whole or not self.pools_blocks else parts[:, -last:]
         return parts.sum(axis=1).tolist(), shown.sum(axis=1).tolist() if default else [float("nan")] * n

@@ -314,6 +314,8 @@ def marks(metrics: dict[str, Any]) -> str:
         said.append(f"training diverged: validation loss {metrics['best_val_loss']:.2g}")
     if metrics.get("part") == "validation":
         said.append("no test part: validation cells")
+    if whole := metrics.get("whole_pictures"):
+        said.append(f"{whole:,} of {metrics['n']:,} cells are not on black: pooled over the whole picture")
     if metrics.get("leaks"):
         said.append(f"{metrics['leaks']} leaks between parts")
     if only_size(metrics):

@@ -143,6 +143,7 @@ class Metrics(_Classified, _Scores):
     generated: bool = False
     random_start: bool = False
     leaks: Count = 0
+    whole_pictures: Count = 0
     validation: _Scores = _Scores()
     test_set: str = ""
     best_val_loss: Annotated[float, Field(ge=0)] | None = None

@@ -23,6 +23,7 @@ from leukodash.training.batches import Batches
 from leukodash.training.feature_store import Features, release
 
 PREDICT_BATCH = 64
+ON_BLACK = 0.9  # share of a picture that a cell on black fills at most
 
 
 class HeldOut(NamedTuple):
@@ -131,8 +132,9 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
     """Return the part of metrics.json that depends on the predictions.
 
     The metrics are those of the test part, or of the validation part if the split has no test part; ``part`` says
-    which. ``area_auc`` is the ROC AUC of cell area alone on the same cells, ``stratified_auc`` that of the network
-    among cells of equal area.
+    which. ``whole_pictures`` is the number of tested cells that do not stand on black, of a run that pools over the
+    cell: theirs are pooled over the whole picture. ``area_auc`` is the ROC AUC of cell area alone on the same cells,
+    ``stratified_auc`` that of the network among cells of equal area.
     """
     results = {}
     for name, rows in predictions.groupby("part"):
@@ -154,9 +156,11 @@ def metrics(dataset: Dataset, part: pd.Series, predictions: pd.DataFrame, config
     scores = predictions.set_index("file").loc[table["file"], f"p_{dataset.positive}"].to_numpy()
     group, _ = groups(list(table["subject"]) if dataset.has_subjects else None, len(table))
     stratified, interval = stratified_auc(area, scores, is_positive, group)
+    whole = int((area > ON_BLACK * cells[0, ..., 0].size).sum()) if config.pooling == "cell" else 0
     return {
         **results[tested],
         "part": tested,
+        "whole_pictures": whole,
         "test_set": cells_hash(table["sha256"]),
         "validation": results["validation"],
         "split": describe_split(dataset.cells, part, config.split.kind),
