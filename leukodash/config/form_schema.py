@@ -14,6 +14,11 @@ from leukodash.models.backbones import ALL, HEAD, Backbone
 
 HIDDEN = ("data", "fingerprint", "backbone", "preset", "weights_file", "weights_sha256")
 MAIN = ("epochs", "learning_rate", "input_size", "train_from", "split.kind", "seed")
+# Settings of training by gradients, which a head that is solved does without
+GRADIENT = (
+    *("learning_rate", "momentum", "weight_decay", "schedule", "warmup_epochs", "batch_size", "epochs"),
+    *("early_stopping", "label_smoothing", "split.validation"),
+)
 # Each group starts at the setting named here and ends before the next.
 GROUPS = {"weights": "Network", "optimizer": "Training", "flips": "Augmentation", "precision": "Arithmetic and seed"}
 SPLIT_GROUP = "Split"

@@ -302,6 +302,10 @@ def _feature_key(config: RunConfig) -> tuple:
     )
 
 
+def _kind(config: RunConfig) -> tuple[str, bool, bool]:
+    return config.train_from, config.full_path, config.solved
+
+
 def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
     """Return measured over estimated seconds of a stage: the median of the last `RECENT` runs that have it."""
     ratios = []
@@ -309,7 +313,7 @@ def _correction(stage: str, config: RunConfig, runs: list[Run]) -> float:
         past, metrics = run.trained, run.metrics
         if stage == "features" and not metrics.get("features_computed"):
             continue
-        if stage == "training" and (past.train_from, past.full_path) != (config.train_from, config.full_path):
+        if stage == "training" and _kind(past) != _kind(config):
             continue
         estimated = _stages(past.changed(epochs=max(metrics.get("epochs", 1), past.warmup_epochs + 1)), len(run.split))
         if estimated[stage] > 0 and metrics.get("seconds", {}).get(stage):

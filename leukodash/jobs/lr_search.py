@@ -15,6 +15,7 @@ import pandas as pd
 from leukodash import settings
 from leukodash.bounded_read import DamagedError
 from leukodash.config.run_config import RunConfig
+from leukodash.errors import RunError
 from leukodash.jobs import launch as jobs
 from leukodash.log import record
 from leukodash.runs.access import ANYONE, Actor, require, turn
@@ -30,9 +31,11 @@ KEPT_SECONDS = 24 * 3600
 def start_finder(config: RunConfig, actor: Actor = ANYONE) -> Run:
     """Launch a finder for these settings; returns at once.
 
-    Raises NotAllowedError if the actor may not, and RunError if its folder cannot be created.
+    Raises NotAllowedError if the actor may not, and RunError if its folder cannot be created or there is no rate.
     """
     require(actor, "search rates")
+    if config.solved:
+        raise RunError("A head that is solved has no learning rate. Choose another optimizer than lbfgs.")
     _sweep()
     title = f"Learning rates of {config.spec.title}"
     run = create_run(config, title=title, by=actor.id, turn=turn(actor), prefix=PREFIX)

@@ -44,6 +44,8 @@ def _preview(fingerprint: str, settings: str, _config: RunConfig, _dataset: Data
 def finder(config: RunConfig, key: str) -> None:
     """Search a learning rate for a config; `key` is the key of the widget that receives the suggestion."""
     actor = current_actor()
+    if config.solved:
+        return
     if words := refusal(actor, "search rates"):
         st.caption(plain(words))
         return

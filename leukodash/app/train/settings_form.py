@@ -7,7 +7,16 @@ import streamlit as st
 from streamlit.elements.lib.mutable_tab_container import TabContainer
 
 from leukodash.app.sign_in import current_actor
-from leukodash.config.form_schema import MAIN, Setting, choice_title, read_list, settings_of, value_of, write_list
+from leukodash.config.form_schema import (
+    GRADIENT,
+    MAIN,
+    Setting,
+    choice_title,
+    read_list,
+    settings_of,
+    value_of,
+    write_list,
+)
 from leukodash.config.presets import PRESETS
 from leukodash.config.run_config import RunConfig
 from leukodash.jobs.sweep import read_values, sweepable
@@ -77,11 +86,14 @@ def settings_form(base: RunConfig, start: dict[str, Any], key: str, tabs: dict[s
     settings = {setting.name: setting for setting in offered_settings(current_actor(), base.spec)}
     groups = {name: setting.group for name, setting in settings.items()} | dict.fromkeys(MAIN, "Main")
     values: dict[str, Any] = {}
+    optimizer = st.session_state.get(f"{key}-optimizer", start.get("optimizer", base.optimizer))
+    unused = GRADIENT if optimizer == "lbfgs" else ()
     for group, tab in tabs.items():
         with tab, st.container(horizontal=True):
             for name in [*MAIN, *(name for name in settings if name not in MAIN)]:
                 if groups[name] == group:
-                    values[name] = _widget(settings[name], start.get(name, value_of(base, name)), f"{key}-{name}")
+                    value = start.get(name, value_of(base, name))
+                    values[name] = _widget(settings[name], value, f"{key}-{name}", name in unused)
     return values
 
 
@@ -119,12 +131,20 @@ def sweep_form(spec: Backbone) -> tuple[Setting | None, list[Any]]:
         return setting, read_values(text, setting)
 
 
-def _widget(setting: Setting, value: Any, key: str) -> Any:
+def _widget(setting: Setting, value: Any, key: str, disabled: bool) -> Any:
     title, help_ = setting.title, setting.help or None
     if setting.kind == "choice":
         index = setting.choices.index(value) if value in setting.choices else 0
         return st.selectbox(
-            title, setting.choices, index, choice_title, key, help_, width=WIDTH, persist_state="session"
+            title,
+            setting.choices,
+            index,
+            choice_title,
+            key,
+            help_,
+            width=WIDTH,
+            persist_state="session",
+            disabled=disabled,
         )
     if setting.kind == "switch":
         with st.container(width=WIDTH, vertical_alignment="bottom", height="stretch"):
@@ -135,7 +155,17 @@ def _widget(setting: Setting, value: Any, key: str) -> Any:
         value = min(value, high) if value is not None and high is not None else value  # of a public demo
         step, format_ = (1, "%d") if cast is int else (_step(value), "%g")
         number = st.number_input(
-            title, low, high, value, step, format_, key, help_, width=WIDTH, persist_state="session"
+            title,
+            low,
+            high,
+            value,
+            step,
+            format_,
+            key,
+            help_,
+            width=WIDTH,
+            persist_state="session",
+            disabled=disabled,
         )
         return number if number is not None or setting.optional else value
     text = write_list(value) if setting.kind == "list" else value
