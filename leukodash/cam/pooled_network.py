@@ -56,11 +56,12 @@ class PooledNetwork:
             images: as for `logits`.
             target: int (n,), the class whose logit is differentiated; `PREDICTED` for each image's predicted class.
         """
-        pooled, maps = self._forward(images, True)
+        _, maps = self._forward(images, True)
         head, last = self._head(), maps[-1]
-        logits = head.logits(pooled)
         mask = cell_mask(images) if self._over_cell else None
         blocks = [pool(block, mask) for block in maps]
+        pooled = np.concatenate([block.pooled for block in blocks], axis=1)  # to the last digit those of the evidence
+        logits = head.logits(pooled)
         slopes = head.gradients(pooled, _one_hot(logits, target, self._classes))[:, -blocks[-1].pooled.shape[1] :]
         evidence = self._sum(pooled, blocks, logits, target)
         return GradientResult(logits, last, blocks[-1].gradients(slopes), pooled, evidence)
