@@ -106,7 +106,7 @@ def test_the_pretrained_weights_are_named_in_the_config(cells):
 )
 def test_what_does_not_fit_is_said_in_a_sentence(settings, words, cells):
     with pytest.raises(RunError, match="cannot be used") as error:
-        make_config("recommended", "vgg16", cells, **settings)
+        make_config("quick", "vgg16", cells, **settings)
     assert words in str(error.value)
 
 

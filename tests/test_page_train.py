@@ -108,14 +108,14 @@ def test_an_address_is_followed_as_far_as_it_names_what_there_is():
 
 
 def test_a_link_fills_the_form_and_each_value_that_cannot_be_used_gets_a_sentence(started, app_demo):
-    link = {"backbones": "resnet50,alexnet", "preset": "recommended", "preprocessing": "divide_by_255", "epochs": "7"}
+    link = {"backbones": "resnet50,alexnet", "preset": "quick", "preprocessing": "divide_by_255", "epochs": "7"}
     page = open_page("train", **link, head="0.5, 64", **{"split.kind": "image", "batchnorm_momentum": "0.9"})
     assert widget(page.number_input, "Epochs").value == 7
     widget(page.number_input, "Epochs").set_value(8).run()  # and from then on the form counts
     page.button(key="start").click().run()
     assert [run.config.backbone for run in started] == ["resnet50", "alexnet"]
     config = started[0].config
-    assert (config.preset, config.preprocessing, config.epochs) == ("recommended", "divide_by_255", 8)
+    assert (config.preset, config.preprocessing, config.epochs) == ("quick", "divide_by_255", 8)
     assert (config.head, config.split.kind, config.batchnorm_momentum) == ((0.5, 64), "image", 0.9)
 
     wrong = {"epochs": "0", "learning_rate": "fast", "flips": "often", "seed": "1,2", "colour": "*red*"}
@@ -162,9 +162,11 @@ def test_a_changed_setting_applies_to_every_run_and_another_preset_resets_it(sta
     assert "how training may see it" in texts(page)
     page.button(key="start").click().run()
     assert [(run.config.epochs, run.config.flips) for run in started] == [(7, "views")] * 2
-    for preset, epochs in (("recommended", 60), ("quick", 15)):
+    for preset, unused in (("recommended", True), ("quick", False)):
         page.pills(key="preset").set_value(preset).run()
-        assert widget(page.number_input, "Epochs").value == epochs
+        epochs = widget(page.number_input, "Epochs")
+        assert epochs.disabled == unused and epochs.value != 7
+    assert epochs.value == 15
 
 
 def test_settings_that_do_not_fit_are_reported_before_start():
