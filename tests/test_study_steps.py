@@ -65,16 +65,6 @@ def test_networks_are_averaged_within_a_seed_whose_subjects_were_held_out_of_all
     assert f"With averages, the best there is “all”, {AVERAGED}" in steps_words(list(rows.values()))
 
 
-def test_draws_are_averaged_on_test_cells_alone():
-    runs = [step("one", fold=fold, seed=seed) for fold in (1, 0) for seed in (0, 1)]
-    (row,) = step_rows(done()["best"])
-    table = averaged([run for run in runs if run.config.split.test_fold == 1], "test")
-    said = np.where(table["p_all"] >= 0.5, "all", "hem")
-    assert row["draws"][1]["n"] == len(table) == 200
-    assert row["draws"][1]["f1_weighted"] == pytest.approx(f1_score(table["label"], said, average="weighted"))
-    assert row["test"][1]["n"] == 400
-
-
 def test_the_three_that_held_out_subjects_find_best_are_averaged():
     skill = {"first": 2.0, "second": 1.5, "third": 1.2}
     runs = [step(label, fold=fold, validation=skill[label]) for label in skill for fold in (1, 0)]

@@ -56,8 +56,7 @@ def step_rows(done: Sequence[FinishedStudyRun]) -> list[dict[str, Any]]:
     Returns:
         Rows of step, network, and ``validation`` and ``test``: a dict of metrics by test fold, computed on the
         concatenated predictions of all seeds, so that an interval that leaves out a subject leaves it out of all
-        seeds; and ``draws``: the same for the test cells with the mean prediction of all seeds. There is no such
-        mean for validation cells: a subject that one seed holds out is trained on with another.
+        seeds.
     """
     folds = sorted({row.run.config.split.test_fold or 0 for row in done}, reverse=True)
     groups = _groups(done, folds)
@@ -75,8 +74,7 @@ def _row(step: str, network: str, runs: Sequence[Run], folds: Sequence[int]) -> 
     metrics = {
         part: {fold: _evaluate(members, part) for fold, members in by_fold.items()} for part in ("validation", "test")
     }
-    draws = {fold: evaluate_averaged(averaged(members, "test"), members[0]) for fold, members in by_fold.items()}
-    return {"step": step, "network": network, **metrics, "draws": draws}
+    return {"step": step, "network": network, **metrics}
 
 
 def held_out(row: dict[str, Any]) -> float:
@@ -92,7 +90,6 @@ def steps_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         words |= {f"held out, trained without fold {fold}": _f1(metrics) for fold, metrics in row["validation"].items()}
         words |= {"held out, mean": f"{held_out(row):.3f}"}
         words |= {f"tested on fold {fold}": _f1(metrics) for fold, metrics in row["test"].items()}
-        words |= {f"draws averaged, fold {fold}": f"{draw['f1_weighted']:.3f}" for fold, draw in row["draws"].items()}
         table.append(words)
     return table
 
@@ -114,14 +111,9 @@ def steps_words(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _reaches(start: str, row: dict[str, Any]) -> str:
-    tests, draws = (
-        " and ".join(f"{_f1(metrics)} on fold {fold}" for fold, metrics in row[key].items())
-        for key in ("test", "draws")
-    )
-    return (
-        f"{start} “{row['step']}”, {row['network']}: a weighted F1 of "
-        f"{held_out(row):.3f} there and, as a test, of {tests}; averaged over its draws, {draws}."
-    )
+    tests = " and ".join(f"{_f1(metrics)} on fold {fold}" for fold, metrics in row["test"].items())
+    name, there = f"“{row['step']}”, {row['network']}", f"a weighted F1 of {held_out(row):.3f} there"
+    return f"{start} {name}: {there} and, as a test, of {tests}."
 
 
 def _groups(done: Sequence[FinishedStudyRun], folds: Sequence[int]) -> dict[tuple[str, str], list[Run]]:

@@ -366,10 +366,9 @@ def _steps(rows: Sequence[dict[str, Any]]) -> str:
     table = steps_table(rows)
     return (
         "Weighted F1 of each step: on subjects held out of the training fold, which are used to choose the recipe, and "
-        "on the other fold, which is not. If intervals overlap, the difference between two steps may be chance. The "
-        "last columns average the probabilities of all draws, that is of runs that hold out different subjects. A "
-        "subject that one draw holds out is trained on in another, so these columns are not used to choose either."
-        "\n\n"
+        "on the other fold, which is not. A head that is solved answers all subjects of its training fold, each while "
+        "it is held out; a head that is trained answers those of its validation part. If intervals overlap, the "
+        "difference between two steps may be chance.\n\n"
         f"{_markdown(table, list(table[0]))}\n\n{steps_words(rows)}"
     )
 
