@@ -147,12 +147,13 @@ import sys
 from pathlib import Path
 from leukodash import settings
 from leukodash.inference.classify_files import classify_paths
+from leukodash.runs.leaderboard import first_run
 from leukodash.runs.run_folder import published_runs
-run = next(run for run in published_runs() if run.id == "20261122-134810-mobilenet-3128")
+run = first_run([run for run in published_runs() if run.config.split.test_fold == 1 and run.weights.is_file()])
 table = classify_paths(sorted(settings.asset("cells/fold_1").rglob("*.webp")), [run])
 assert len(table) == 24 and not (table["error"] != "").any()
 right = [path.split("/")[-2] == label for path, label in zip(table["file"], table["class"])]
-assert sum(right) == 21, right
+assert sum(right) >= 19, right
 sys.exit(f"{loaded} was imported" if (loaded := {"tensorflow", "keras"} & set(sys.modules)) else 0)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

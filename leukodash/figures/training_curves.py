@@ -90,7 +90,7 @@ def history_figure(
     figure = go.Figure(traces)
     x: dict[str, object] = {"title": "epoch", "rangemode": "tozero"}
     if solved:
-        x = {"title": "C: a weaker penalty to the right", "type": "log", "exponentformat": "power"}
+        x = {"title": "C: a weaker penalty to the right", "type": "log", "dtick": 1, "exponentformat": "power"}
     elif planned:
         x["range"] = [0, 1.02 * planned]
     y: dict[str, object] = {
