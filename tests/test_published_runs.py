@@ -43,11 +43,11 @@ def test_a_published_run_cannot_be_renamed_resumed_or_deleted(capsys):
     assert find_run(run.id).about["title"] == ""
 
 
-def test_the_archives_that_come_with_leukodash_hold_the_181_published_runs(monkeypatch):
+def test_the_archives_that_come_with_leukodash_hold_the_published_runs(monkeypatch):
     monkeypatch.delenv("LEUKODASH_PUBLISHED")
     assert published_folders()[1] == []
     runs = published_runs()
-    assert len(runs) == 181
+    assert len(runs) == 55
     assert all(run.metrics and run.config.fingerprint for run in runs)
     assert len(runs[0].split) == 7108
 

@@ -69,6 +69,6 @@ def test_the_split_and_the_seeds_are_named(split, seed, told):
 def test_no_two_published_runs_have_the_same_name_or_a_word_that_only_a_study_knows(monkeypatch):
     monkeypatch.delenv("LEUKODASH_PUBLISHED")
     titles = [run.title for run in published_runs()]
-    assert len(set(titles)) == len(titles) == 181
+    assert len(set(titles)) == len(titles) == 55
     assert "MobileNet · recommended · tested on fold 1" in titles
-    assert not [title for title in titles if "draw" in title or "as they come" in title or "→" in title]
+    assert not [title for title in titles if "draw" in title or "solved" in title or "→" in title]

@@ -23,6 +23,7 @@ PHRASES: Mapping[tuple[str, Any], str] = {
     ("flips", "views"): "eight views",
     ("average_views", True): "mean over the views",
     ("average_views", False): "views not averaged",
+    ("schedule", "cosine"): "cosine schedule",
     ("class_weights", True): "classes weighted",
     ("class_weights", False): "classes not weighted",
     ("preprocessing", "native"): "own preprocessing",
@@ -50,6 +51,10 @@ def _recipe(config: RunConfig) -> str:
         names = [name for name in changed if name not in ARITHMETIC and not name.startswith("split.")]
         if changed.get("flips") == "none" and "average_views" in names:
             names.remove("average_views")  # there is nothing to average
+        if PRESETS[config.preset].settings.get("optimizer") == "lbfgs" and not config.solved:
+            # a head that is trained in place of a solved one: what every other recipe has goes without saying
+            usual = {name: RunConfig.model_fields[name].default for name in ("head", "optimizer")}
+            names = [name for name in names if name not in usual or changed[name] != usual[name]]
         words += ["random start"] if config.weights == "random" else []
         words += [_phrase(name, changed[name]) for name in names[:MOST]]
         words += [f"{len(names) - MOST} more"] if len(names) > MOST else []

@@ -84,7 +84,8 @@ def honest(inflation: pd.DataFrame) -> str:
     better = more[more > 0]
     if better.empty:
         return f"Splitting by image flatters none of these {count} networks. {inflation_words(inflation)}"
-    which = f"all {count} networks look" if len(better) == count else f"{len(better)} of the {count} networks look"
+    every = "both networks look" if count == 2 else f"all {count} networks look"
+    which = every if len(better) == count else f"{len(better)} of the {count} networks look"
     which = "the network looks" if count == 1 else which
     points = f"{better.min():.1f} to {better.max():.1f}" if len(better) > 1 else f"{better.max():.1f}"
     return f"Yes: split by image, {which} better, by {points} points. {inflation_words(inflation)}"

@@ -26,7 +26,7 @@ from leukodash.runs.published_runs import SUFFIX, write_archive
 from leukodash.runs.run_folder import Run, all_runs, cells_name, finished
 
 _Value = bool | int | float | str | None | list[int]  # of a setting
-BACKBONES = ("mobilenet", "googlenet", "resnet50", "vgg16", "alexnet")
+BACKBONES = ("mobilenet", "googlenet", "resnet50", "alexnet")
 DRAWS = 10  # of a test part of 70 cells
 SEEDS = 3  # of a split by image
 FOLDS = 5

@@ -35,10 +35,11 @@ BY_IMAGE, SUBJECTS_APART = "by image", "five folds of subjects"  # labels of the
 PAPERS = {"dhuri-guinde": "Dhuri & Guinde", "resnet50": "Dhuri & Guinde", "mamaev": "Mamaev"}
 TERMS = """How to read the tables: “fold 0 → fold 1” means trained on fold 0 of C-NMC and tested on fold 1. “Five folds
 of subjects” are five parts of all cells, made by LeukoDash, each tested once by a network trained on the other four.
-“Classes as they come” means without class weights, “classes weighted alike” with them. “Eight views” are the flips and
-quarter turns of a cell in training; “mean over eight views” averages their probabilities in the test as well. “Every
-block” pools the feature maps of all blocks of the network rather than of the last one alone. Runs in a row differ in
-their seed, in which cells or subjects they hold out, or in the part they are tested on."""
+“Every block” pools the feature maps of all blocks of the network rather than of the last one alone, “over the cell”
+their mean and standard deviation without the black around it. “Trained” means a new layer on them that is trained for
+60 epochs, “solved” a logistic regression whose penalty is chosen on held-out subjects; its epochs are the strengths
+that were tried. Subjects who share a cell count as one. Runs in a row differ in their seed, in which cells or subjects
+they hold out, or in the part they are tested on."""
 LIMITS = """Cells of one subject resemble each other, so intervals are computed by leaving out whole subjects, and few
 subjects make them wide. C-NMC is one collection from one laboratory: these results do not show how a network performs
 with another microscope, stain or segmentation. A split by image has cells of the same people in training and test. Its
