@@ -37,7 +37,7 @@ def test_a_real_cell_has_a_class_a_heat_map_and_a_credit_and_another_one_follows
 def test_the_headline_gives_cells_people_and_range():
     sentence = next(text.value for text in page().markdown if "Two papers" in text.value)
     assert "93%" in sentence
-    assert "3,527 cells of 28 people" in sentence
+    assert "3,527 cells of 25 people" in sentence
 
 
 def test_the_doors_lead_on():

@@ -325,7 +325,7 @@ def test_googlenets_collapse_is_blamed_on_the_rate_only_if_it_learns_at_a_lower_
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ((0.01, 0.03), "Yes: split by image, all 2 networks look better, by 1.0 to 3.0 points. "),
+        ((0.01, 0.03), "Yes: split by image, both networks look better, by 1.0 to 3.0 points. "),
         ((-0.01, 0.03), "Yes: split by image, 1 of the 2 networks look better, by 3.0 points. "),
         ((-0.01, 0), "Splitting by image flatters none of these 2 networks. "),
     ],
