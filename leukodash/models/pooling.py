@@ -46,7 +46,7 @@ class Pooling(Protocol):
         """What the head sees of them, (n, d)."""
 
     def evidence(self, slopes: np.ndarray) -> np.ndarray:
-        """Return what each position adds to slopes · pooled, float32 (n, h, w); the slopes are (n, d)."""
+        """Return what each position adds to slopes · pooled, (n, h, w); the slopes are (n, d)."""
 
     def gradients(self, slopes: np.ndarray) -> np.ndarray:
         """Return the derivatives of slopes · pooled by the maps, float32 (n, h, w, c)."""
@@ -54,16 +54,19 @@ class Pooling(Protocol):
 
 @dataclass(frozen=True)
 class MeanPooling:
-    """The mean over all positions; `maps` are float32 (n, h, w, c)."""
+    """The mean over all positions; `maps` are float32 (n, h, w, c).
+
+    Large parts cancel where the black around a cell counts as well, so that sums are in double precision.
+    """
 
     maps: np.ndarray
 
     @property
     def pooled(self) -> np.ndarray:  # noqa: D102
-        return self.maps.mean(axis=(1, 2))
+        return self.maps.mean(axis=(1, 2), dtype=np.float64)
 
     def evidence(self, slopes: np.ndarray) -> np.ndarray:  # noqa: D102
-        return np.einsum("nhwc,nc->nhw", self.maps, slopes) / np.float32(self.maps[0, ..., 0].size)
+        return np.einsum("nhwc,nc->nhw", self.maps, slopes.astype(np.float64)) / self.maps[0, ..., 0].size
 
     def gradients(self, slopes: np.ndarray) -> np.ndarray:  # noqa: D102
         each = slopes[:, None, None] / np.float32(self.maps[0, ..., 0].size)
