@@ -74,3 +74,18 @@ def test_keras_and_onnx_pool_as_numpy_does(images, tmp_path):
     write_onnx(tmp_path / "pooled.onnx", cell, {"pooled": pooled})
     session = onnxruntime.InferenceSession(str(tmp_path / "pooled.onnx"))
     assert np.allclose(session.run(["pooled"], {"cell": images})[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_what_a_coarse_map_adds_is_spread_over_the_cell_alone():
+    from leukodash.cam.pooled_network import _spread
+
+    rng = np.random.default_rng(3)
+    weight = np.zeros((2, 12, 12), np.float32)
+    weight[0, 2:7, 3:9] = rng.uniform(0.2, 1, (5, 6))
+    weight[1] = 1
+    coarse = averaging(12, 3) @ weight @ averaging(12, 3).T
+    evidence = rng.normal(size=(2, 3, 3)) * (coarse > 0)
+    fine = _spread(evidence, weight)
+    assert np.allclose(fine.sum(axis=(1, 2)), evidence.sum(axis=(1, 2)), atol=1e-5)
+    assert not fine[0][weight[0] == 0].any()
+    assert np.allclose(fine[1, :4, :4], evidence[1, 0, 0] / 16, atol=1e-6)

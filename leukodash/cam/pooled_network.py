@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from leukodash.cam.gradient_result import PREDICTED, GradientResult
 from leukodash.models.backbones import EVERY_BLOCK
 from leukodash.models.head import Head, head_of
-from leukodash.models.pooling import Pooling, cell_mask, pool
+from leukodash.models.pooling import Pooling, averaging, cell_mask, pool
 from leukodash.models.program import Forward, block_outputs
 
 if TYPE_CHECKING:
@@ -63,14 +62,21 @@ class PooledNetwork:
         pooled = np.concatenate([block.pooled for block in blocks], axis=1)  # to the last digit those of the evidence
         logits = head.logits(pooled)
         slopes = head.gradients(pooled, _one_hot(logits, target, self._classes))[:, -blocks[-1].pooled.shape[1] :]
-        evidence = self._sum(pooled, blocks, logits, target)
+        evidence = self._sum(pooled, blocks, logits, target, mask)
         return GradientResult(logits, last, blocks[-1].gradients(slopes), pooled, evidence)
 
-    def _sum(self, pooled: np.ndarray, blocks: list[Pooling], logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def _sum(
+        self,
+        pooled: np.ndarray,
+        blocks: list[Pooling],
+        logits: np.ndarray,
+        target: np.ndarray,
+        mask: np.ndarray | None,
+    ) -> np.ndarray:
         """Return the evidence of every block for a class and against the others, float32 (n, h, w).
 
-        The mean over all positions is the score without the constants of the head. Maps are brought to the resolution
-        of the largest one in such a way that this stays true.
+        The mean over all positions is the score without the constants of the head. What a position of a small map adds
+        is spread over the positions of the largest map that it covers: evenly, or by how much of the cell they show.
         """
         chosen = _one_hot(logits, target, self._classes)
         others = np.zeros_like(chosen)
@@ -82,8 +88,10 @@ class PooledNetwork:
             parts.append(block.evidence(slopes[:, start:end]))
             start = end
         height, width = parts[0].shape[1:]
-        larger = [np.stack([_enlarge(each * each.size, height, width) for each in part]) for part in parts]
-        return np.sum(larger, axis=0)
+        weight = np.ones((1, height, width), np.float32)
+        if mask is not None:
+            weight = averaging(mask.shape[1], height) @ mask @ averaging(mask.shape[2], width).T
+        return np.sum([_spread(part, weight) for part in parts], axis=0) * (height * width)
 
 
 def keras_forward(model: keras.Model, config: RunConfig) -> Forward:
@@ -119,9 +127,12 @@ def _one_hot(logits: np.ndarray, target: np.ndarray, classes: int) -> np.ndarray
     return np.eye(logits.shape[1], dtype=np.float32)[explained]
 
 
-def _enlarge(evidence: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bring a map to a larger size without changing its mean."""
-    if evidence.shape == (height, width):
-        return evidence
-    larger = cv2.resize(evidence, (width, height), interpolation=cv2.INTER_LINEAR)
-    return larger + (evidence.mean() - larger.mean())
+def _spread(evidence: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Spread what each position of a map adds, (n, h, w), over a larger map, in proportion to a weight (n, H, W).
+
+    The sum stays the same, and nothing lies where the weight is zero.
+    """
+    rows, columns = (averaging(weight.shape[axis], evidence.shape[axis]) for axis in (1, 2))
+    covered = np.broadcast_to(rows @ weight @ columns.T, evidence.shape)
+    each = np.divide(evidence, covered, out=np.zeros_like(evidence), where=covered > 0)
+    return weight * (rows.T @ each @ columns)
