@@ -83,12 +83,12 @@ def app_demo(demo, own_folders, monkeypatch):
 
 @pytest.fixture(scope="session")
 def _train_once(tmp_path_factory):
-    """Return a function that trains a tiny run in this process, once a session for the same settings."""
+    """Return a function that trains a tiny run in this process, once a session for the same settings and weights."""
     folder = tmp_path_factory.mktemp("tiny")
     trained = {}
 
     def train(settings):
-        key = repr(sorted(settings.items()))
+        key = repr(sorted(settings.items())), os.environ.get("LEUKODASH_WEIGHTS")
         if key not in trained:
             trained[key] = train_here(folder, cells=24, subjects=6, **settings).path
         return trained[key]
