@@ -83,7 +83,7 @@ def test_a_visitor_on_a_phone_sees_an_answer_tries_a_cell_and_compares(page, shi
     expect(page.get_by_role("img", name="Heat map of")).to_have_count(1)
     page.goto(shipped.url)
     tap("See which network is better")
-    expect(page.get_by_test_id("stMain")).to_contain_text("3,527 images of 28 subjects")
+    expect(page.get_by_test_id("stMain")).to_contain_text("3,527 images of 25 subjects")
     assert fits(page)
     assert "tensorflow" not in Path(f"/proc/{shipped.process.pid}/maps").read_text()
 
