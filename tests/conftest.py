@@ -88,7 +88,8 @@ def _train_once(tmp_path_factory):
     trained = {}
 
     def train(settings):
-        key = repr(sorted(settings.items())), os.environ.get("LEUKODASH_WEIGHTS")
+        pretrained = os.environ.get("LEUKODASH_WEIGHTS") if settings["weights"] == "imagenet" else None
+        key = repr(sorted(settings.items())), pretrained
         if key not in trained:
             trained[key] = train_here(folder, cells=24, subjects=6, **settings).path
         return trained[key]
