@@ -43,6 +43,18 @@ class PooledNetwork:
         """The present head."""
         return self._head()
 
+    def direction(self, logits: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return the weights of the logits in a score, a class against the mean of the others: float32 (n, units).
+
+        Args:
+            logits: float (n, units).
+            target: int (n,), the class; `PREDICTED` for each image's predicted class.
+        """
+        chosen = _one_hot(logits, target, self._classes)
+        others = np.zeros_like(chosen)
+        others[:, : self._classes] = (1 - chosen[:, : self._classes]) / max(1, self._classes - 1)
+        return chosen - others
+
     def logits(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return logits and pooled features of float32 images (n, size, size, 3), RGB 0 to 255."""
         pooled, _ = self._forward(images, False)
@@ -78,10 +90,7 @@ class PooledNetwork:
         The mean over all positions is the score without the constants of the head. What a position of a small map adds
         is spread over the positions of the largest map that it covers: evenly, or by how much of the cell they show.
         """
-        chosen = _one_hot(logits, target, self._classes)
-        others = np.zeros_like(chosen)
-        others[:, : self._classes] = (1 - chosen[:, : self._classes]) / max(1, self._classes - 1)
-        slopes = self._head().gradients(pooled, chosen - others)
+        slopes = self._head().gradients(pooled, self.direction(logits, target))
         parts, start = [], 0
         for block in blocks:
             end = start + block.pooled.shape[1]

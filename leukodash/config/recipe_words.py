@@ -47,11 +47,12 @@ def _recipe(config: RunConfig) -> str:
     short = preset_title(config.preset).split(":")[0].split(",")[0]
     words = [short if config.preset.endswith(("2020", "2023")) else short.lower()]
     if config.preset in PRESETS:
-        changed = differences(config, _preset(config))
+        preset = _preset(config)
+        changed = differences(config, preset)
         names = [name for name in changed if name not in ARITHMETIC and not name.startswith("split.")]
         if changed.get("flips") == "none" and "average_views" in names:
             names.remove("average_views")  # there is nothing to average
-        if PRESETS[config.preset].settings.get("optimizer") == "lbfgs" and not config.solved:
+        if preset.solved and not config.solved:
             # a head that is trained in place of a solved one: what every other recipe has goes without saying
             usual = {name: RunConfig.model_fields[name].default for name in ("head", "optimizer")}
             names = [name for name in names if name not in usual or changed[name] != usual[name]]

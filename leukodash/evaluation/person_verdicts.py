@@ -92,10 +92,9 @@ def clopper_pearson(k: int, n: int) -> tuple[float, float]:
     """
     if n <= 0 or not 0 <= k <= n:
         raise DataError(f"An interval needs counts with 0 ≤ k ≤ n and n > 0; got k = {k} and n = {n}.")
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
-    low = beta.ppf(ALPHA / 2, k, n - k + 1) if k else 0.0
-    high = beta.ppf(1 - ALPHA / 2, k + 1, n - k) if k < n else 1.0
+    low, high = binomtest(k, n).proportion_ci(1 - ALPHA, "exact")
     return float(low), float(high)
 
 

@@ -231,10 +231,7 @@ class Classifier:
         n, default = len(explained), layer in (None, self._layer)
         if self._pooled is None:
             return [float("nan")] * n, [float("nan")] * n
-        head, classes = self._pooled.head, len(self.classes)
-        direction = np.zeros_like(result.logits)
-        direction[:, :classes] = -1 / max(1, classes - 1)
-        direction[np.arange(n), explained] = 1
+        head, direction = self._pooled.head, self._pooled.direction(result.logits, explained)
         parts = head.gradients(result.pooled, direction) * (result.pooled - head.mean)
         numbers = 2 if self.run.trained.pooling == "cell" else 1  # of each map: mean, deviation
         last = numbers * result.activations.shape[-1]

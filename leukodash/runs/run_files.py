@@ -261,11 +261,8 @@ def read_table(path: Path, kind: Table | None = None) -> pd.DataFrame:
         raise DamagedError("its last line is cut")
     head = _head(content[:MOST_HEAD].partition(b"\n")[0], kind)
     texts = [name for name in head if name in kind.texts]
-    numbers = [
-        name
-        for name in head
-        if name.startswith("p_") or (name in (*kind.columns, *kind.optional) and name not in texts)
-    ]
+    known = {*kind.columns, *kind.optional} - set(texts)
+    numbers = [name for name in head if name.startswith("p_") or name in known]
     types: dict[str, Any] = dict.fromkeys(texts, str) | dict.fromkeys(numbers, float) | dict.fromkeys(kind.whole, int)
     empty = {name: [""] if name in texts else ["", "nan"] for name in texts + numbers}
     try:  # a class or a subject may be called NA, None or nan

@@ -276,7 +276,8 @@ def _solve(
         row = (step.loss, step.accuracy, step.held_out_loss, step.held_out_accuracy)
         history.append(number, *map(_short, row), "", round(step.seconds, 3), step.strength)
         status.progress(number / len(STRENGTHS), f"C = {step.strength:g}", epoch=number)
-        progress(number / len(STRENGTHS), f"C = {step.strength:g}")
+        if stop_requested(run.path):
+            raise Stopped
     assert best is not None  # each step has a finite loss
     normalization.set_weights(moments(features))
     logits.set_weights([best.kernel, best.bias])

@@ -66,8 +66,8 @@ def heat_popover(loaded: list[Classifier], names: dict[str, str]) -> Settings:
         if method != "evidence" and any(classifier.pools_blocks for classifier in loaded):
             notes += (
                 " Runs that pool every block also use earlier feature maps, which this map does not show: the line "
+                "under each map says how much of the score it shows."
             )
-            notes += "under each map says how much of the score it shows."
         st.caption(notes)
         shared = [label for label in loaded[0].classes if all(label in other.classes for other in loaded)]
         titles = {PREDICTED: PREDICTED} | {label: plain(label_title(label)) for label in shared}

@@ -9,7 +9,7 @@ from leukodash.app.common import demo_folder
 from leukodash.app.compare.chart import chart
 from leukodash.app.navigation import page
 from leukodash.data.dataset import label_title
-from leukodash.evaluation.statistics import wilson
+from leukodash.evaluation.person_verdicts import clopper_pearson
 from leukodash.figures.accuracy_charts import forest_figure, subject_figure
 from leukodash.figures.svg_charts import Line
 from leukodash.models.backbones import BACKBONES
@@ -115,7 +115,7 @@ def people_part(runs: list[FinishedStudyRun]) -> None:
     people = people.reset_index().assign(name=BACKBONES[NETWORK].title)
     people["label"] = people["label"].map(label_title)
     right, n = int((people["accuracy"] > 0.5).sum()), len(people)
-    low, high = wilson(right, n)
+    low, high = clopper_pearson(right, n)
     worst = people.nsmallest(1, "accuracy").iloc[0]
     st.markdown(
         f"The network was right on {cells['right'].mean():.1%} of {len(cells):,} real cells of people whom it had "
