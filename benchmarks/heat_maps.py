@@ -29,7 +29,7 @@ from leukodash.cam.localization import cell_mask, heat_place, ideal_map, resize_
 from leukodash.cam.methods import METHODS
 from leukodash.cam.pooled_network import PooledNetwork
 from leukodash.data.images import read_image, square
-from leukodash.evaluation.statistics import ALPHA, effective_count, groups
+from leukodash.evaluation.statistics import ALPHA, effective_count, groups, jackknife_interval
 from leukodash.inference.classifier import Classifier, load
 from leukodash.runs.run_folder import Run, finished, published_runs
 
@@ -98,11 +98,16 @@ def missed(network: PooledNetwork, image: np.ndarray) -> float | None:
 
 
 def mean_interval(values: pd.Series, subjects: pd.Series) -> list[float]:
-    """Return the mean over cells, and its 95% jackknife interval over subjects, with Student's t: [mean, low, high]."""
+    """Return the mean over cells, and its 95% jackknife interval over subjects: [mean, low, high].
+
+    A proportion, of values 0 and 1, has the interval of `jackknife_interval`; other means have Student's.
+    """
     kept = values.notna()
     numbers, code = values[kept].to_numpy(float), groups(subjects[kept].to_numpy(object), int(kept.sum()))[0]
     sizes, mean = np.bincount(code), float(numbers.mean())
     left_out = (numbers.sum() - np.bincount(code, numbers)) / (len(numbers) - sizes)
+    if np.isin(numbers, (0, 1)).all():
+        return [mean, *(jackknife_interval(mean, left_out, sizes) or (np.nan, np.nan))]
     error = np.sqrt((len(sizes) - 1) / len(sizes) * ((left_out - left_out.mean()) ** 2).sum())
     reach = stats.t.ppf(1 - ALPHA / 2, max(effective_count(sizes) - 1, 1)) * error
     return [mean, mean - float(reach), mean + float(reach)]
